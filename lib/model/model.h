@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the whole of OpenLPM talks about: partitions, their profiles, and the states of both. Plain structs and their
+ * JSON, used in RPC, REST, the databases and the command line alike.
+ */
+#pragma once
+
+#include "base/json.h"
+
+#define LPM_NAME_MAX       63    /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
+#define LPM_DISKS_MAX      16
+#define LPM_NETWORKS_MAX   8
+#define LPM_PROCESSORS_MAX 64
+#define LPM_MEMORY_MIB_MAX (16 * 1024 * 1024)
+
+typedef enum { LPM_FAMILY_X86_64, LPM_FAMILY_POWER, LPM_FAMILY_N } LpmFamily;
+typedef enum { LPM_FORMAT_RAW, LPM_FORMAT_QCOW2, LPM_FORMAT_N } LpmDiskFormat;
+typedef enum { LPM_ARBITER_AUTO, LPM_ARBITER_FILE, LPM_ARBITER_CONSOLE, LPM_ARBITER_N } LpmArbiterKind;
+typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;
+
+/*
+ * State of a partition as its system sees it. "migrating" is not a state: a partition runs (or is paused in the
+ * blackout) and has a migration.
+ */
+typedef enum {
+    LPM_PARTITION_NOT_ACTIVATED,
+    LPM_PARTITION_STARTING,
+    LPM_PARTITION_RUNNING,
+    LPM_PARTITION_PAUSED,
+    LPM_PARTITION_STOPPING,
+    LPM_PARTITION_INCOMING, /* QEMU waits for, or receives, a migration; it never ran here */
+    LPM_PARTITION_ERROR,    /* QEMU died unasked, or its state cannot be read */
+    LPM_PARTITION_N,
+} LpmPartitionState;
+
+/* A file in a storage pool; pools are resolved to paths by each system on its own. */
+typedef struct {
+    char *pool;
+    char *file; /* relative, no "..", no leading "/" */
+} LpmFileRef;
+
+typedef struct {
+    char *name; /* unique in the partition, e.g. "disk0" */
+    LpmFileRef at;
+    LpmDiskFormat format;
+    int64_t size_mib; /* wanted size when lpm-host creates it; 0: it exists */
+    char *cache;      /* "none" (default), "directsync", "writeback": QEMU's terms */
+    bool read_only;
+} LpmDisk;
+
+typedef struct {
+    char *name;     /* unique in the partition, e.g. "net0" */
+    char *switch_name; /* virtual network; JSON member "switch" */
+    char *mac;      /* "52:54:00:xx:xx:xx" */
+} LpmNetwork;
+
+typedef struct {
+    LpmFileRef kernel; /* pool NULL: boot from the first disk */
+    LpmFileRef initrd; /* pool NULL: none */
+    char *cmdline;     /* NULL: none */
+} LpmBoot;
+
+/* A partition's stored definition. Owned strings; lpm_profile_free() takes NULL and half-built ones. */
+typedef struct {
+    char *name;
+    char *uuid; /* 36 characters, lower case */
+    LpmFamily family;
+    int processors;
+    int64_t memory_mib;
+    char *preferred_mode; /* "default" or a mode's name in data/compat */
+    char *machine;        /* versioned QEMU machine type; NULL until the first start pins it */
+    char *interrupt_mode; /* POWER: "xics" or "dual"; NULL: chosen at start */
+    LpmBoot boot;
+    LpmDisk *disks;
+    size_t n_disks;
+    LpmNetwork *networks;
+    size_t n_networks;
+    bool console;            /* a serial console on a socket in the partition's run directory */
+    bool guest_agent;        /* a channel for the guest agent (RMC) */
+    bool migration_disabled; /* mobility is not allowed */
+    LpmMemoryBacking memory_backing; /* shared is needed for verified moves */
+    LpmArbiterKind arbiter;
+    int max_blackout_ms; /* 0: the system's default */
+} LpmProfile;
+
+LpmProfile *lpm_profile_new(void); /* with defaults: processors 1, cache none, mode default, console and agent on */
+void lpm_profile_free(LpmProfile *profile);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmProfile, lpm_profile_free)
+
+/*
+ * Reads and checks a profile. Missing optional members get defaults; unknown members, wrong types, bad names, duplicate
+ * disks/networks/MACs are USAGE errors that name the member. A missing uuid or mac is filled in at random.
+ */
+LpmProfile *lpm_profile_from_json(const json_t *json, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+json_t *lpm_profile_to_json(const LpmProfile *profile);
+
+const char *lpm_family_name(LpmFamily family); /* "x86-64", "power" */
+const char *lpm_disk_format_name(LpmDiskFormat format);
+const char *lpm_arbiter_kind_name(LpmArbiterKind kind);
+const char *lpm_memory_backing_name(LpmMemoryBacking backing);
+const char *lpm_partition_state_name(LpmPartitionState state); /* "not-activated", "running", ... */
+bool lpm_family_from_name(const char *name, LpmFamily *ret_family);
+bool lpm_partition_state_from_name(const char *name, LpmPartitionState *ret_state);
+
+/* Whether @name is a legal name of a partition, system, switch or pool. */
+bool lpm_name_is_valid(const char *name);
+
+/* 32 hexadecimal digits of 16 random bytes: migration ids. To be g_free()d. */
+char *lpm_new_migration_id(void);
+/* Text form of a random UUID, to be g_free()d. */
+char *lpm_new_uuid(void);

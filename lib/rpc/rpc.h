@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * QMP-shaped messages over any stream: one JSON object a line. {"execute","arguments","id"} out,
+ * {"return","id"} or {"error":{"class","desc","findings"?},"id"} back, {"event","data","timestamp"} at any time.
+ * Used by lpm-host and lpm-console as servers, and by the QMP, guest agent and console-to-host clients. Everything
+ * runs on the calling thread's default main context; nothing blocks except lpm_rpc_call_sync().
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+
+#include <gio/gio.h>
+
+#define LPM_RPC_LINE_MAX ((size_t)1 << 20) /* longest accepted line, bytes */
+
+typedef struct LpmRpcClient LpmRpcClient;
+typedef struct LpmRpcServer LpmRpcServer;
+typedef struct LpmRpcPeer LpmRpcPeer; /* one connection of a server */
+typedef struct LpmRpcRequest LpmRpcRequest;
+
+/* --- client --- */
+
+/* @result is borrowed, NULL on failure; @error is borrowed, NULL on success. Called exactly once for each call. */
+typedef void (*LpmRpcReply)(json_t *result, const GError *error, void *data);
+typedef void (*LpmRpcEvent)(const char *event, json_t *data, void *user_data);
+/* The connection ended; @error says why. Called once; outstanding calls have been failed before. */
+typedef void (*LpmRpcClosed)(const GError *error, void *data);
+
+/* Takes over @stream. Callbacks may be NULL. Speaks first only when a call is made. */
+LpmRpcClient *lpm_rpc_client_new(GIOStream *stream, LpmRpcEvent on_event, LpmRpcClosed on_closed, void *data);
+/* Closes; outstanding calls are failed with ABORTED before this returns; no callback comes after. NULL is fine. */
+void lpm_rpc_client_free(LpmRpcClient *client);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmRpcClient, lpm_rpc_client_free)
+
+/*
+ * Sends a call. @arguments is stolen, NULL for none. After @timeout_ms without an answer the reply is a TIMEOUT error and a
+ * late answer is dropped: what was asked may still happen. @data_free (may be NULL) frees @data after the reply.
+ * @fds are sent along with the line where the stream is a Unix socket (QMP getfd); they stay the caller's.
+ */
+void lpm_rpc_call(LpmRpcClient *client, const char *verb, json_t *arguments, unsigned timeout_ms, LpmRpcReply reply,
+                  void *data, GDestroyNotify data_free);
+void lpm_rpc_call_oob(LpmRpcClient *client, const char *verb, json_t *arguments, unsigned timeout_ms,
+                      LpmRpcReply reply, void *data, GDestroyNotify data_free); /* "exec-oob" */
+void lpm_rpc_call_fd(LpmRpcClient *client, const char *verb, json_t *arguments, int fd, unsigned timeout_ms,
+                     LpmRpcReply reply, void *data, GDestroyNotify data_free);
+
+/*
+ * The same, waited for on a private iteration of the default main context; for command lines and tests only.
+ * New reference, or NULL with @error.
+ */
+json_t *lpm_rpc_call_sync(LpmRpcClient *client, const char *verb, json_t *arguments, unsigned timeout_ms,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+bool lpm_rpc_client_is_open(const LpmRpcClient *client);
+
+/* --- server --- */
+
+/* Who is on the other end: from the certificate (TLS) or the peer credentials (Unix socket). */
+typedef enum { LPM_RPC_LOCAL, LPM_RPC_CONSOLE, LPM_RPC_SYSTEM, LPM_RPC_ANONYMOUS } LpmRpcRole;
+
+/*
+ * A verb's function answers with exactly one of lpm_rpc_request_return/_fail, now or later. The row lists its
+ * arguments, so that help, documentation and checking come from one place.
+ */
+typedef struct {
+    const char *name;
+    char type; /* 's' string, 'i' integer, 'b' boolean, 'o' object, 'a' array */
+    bool required;
+    const char *help;
+} LpmRpcArg;
+
+typedef struct {
+    const char *name;
+    unsigned roles; /* bit mask of 1u << LpmRpcRole that may call it */
+    void (*run)(LpmRpcRequest *request, json_t *arguments, void *server_data);
+    const LpmRpcArg *args; /* ends with a row of name NULL; NULL: no arguments */
+    const char *help;
+} LpmRpcVerb;
+
+/* @verbs is borrowed and ends with a row of name NULL. Two verbs are built in: "query-verbs" and "subscribe" (events). */
+LpmRpcServer *lpm_rpc_server_new(const LpmRpcVerb *verbs, void *data);
+void lpm_rpc_server_free(LpmRpcServer *server);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmRpcServer, lpm_rpc_server_free)
+
+/* Unix socket at @path, mode 0600, only peers of uid 0 or of this process's own uid; replaces a stale socket file. */
+bool lpm_rpc_server_listen_unix(LpmRpcServer *server, const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/*
+ * Mutual TLS on @address:@port (port 0: any). @credentials is a LpmTlsCredentials (tls/tls.h), borrowed, may be
+ * reloaded while serving. A peer without a certificate is ANONYMOUS when @allow_anonymous (console: join), else refused.
+ */
+struct LpmTlsCredentials;
+bool lpm_rpc_server_listen_tls(LpmRpcServer *server, const char *address, uint16_t port,
+                               struct LpmTlsCredentials *credentials, bool allow_anonymous, uint16_t *ret_port,
+                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Sends an event to every subscribed peer. @data is stolen. */
+void lpm_rpc_server_emit(LpmRpcServer *server, const char *event, json_t *data);
+
+/* A request lives until it is answered; its peer may be gone by then, which is no error. */
+void lpm_rpc_request_return(LpmRpcRequest *request, json_t *result); /* steals; NULL: {} */
+void lpm_rpc_request_fail(LpmRpcRequest *request, const GError *error);
+LpmRpcRole lpm_rpc_request_role(const LpmRpcRequest *request);
+const char *lpm_rpc_request_peer_name(const LpmRpcRequest *request); /* system or console name; "local" */
+
+/* --- connecting --- */
+
+typedef void (*LpmRpcConnected)(LpmRpcClient *client, const GError *error, void *data); /* @client is given away */
+
+/* Blocking-free connect over mutual TLS; checks that the peer's certificate names @expected_name. */
+void lpm_rpc_connect_tls(const char *address, uint16_t port, struct LpmTlsCredentials *credentials,
+                         const char *expected_name, unsigned timeout_ms, LpmRpcEvent on_event,
+                         LpmRpcClosed on_closed, void *event_data, LpmRpcConnected done, void *done_data);
+/* Connects to a Unix socket; blocking but local. NULL with UNREACHABLE. */
+LpmRpcClient *lpm_rpc_connect_unix(const char *path, LpmRpcEvent on_event, LpmRpcClosed on_closed, void *data,
+                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
