@@ -27,8 +27,9 @@ const char *lpm_tls_credentials_cert_path(const LpmTlsCredentials *credentials);
 const char *lpm_tls_credentials_key_path(const LpmTlsCredentials *credentials);
 
 /*
- * TLS 1.3 with mutual authentication over a connected socket, GIOStream outside, GnuTLS inside (GIO's own TLS module
- * is a separate package with no way to demand 1.3). The handshake runs inside the first read or write, asynchronously.
+ * TLS 1.3 with mutual authentication over a connected socket, through GIO's TLS (Debian package glib-networking, GnuTLS
+ * inside). The handshake runs asynchronously inside the first read or write, or by g_tls_connection_handshake_async().
+ * A version below 1.3, a chain that does not end in our authority, or another name than @expected_name is refused.
  */
 GIOStream *lpm_tls_client_stream(GSocketConnection *connection, LpmTlsCredentials *credentials,
                                  const char *expected_name, GError **error);
