@@ -1,0 +1,50 @@
+# A thin front: everything is meson's, pytest's and the lab's work.
+BUILD ?= build
+PYTHON ?= /usr/bin/python3
+
+.PHONY: all deps build demo check check-long cases bench fuzz install clean help
+
+all: build
+
+help:
+	@echo "make demo         install what is missing, build, and watch two partitions move (KEEP=1 leaves the lab up)"
+	@echo "make check        every test but the long ones"
+	@echo "make check-long   the long ones"
+	@echo "make cases K=EXPR lab cases whose name matches"
+	@echo "make bench        side by side with QEMU's own migration (ROWS=\"unshaped-idle-raw\" PAIRS=5)"
+	@echo "make fuzz         every fuzz target for SECONDS=30"
+	@echo "make install      to DESTDIR and PREFIX, by meson"
+
+deps:
+	@scripts/deps
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD) -Dwerror=true -Dcrash_points=true >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+
+build: deps
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+demo: build
+	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/demo.py $(if $(KEEP),--keep)
+
+check: build
+	@scripts/run-checks $(BUILD) unit style programs lab
+
+check-long: build
+	@scripts/run-checks $(BUILD) long
+
+cases: build
+	@scripts/run-checks $(BUILD) lab -k "$(K)"
+
+bench: build
+	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) bench/bench.py $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs $(PAIRS))
+
+fuzz: deps
+	@scripts/fuzz $(or $(SECONDS),30)
+
+install: build
+	DESTDIR="$(DESTDIR)" meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD) $(BUILD).log
