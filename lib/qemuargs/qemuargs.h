@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * QEMU's command line: a pure function of the partition's profile and of what this system resolved
+ * for it. Whatever the guest can see (machine, addresses, ids, sizes) comes from the profile alone,
+ * so that source and target agree.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "model/model.h"
+
+typedef enum {
+    LPM_QEMU_START,    /* activation: stopped until lpm-host sends cont */
+    LPM_QEMU_INCOMING, /* waits for migrate-incoming, then stays stopped */
+} LpmQemuRole;
+
+/* Everything is borrowed. Descriptors are inherited by QEMU under the same numbers. */
+typedef struct {
+    const char *program; /* argv[0] */
+    const LpmProfile
+        *profile; /* with machine set, and interrupt_mode on POWER: lpm_qemuargs_pin_machine() */
+    LpmQemuRole role;
+    const char *accel;          /* "tcg" or "kvm" */
+    const char *cpu;            /* -cpu: lpm_compat_power_cpu() or lpm_compat_x86_cpu() */
+    const char *max_cpu_compat; /* POWER: lpm_compat_power_max(); NULL: not given */
+    const char *qmp_socket;     /* QEMU listens there for commands */
+    const char
+        *oob_socket; /* and there for out-of-band commands while the first is stuck; NULL: none */
+    const char *console_socket; /* needed when the profile has a console */
+    const char *console_log;    /* NULL: no log */
+    const char *agent_socket;   /* needed when the profile has a guest agent */
+    const char *const *disks;   /* a path for each disk of the profile */
+    const char *kernel;         /* path; NULL when the profile boots from a disk */
+    const char *initrd;         /* path or NULL */
+    const int *network_fds;     /* a tap descriptor for each network of the profile */
+    int memory_fd;              /* memfd of the memory's size when the backing is shared; else -1 */
+    const char *pid_file;       /* NULL: none */
+} LpmQemuSpec;
+
+/*
+ * argv, NULL-terminated, to be g_strfreev()d. USAGE error naming what is missing: nothing is
+ * guessed. The memory's RAM block is always called "mem". QEMU ends up stopped in both roles.
+ */
+char **lpm_qemuargs_build(const LpmQemuSpec *spec, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/*
+ * Machine type to pin in the profile at the first start: @newest ("pseries-10.0"), and on POWER
+ * with @vof ("firmware = vof" of the system's configuration) and a profile that boots a kernel
+ * ",x-vof=on": QEMU's small firmware, which starts in half the time but cannot boot from a disk. As
+ * part of the machine string it travels with the profile, since both sides of a move must have the
+ * same firmware. To be g_free()d.
+ */
+char *lpm_qemuargs_pin_machine(const LpmProfile *profile, const char *newest, bool vof);
+/* The type in @machine, without options: "pseries-10.0". To be g_free()d. */
+char *lpm_qemuargs_machine_type(const char *machine);
