@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lpm-host's configuration file (docs/spec/config.md). Unknown groups and keys are errors. */
+#pragma once
+
+#include "base/error.h"
+#include "model/model.h"
+
+typedef struct {
+    char *name;
+    char *path;
+    bool shared; /* the administrator says that other systems see the same files */
+} LpmPoolConfig;
+
+typedef struct {
+    char *name; /* of the virtual network (switch) */
+    char *bridge;
+} LpmSwitchConfig;
+
+typedef struct {
+    char *file; /* where it was read from; NULL: defaults only */
+    /* [system] */
+    char *name;      /* default: the machine's host name, made legal */
+    char *state_dir; /* database, keys */
+    char *run_dir;   /* sockets, pid files, logs of QEMU */
+    /* [rpc] */
+    char *rpc_address;
+    uint16_t rpc_port; /* 0: any free one */
+    /* [mover] */
+    char *mover_program;
+    char **mover_addresses; /* at least one: where this system's mover listens and is reached */
+    uint16_t mover_port_first, mover_port_last; /* 0 and 0: any free one */
+    /* [qemu] */
+    char *qemu_user; /* used when running as root and it exists */
+    char *
+        emulators[LPM_FAMILY_N]; /* path, or name to be found in PATH; "" switches the family off */
+    char *qemu_img;
+    /* [power] */
+    char *power_processor; /* "POWER8", "POWER9", "POWER10": what this server is under emulation */
+    char *power_firmware;  /* "slof" or "vof" */
+    char *power_supply;    /* directory of the power-supply class */
+    /* [limits] */
+    int active_moves, inactive_moves; /* at one time, in and out together */
+    int64_t memory_mib;               /* for partitions; 0: the machine's, less reserve_mib */
+    int64_t reserve_mib;
+    int processors; /* virtual ones that may be given out; 0: eight for each of the machine's */
+    unsigned start_timeout_ms, agent_timeout_ms;
+    /* [storage:NAME], [network:NAME] */
+    LpmPoolConfig *pools;
+    size_t n_pools;
+    LpmSwitchConfig *switches;
+    size_t n_switches;
+} LpmHostConfig;
+
+/* Reads @file (NULL: defaults). USAGE error naming file, group and key, or STORAGE when it cannot
+ * be read. */
+LpmHostConfig *lpm_host_config_load(const char *file, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void lpm_host_config_free(LpmHostConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmHostConfig, lpm_host_config_free)
+
+/* NULL when there is none of that name. Borrowed. */
+const LpmPoolConfig *lpm_host_config_pool(const LpmHostConfig *config, const char *name);
+const LpmSwitchConfig *lpm_host_config_switch(const LpmHostConfig *config, const char *name);
