@@ -69,9 +69,15 @@ bool lpm_error_set(GError **error, LpmErrorCode code, const char *format, ...)
     va_list args;
 
     if (error) {
+        g_autofree char *raw = NULL;
+        g_autofree char *message = NULL;
+
         va_start(args, format);
-        g_propagate_error(error, g_error_new_valist(LPM_ERROR, (int)code, format, args));
+        raw = g_strdup_vprintf(format, args);
         va_end(args);
+        /* Messages travel in JSON, and file names or another program's words need not be UTF-8. */
+        message = g_utf8_make_valid(raw, -1);
+        g_set_error_literal(error, LPM_ERROR, (int)code, message);
     }
     return false;
 }

@@ -8,6 +8,8 @@
 
 /* One step of a path; longer ones cannot name a member of ours. */
 #define SEGMENT_MAX 127
+/* Characters of a wrong value that an error message repeats. */
+#define SHOWN_MAX 60
 
 json_t *lpm_json_parse(const char *text, size_t length, GError **error)
 {
@@ -38,6 +40,18 @@ char *lpm_json_text(const json_t *value)
     copy = g_strdup(text);
     free(text);
     return copy;
+}
+
+char *lpm_json_shown(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    char *shown;
+
+    g_assert(text);
+    shown =
+        strlen(text) <= SHOWN_MAX ? g_strdup(text) : g_strdup_printf("%.*s...", SHOWN_MAX, text);
+    free(text);
+    return shown;
 }
 
 static json_t *step(json_t *value, const char *segment)
@@ -111,10 +125,10 @@ bool lpm_json_need_str(const json_t *root, const char *member, const char **ret_
                              member);
     }
     if (!json_is_string(value)) {
-        g_autofree char *found = lpm_json_text(value);
+        g_autofree char *found = lpm_json_shown(value);
 
-        return lpm_error_set(error, LPM_ERROR_USAGE, "member \"%s\" is %.60s: give a string",
-                             member, found);
+        return lpm_error_set(error, LPM_ERROR_USAGE, "member \"%s\" is %s: give a string", member,
+                             found);
     }
     *ret_value = json_string_value(value);
     return true;
@@ -133,10 +147,10 @@ bool lpm_json_need_int(const json_t *root, const char *member, int64_t minimum, 
     }
     if (!json_is_integer(value) || json_integer_value(value) < minimum ||
         json_integer_value(value) > maximum) {
-        g_autofree char *found = lpm_json_text(value);
+        g_autofree char *found = lpm_json_shown(value);
 
         return lpm_error_set(error, LPM_ERROR_USAGE,
-                             "member \"%s\" is %.60s: give a whole number from %" G_GINT64_FORMAT
+                             "member \"%s\" is %s: give a whole number from %" G_GINT64_FORMAT
                              " to %" G_GINT64_FORMAT,
                              member, found, minimum, maximum);
     }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the whole of OpenLPM talks about: partitions, their profiles, and the states of both. Plain structs and their
- * JSON, used in RPC, REST, the databases and the command line alike.
+ * What the whole of OpenLPM talks about: partitions, their profiles, and the states of both. Plain
+ * structs and their JSON, used in RPC, REST, the databases and the command line alike.
  */
 #pragma once
 
 #include "base/json.h"
 
-#define LPM_NAME_MAX       63    /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
+#define LPM_NAME_MAX       63 /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
 #define LPM_DISKS_MAX      16
 #define LPM_NETWORKS_MAX   8
 #define LPM_PROCESSORS_MAX 64
@@ -15,12 +15,17 @@
 
 typedef enum { LPM_FAMILY_X86_64, LPM_FAMILY_POWER, LPM_FAMILY_N } LpmFamily;
 typedef enum { LPM_FORMAT_RAW, LPM_FORMAT_QCOW2, LPM_FORMAT_N } LpmDiskFormat;
-typedef enum { LPM_ARBITER_AUTO, LPM_ARBITER_FILE, LPM_ARBITER_CONSOLE, LPM_ARBITER_N } LpmArbiterKind;
+typedef enum {
+    LPM_ARBITER_AUTO,
+    LPM_ARBITER_FILE,
+    LPM_ARBITER_CONSOLE,
+    LPM_ARBITER_N
+} LpmArbiterKind;
 typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;
 
 /*
- * State of a partition as its system sees it. "migrating" is not a state: a partition runs (or is paused in the
- * blackout) and has a migration.
+ * State of a partition as its system sees it. "migrating" is not a state: a partition runs (or is
+ * paused in the blackout) and has a migration.
  */
 typedef enum {
     LPM_PARTITION_NOT_ACTIVATED,
@@ -49,9 +54,9 @@ typedef struct {
 } LpmDisk;
 
 typedef struct {
-    char *name;     /* unique in the partition, e.g. "net0" */
+    char *name;        /* unique in the partition, e.g. "net0" */
     char *switch_name; /* virtual network; JSON member "switch" */
-    char *mac;      /* "52:54:00:xx:xx:xx" */
+    char *mac;         /* "52:54:00:xx:xx:xx" */
 } LpmNetwork;
 
 typedef struct {
@@ -60,7 +65,8 @@ typedef struct {
     char *cmdline;     /* NULL: none */
 } LpmBoot;
 
-/* A partition's stored definition. Owned strings; lpm_profile_free() takes NULL and half-built ones. */
+/* A partition's stored definition. Owned strings; lpm_profile_free() takes NULL and half-built
+ * ones. */
 typedef struct {
     char *name;
     char *uuid; /* 36 characters, lower case */
@@ -83,13 +89,15 @@ typedef struct {
     int max_blackout_ms; /* 0: the system's default */
 } LpmProfile;
 
-LpmProfile *lpm_profile_new(void); /* with defaults: processors 1, cache none, mode default, console and agent on */
+LpmProfile *lpm_profile_new(
+    void); /* with defaults: processors 1, cache none, mode default, console and agent on */
 void lpm_profile_free(LpmProfile *profile);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmProfile, lpm_profile_free)
 
 /*
- * Reads and checks a profile. Missing optional members get defaults; unknown members, wrong types, bad names, duplicate
- * disks/networks/MACs are USAGE errors that name the member. A missing uuid or mac is filled in at random.
+ * Reads and checks a profile. Missing optional members get defaults; unknown members, wrong types,
+ * bad names, duplicate disks/networks/MACs are USAGE errors that name the member. A missing uuid or
+ * mac is filled in at random.
  */
 LpmProfile *lpm_profile_from_json(const json_t *json, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 json_t *lpm_profile_to_json(const LpmProfile *profile);

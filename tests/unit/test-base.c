@@ -73,6 +73,9 @@ static void test_error_set(void)
     g_assert_cmpint(lpm_error_exit_code(foreign), ==, 70);
     g_assert_cmpint(lpm_error_exit_code(NULL), ==, 0);
     g_assert_false(lpm_error_set(NULL, LPM_ERROR_BUSY, "ignored"));
+    g_clear_error(&error);
+    g_assert_false(lpm_error_set(&error, LPM_ERROR_STORAGE, "file %s", "\xff"));
+    g_assert_true(g_utf8_validate(error->message, -1, NULL));
 }
 
 static void test_clock(void)
@@ -112,6 +115,19 @@ static void test_json_parse(void)
     refuse_json("", 0, "not JSON");
     refuse_json(deep, 100000, "depth");
     refuse_json(big, LPM_JSON_MAX_BYTES + 1, "at most");
+}
+
+static void test_json_shown(void)
+{
+    g_autofree char *long_text = g_strnfill(200, 'x');
+    g_autoptr(json_t) accent = json_string("caf\u00e9");
+    g_autoptr(json_t) big = json_string(long_text);
+    g_autofree char *small_shown = lpm_json_shown(accent);
+    g_autofree char *big_shown = lpm_json_shown(big);
+
+    g_assert_cmpstr(small_shown, ==, "\"caf\\u00E9\"");
+    g_assert_cmpuint(strlen(big_shown), ==, 63);
+    g_assert_true(g_str_has_suffix(big_shown, "x..."));
 }
 
 static void test_json_paths(void)
@@ -201,6 +217,7 @@ int main(int argc, char **argv)
     g_test_add_func("/base/error/set", test_error_set);
     g_test_add_func("/base/clock", test_clock);
     g_test_add_func("/base/json/parse", test_json_parse);
+    g_test_add_func("/base/json/shown", test_json_shown);
     g_test_add_func("/base/json/paths", test_json_paths);
     g_test_add_func("/base/json/need", test_json_need);
     g_test_add_func("/base/log/line", test_log_line);
