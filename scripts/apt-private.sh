@@ -82,13 +82,14 @@ lpm_apt_stanza() {
     printf 'Signed-By: %s\n\n' "$signed"
 }
 
-# lpm_apt_own DIR ARCH ARGS...: apt-get with all its state below DIR, for ARCH, with the sources in DIR/sources.
+# lpm_apt_own DIR ARCH PROGRAM ARGS...: apt-get or apt-cache with all its state below DIR, for ARCH, with the sources in
+# DIR/sources.
 lpm_apt_own() {
-    local dir=$1 arch=$2
-    shift 2
+    local dir=$1 arch=$2 program=$3
+    shift 3
     mkdir -p "$dir/sources" "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/none"
     : >"$dir/status"
-    apt-get -q -y -o "Dir::Etc::sourceparts=$dir/sources" -o Dir::Etc::sourcelist=/dev/null \
+    "$program" -q -o APT::Get::Assume-Yes=true -o "Dir::Etc::sourceparts=$dir/sources" -o Dir::Etc::sourcelist=/dev/null \
         -o "Dir::Etc::preferencesparts=$dir/none" -o Dir::Etc::preferences=/dev/null \
         -o "Dir::State=$dir/state" -o "Dir::State::status=$dir/status" -o "Dir::Cache=$dir/cache" \
         -o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o APT::Sandbox::User=root \
@@ -97,17 +98,21 @@ lpm_apt_own() {
         -o APT::Update::Post-Invoke-Success= -o APT::Keep-Downloaded-Packages=true "$@"
 }
 
+# lpm_apt_refresh DIR ARCH: fetches the package lists when they are missing or older than a day.
+lpm_apt_refresh() {
+    [ -n "$(find "$1/state/lists" -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null)" ] ||
+        lpm_quiet lpm_apt_own "$1" "$2" apt-get update
+}
+
 # lpm_apt_download DIR ARCH PACKAGE...: the packages and all they depend on, as .deb files in DIR/cache/archives.
-# Prints the file names. The package lists are fetched when they are missing or older than a day.
+# Prints the file names.
 lpm_apt_download() {
     local dir=$1 arch=$2
     shift 2
-    if [ -z "$(find "$dir/state/lists" -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null)" ]; then
-        lpm_quiet lpm_apt_own "$dir" "$arch" update || return 1
-    fi
-    lpm_quiet lpm_apt_own "$dir" "$arch" --download-only install "$@" || return 1
+    lpm_apt_refresh "$dir" "$arch" || return 1
+    lpm_quiet lpm_apt_own "$dir" "$arch" apt-get --download-only install "$@" || return 1
     # What an earlier run left behind must not get into this one: name the files of this very solution.
-    lpm_apt_own "$dir" "$arch" --simulate install "$@" | awk '$1 == "Inst" { print $2, substr($3, 2) }' |
+    lpm_apt_own "$dir" "$arch" apt-get --simulate install "$@" | awk '$1 == "Inst" { print $2, substr($3, 2) }' |
         while read -r package version; do
             find "$dir/cache/archives" -maxdepth 1 -name "${package%%:*}_${version//:/%3a}_*.deb"
         done
