@@ -27,9 +27,10 @@ enum {
     LPM_STREAM_VERIFY_PAGES = 32,     /* pages in one VERIFY_PAGES */
     LPM_STREAM_DIFFERING_MAX = 16,    /* page numbers listed in a report */
 };
-#define LPM_STREAM_MAGIC    0x314D504Cu /* "LPM1" */
-#define LPM_STREAM_OPTIONAL 0x80000000u /* bit of the type: who does not know the record skips it  \
-                                         */
+#define LPM_STREAM_MAGIC 0x314D504Cu /* "LPM1" */
+#define LPM_STREAM_OPTIONAL                                                                        \
+    0x80000000u /* bit of the type: who does not know the record skips it                          \
+                 */
 
 /* Record types; bodies are the structs below. */
 typedef enum {
@@ -53,7 +54,6 @@ typedef enum {
     LPM_STREAM_VERIFY_PAGES_DATA = 17,
     LPM_STREAM_VERIFY_END = 18,
     LPM_STREAM_VERIFY_REPORT = 19,
-    LPM_STREAM_HINT = (int)(20 | LPM_STREAM_OPTIONAL),
     /* control descriptor, lpm-host to lpm-mover; CHECK, LOADED, PEER, HINT and ABORT are used
        there, too */
     LPM_STREAM_CONFIG = 0x101,
@@ -76,6 +76,7 @@ typedef enum {
     LPM_STREAM_ERROR = 0x18a,
     LPM_STREAM_FINISHED = 0x18b,
 } LpmStreamType;
+#define LPM_STREAM_HINT (20u | LPM_STREAM_OPTIONAL) /* not in the enum: it does not fit an int */
 
 typedef enum { LPM_STREAM_SIDE_SRC = 1, LPM_STREAM_SIDE_DST = 2 } LpmStreamSide;
 typedef enum { LPM_STREAM_MODE_MOVE = 1, LPM_STREAM_MODE_PROBE = 2 } LpmStreamMode;
@@ -381,6 +382,7 @@ typedef struct {
     LpmStreamSender sender;
     uint8_t migration[LPM_STREAM_ID_SIZE];
     uint64_t last; /* sequence of the last ordered record */
+    bool bound;    /* migration is known */
 } LpmStreamVerifier;
 
 /* @migration may be NULL before it is known (a mover waiting for CONFIG): the first frame's is then
