@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A server and its connections; private to lib/rpc. server.c accepts and identifies, peer.c serves.
+ */
+#pragma once
+
+#include "rpc/lines.h"
+#include "rpc/rpc.h"
+
+struct LpmRpcServer {
+    const LpmRpcVerb *verbs;
+    void *data;
+    GPtrArray *services; /* of GSocketService */
+    GPtrArray *paths;    /* of socket files to remove */
+    GQueue peers;        /* of LpmRpcPeer; the server holds one reference of each */
+};
+
+struct LpmRpcPeer {
+    unsigned refs;        /* held by the server, by each request and by what runs */
+    LpmRpcServer *server; /* NULL: gone, or this peer is out of its list */
+    LpmRpcLines *lines;   /* NULL: not through the handshake, or closed */
+    GSource *deadline;    /* of the handshake, then of an anonymous peer */
+    GCancellable *handshake;
+    LpmRpcRole role;
+    char *name;
+    bool subscribed;
+    json_t *events;   /* names that it subscribed to; NULL: all */
+    unsigned running; /* requests */
+};
+
+/* Adds a peer that is not identified yet. Borrowed from the server; NULL when there are too many.
+ */
+LpmRpcPeer *lpm_rpc_peer_add(LpmRpcServer *server);
+LpmRpcPeer *lpm_rpc_peer_ref(LpmRpcPeer *peer);
+void lpm_rpc_peer_unref(LpmRpcPeer *peer);
+/* From now on it is @name, and its lines on @stream (taken over) are served. @name is copied. */
+void lpm_rpc_peer_serve(LpmRpcPeer *peer, GIOStream *stream, LpmRpcRole role, const char *name);
+/* Closes it and takes it off its server's list; its requests may still be answered, to nobody. */
+void lpm_rpc_peer_close(LpmRpcPeer *peer);
+/* Calls lpm_rpc_peer_close() after @timeout_ms, unless it is armed anew (0: disarmed). */
+void lpm_rpc_peer_set_deadline(LpmRpcPeer *peer, unsigned timeout_ms);
