@@ -150,7 +150,7 @@ typedef struct {
     LpmFamily family;
     const char *accel;      /* "tcg", "kvm" */
     const char *version;    /* "10.0.13" */
-    const char *machine;    /* "pseries-10.0", options after a comma are ignored; NULL: unknown */
+    const char *machine;    /* "pseries-10.0", what follows a "+" is ignored; NULL: unknown */
     const char *interrupts; /* POWER: "xics" or "xive", the controller in use; NULL otherwise */
     int processors;
 } LpmEmulatorUse;

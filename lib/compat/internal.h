@@ -39,7 +39,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmEmulatorRow, lpm_emulator_row_free)
 /* Reads numbers separated by dots from the start of @text, ignoring what follows; false when it
  * starts with none. */
 bool lpm_version_parse(const char *text, LpmVersion *ret_version);
-/* The same from the last "-" on: "pc-q35-10.0,x=y" gives 10.0. */
+/* The same from the last "-" on: "pseries-10.0+vof" gives 10.0. */
 bool lpm_version_parse_machine(const char *machine, LpmVersion *ret_version);
 int lpm_version_compare(const LpmVersion *a, const LpmVersion *b);
 /* Whether @version (NULL: unknown) is in [@from, @before); a limit that is not given does not

@@ -29,7 +29,7 @@ bool lpm_version_parse(const char *text, LpmVersion *ret_version)
 
 bool lpm_version_parse_machine(const char *machine, LpmVersion *ret_version)
 {
-    g_autofree char *type = machine ? g_strndup(machine, strcspn(machine, ",")) : NULL;
+    g_autofree char *type = machine ? g_strndup(machine, strcspn(machine, "+,")) : NULL;
     const char *dash = type ? strrchr(type, '-') : NULL;
 
     return dash && lpm_version_parse(dash + 1, ret_version);

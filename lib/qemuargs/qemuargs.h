@@ -17,15 +17,14 @@ typedef enum {
 /* Everything is borrowed. Descriptors are inherited by QEMU under the same numbers. */
 typedef struct {
     const char *program; /* argv[0] */
-    const LpmProfile
-        *profile; /* with machine set, and interrupt_mode on POWER: lpm_qemuargs_pin_machine() */
+    /* With machine set, and interrupt_mode on POWER: pinned at the first start. */
+    const LpmProfile *profile;
     LpmQemuRole role;
     const char *accel;          /* "tcg" or "kvm" */
     const char *cpu;            /* -cpu: lpm_compat_power_cpu() or lpm_compat_x86_cpu() */
     const char *max_cpu_compat; /* POWER: lpm_compat_power_max(); NULL: not given */
     const char *qmp_socket;     /* QEMU listens there for commands */
-    const char
-        *oob_socket; /* and there for out-of-band commands while the first is stuck; NULL: none */
+    const char *oob_socket;     /* and there for out-of-band ones; NULL: none */
     const char *console_socket; /* needed when the profile has a console */
     const char *console_log;    /* NULL: no log */
     const char *agent_socket;   /* needed when the profile has a guest agent */
@@ -46,10 +45,10 @@ char **lpm_qemuargs_build(const LpmQemuSpec *spec, GError **error) G_GNUC_WARN_U
 /*
  * Machine type to pin in the profile at the first start: @newest ("pseries-10.0"), and on POWER
  * with @vof ("firmware = vof" of the system's configuration) and a profile that boots a kernel
- * ",x-vof=on": QEMU's small firmware, which starts in half the time but cannot boot from a disk. As
- * part of the machine string it travels with the profile, since both sides of a move must have the
- * same firmware. To be g_free()d.
+ * "+vof": QEMU's small firmware, which starts in half the time but cannot boot from a disk. As part
+ * of the machine string it travels with the profile, since both sides of a move must have the same
+ * firmware. To be g_free()d.
  */
 char *lpm_qemuargs_pin_machine(const LpmProfile *profile, const char *newest, bool vof);
-/* The type in @machine, without options: "pseries-10.0". To be g_free()d. */
+/* QEMU's type in @machine, without "+vof": "pseries-10.0". To be g_free()d. */
 char *lpm_qemuargs_machine_type(const char *machine);

@@ -416,7 +416,7 @@ static const struct {
     {{LPM_FAMILY_POWER, "tcg", "10.0.20", "pseries-10.0", "xive", 1}, true, true},
     {{LPM_FAMILY_POWER, "tcg", "10.0.13", "pseries-10.0", "xics", 2}, false, true},
     {{LPM_FAMILY_POWER, "tcg", "10.1.0", "pseries-10.0", "xics", 1}, false, false},
-    {{LPM_FAMILY_POWER, "tcg", "11.1.3", "pseries-11.1,x-vof=on", "xics", 4}, true, true},
+    {{LPM_FAMILY_POWER, "tcg", "11.1.3", "pseries-11.1+vof", "xics", 4}, true, true},
     {{LPM_FAMILY_POWER, "tcg", "11.1.3", "pseries-7.2", "xics", 1}, false, true},
     {{LPM_FAMILY_POWER, "tcg", "11.1.3", NULL, "xics", 1}, false, false},
     {{LPM_FAMILY_X86_64, "tcg", "garbage", "pc-q35-10.0", NULL, 1}, false, false},
