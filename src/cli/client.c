@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+
+#define ANSWER_MAX      ((size_t)16 << 20)
+#define CONNECT_SECONDS 10L
+#define ANSWER_SECONDS  180L /* a start or an orderly stop may take as long */
+
+struct CliClient {
+    char *url;
+    char *ca;
+    char *token;
+    CURL *curl;
+};
+
+static char *find_config(const char *path, GString *tried)
+{
+    if (path != NULL)
+        return g_strdup(path);
+    const char *env = g_getenv("LPM_CONFIG");
+    if (env != NULL && *env != '\0')
+        return g_strdup(env);
+    char *candidates[] = {g_build_filename(g_get_user_config_dir(), "openlpm", "admin.conf", NULL),
+                          g_strdup("/etc/openlpm/admin.conf")};
+    char *found = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(candidates); i++) {
+        if (found == NULL && g_file_test(candidates[i], G_FILE_TEST_EXISTS))
+            found = g_strdup(candidates[i]);
+        g_string_append_printf(tried, "%s%s", i > 0 ? ", " : "", candidates[i]);
+        g_free(candidates[i]);
+    }
+    return found;
+}
+
+static char *config_value(GKeyFile *file, const char *path, const char *key, GError **error)
+{
+    g_autofree char *value = g_key_file_get_string(file, "console", key, NULL);
+    if (value == NULL || *value == '\0') {
+        lpm_error_set(error, LPM_ERROR_USAGE,
+                      "%s: group [console] has no '%s': take the file that lpm-console init wrote",
+                      path, key);
+        return NULL;
+    }
+    return g_steal_pointer(&value);
+}
+
+CliClient *cli_client_new(const char *path, GError **error)
+{
+    g_autoptr(GString) tried = g_string_new(NULL);
+    g_autofree char *found = find_config(path, tried);
+    if (found == NULL) {
+        lpm_error_set(error, LPM_ERROR_USAGE,
+                      "no client file: none of %s is there; copy admin.conf from the console's "
+                      "state directory, or name it "
+                      "with --config or LPM_CONFIG",
+                      tried->str);
+        return NULL;
+    }
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GError) why = NULL;
+    if (!g_key_file_load_from_file(file, found, G_KEY_FILE_NONE, &why)) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "client file %s cannot be read: %s", found,
+                      why->message);
+        return NULL;
+    }
+    g_autoptr(CliClient) client = g_new0(CliClient, 1);
+    client->url = config_value(file, found, "url", error);
+    client->ca = client->url == NULL ? NULL : config_value(file, found, "ca", error);
+    client->token = client->ca == NULL ? NULL : config_value(file, found, "token", error);
+    if (client->token == NULL)
+        return NULL;
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    client->curl = curl_easy_init();
+    if (client->curl == NULL) {
+        lpm_error_set(error, LPM_ERROR_INTERNAL, "the HTTPS library cannot be initialised");
+        return NULL;
+    }
+    return g_steal_pointer(&client);
+}
+
+void cli_client_free(CliClient *client)
+{
+    if (client == NULL)
+        return;
+    if (client->curl != NULL)
+        curl_easy_cleanup(client->curl);
+    g_free(client->url);
+    g_free(client->ca);
+    g_free(client->token);
+    g_free(client);
+}
+
+static size_t take_answer(char *data, size_t size, size_t count, void *user_data)
+{
+    GString *answer = user_data;
+    if (answer->len + size * count > ANSWER_MAX)
+        return 0;
+    g_string_append_len(answer, data, (gssize)(size * count));
+    return size * count;
+}
+
+/* The console's error object as a GError: its class decides the exit code, its remedy goes with the
+ * message. */
+static void set_remote_error(const json_t *answer, long status, const char *url, GError **error)
+{
+    const char *class_name = lpm_json_str(answer, "error.class", NULL);
+    if (class_name == NULL) {
+        lpm_error_set(error, LPM_ERROR_PROTOCOL,
+                      "%s answers HTTP status %ld without an error object: is it a console?", url,
+                      status);
+        return;
+    }
+    const char *message = lpm_json_str(answer, "error.message", "no reason was given");
+    const char *remedy = lpm_json_str(answer, "error.remedy", NULL);
+    bool repeated = remedy == NULL || *remedy == '\0' || strstr(message, remedy) != NULL;
+    lpm_error_set(error, lpm_error_from_name(class_name), "%s%s%s", message,
+                  repeated ? "" : "\n  what to do: ", repeated ? "" : remedy);
+}
+
+static void set_transport_error(const CliClient *client, CURLcode code, GError **error)
+{
+    bool trust = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE;
+    lpm_error_set(error, trust ? LPM_ERROR_DENIED : LPM_ERROR_UNREACHABLE, "console %s: %s%s",
+                  client->url, curl_easy_strerror(code),
+                  trust ? ": its certificate is not of the authority in the client file; take the "
+                          "console's current admin.conf"
+                        : ": is lpm-console running, and is the url in the client file right?");
+}
+
+static CURLcode perform(CliClient *client, const char *method, const char *url, const char *body,
+                        GString *answer)
+{
+    CURL *curl = client->curl;
+    curl_easy_reset(curl);
+    g_autofree char *bearer = g_strdup_printf("Authorization: Bearer %s", client->token);
+    struct curl_slist *headers = curl_slist_append(NULL, bearer);
+    headers = curl_slist_append(headers, "Content-Type: application/json");
+    headers = curl_slist_append(headers, "Expect:");
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca);
+    curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_answer);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    if (body != NULL)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+    CURLcode code = curl_easy_perform(curl);
+    curl_slist_free_all(headers);
+    return code;
+}
+
+json_t *cli_client_call(CliClient *client, const char *method, const char *path, json_t *body,
+                        GError **error)
+{
+    g_autoptr(json_t) own_body = body;
+    g_autofree char *url = g_strconcat(client->url, path, NULL);
+    g_autofree char *text = own_body == NULL ? NULL : lpm_json_text(own_body);
+    if (text == NULL && strcmp(method, "POST") == 0)
+        text = g_strdup("{}");
+    g_autoptr(GString) answer = g_string_new(NULL);
+    CURLcode code = perform(client, method, url, text, answer);
+    if (code != CURLE_OK) {
+        set_transport_error(client, code, error);
+        return NULL;
+    }
+    long status = 0;
+    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+    g_autoptr(json_t) value = json_loadb(answer->str, answer->len, JSON_REJECT_DUPLICATES, NULL);
+    if (status >= 200 && status < 300 && value != NULL)
+        return g_steal_pointer(&value);
+    set_remote_error(value, status, client->url, error);
+    return NULL;
+}
+
+char *cli_path(const char *format, const char *name)
+{
+    g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
+    g_auto(GStrv) parts = g_strsplit(format, "%s", 2);
+    return g_strjoin(NULL, parts[0], escaped, parts[0] != NULL ? parts[1] : NULL, NULL);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* validate and migrate: the two verbs that the project exists for. They take the same options. */
+#include "cli.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static gboolean all_targets;
+static gboolean list_checks;
+static gboolean verify;
+static gboolean no_wait;
+static int max_blackout_ms;
+static char *max_rate;
+static char **overrides;
+
+/* "100M" -> bytes/s; k, M, G are powers of 1000. */
+static bool parse_rate(const char *text, int64_t *ret_rate, GError **error)
+{
+    char *end = NULL;
+    double value = g_ascii_strtod(text, &end);
+    static const struct {
+        char suffix;
+        double factor;
+    } units[] = {{'\0', 1}, {'k', 1e3}, {'M', 1e6}, {'G', 1e9}};
+    for (size_t i = 0; i < G_N_ELEMENTS(units) && end != text; i++)
+        if (*end == units[i].suffix && (*end == '\0' || end[1] == '\0') && value > 0 &&
+            value * units[i].factor < 1e15) {
+            *ret_rate = (int64_t)(value * units[i].factor);
+            return true;
+        }
+    return lpm_error_set(error, LPM_ERROR_USAGE,
+                         "--max-rate '%s' is not a rate in bytes a second such as 100M", text);
+}
+
+static json_t *move_options(GError **error)
+{
+    g_autoptr(json_t) options = json_object();
+    json_t *override = json_array();
+    json_object_set_new(options, "override", override);
+    json_object_set_new(options, "verify", json_boolean(verify));
+    for (char **name = overrides; name != NULL && *name != NULL; name++)
+        json_array_append_new(override, json_string(*name));
+    if (max_blackout_ms < 0) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "--max-blackout %d is not a number of milliseconds",
+                      max_blackout_ms);
+        return NULL;
+    }
+    if (max_blackout_ms > 0)
+        json_object_set_new(options, "max_blackout_ms", json_integer(max_blackout_ms));
+    int64_t rate = 0;
+    if (max_rate != NULL && !parse_rate(max_rate, &rate, error))
+        return NULL;
+    if (rate > 0)
+        json_object_set_new(options, "max_rate", json_integer(rate));
+    return g_steal_pointer(&options);
+}
+
+static bool print_checks(Cli *cli, GError **error)
+{
+    static const CliColumn columns[] = {
+        {"CHECK", "check", false},
+        {"ACTIVE", "active", false},
+        {"INACTIVE", "inactive", false},
+        {"OVERRIDE", "overridable", false},
+        {"HMC", "hmc", false},
+        {"WHAT IT LOOKS AT", "help", false},
+        {NULL, NULL, false},
+    };
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", "/v1/checks", NULL, error);
+    if (answer == NULL)
+        return false;
+    if (cli->json)
+        cli_print_json(lpm_json_at(answer, "checks"));
+    else
+        cli_print_table(lpm_json_at(answer, "checks"), columns, "no checks");
+    return true;
+}
+
+static bool print_results(Cli *cli, const json_t *answer, GError **error)
+{
+    size_t i, bad = 0;
+    json_t *result;
+    if (cli->json)
+        cli_print_json(answer);
+    json_array_foreach (lpm_json_at(answer, "results"), i, result) {
+        const char *verdict = lpm_json_str(result, "verdict", "?");
+        bad += strcmp(verdict, "error") == 0;
+        if (cli->json)
+            continue;
+        cli_print_findings(lpm_json_at(result, "findings"));
+        printf("%s: %s to %s: %s (%" PRId64 " checks in %.0f ms)\n",
+               lpm_json_str(answer, "partition", "?"), lpm_json_str(answer, "source", "?"),
+               lpm_json_str(result, "target", "?"), verdict, lpm_json_int(result, "checks_run", 0),
+               lpm_json_real(result, "ms", 0));
+    }
+    if (bad == 0)
+        return true;
+    return lpm_error_set(
+        error, LPM_ERROR_REFUSED,
+        "partition %s cannot move to %s: the findings say why; nothing was changed",
+        lpm_json_str(answer, "partition", "?"), i == 1 ? "this system" : "all of these systems");
+}
+
+static bool validate(Cli *cli, char **words, GError **error)
+{
+    if (list_checks)
+        return print_checks(cli, error);
+    if (words[0] == NULL || (words[1] == NULL) != (bool)all_targets)
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "validate needs a partition, and a target or --all-targets");
+    json_t *options = move_options(error);
+    if (options == NULL)
+        return false;
+    json_t *body = lpm_json_pack("{s:s, s:o}", "partition", words[0], "options", options);
+    if (all_targets)
+        json_object_set_new(body, "all_targets", json_true());
+    else
+        json_object_set_new(body, "target", json_string(words[1]));
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "POST", "/v1/validate", body, error);
+    return answer != NULL && print_results(cli, answer, error);
+}
+
+static char interrupted_note[512];
+
+/* Interrupting the command line does not stop the move: say so, and how to go on. */
+static void on_interrupt(int signal_number)
+{
+    ssize_t ignored = write(STDERR_FILENO, interrupted_note, strlen(interrupted_note));
+    (void)ignored;
+    _exit(128 + signal_number);
+}
+
+static bool migrate(Cli *cli, char **words, GError **error)
+{
+    json_t *options = move_options(error);
+    if (options == NULL)
+        return false;
+    g_autoptr(json_t) begun =
+        cli_client_call(cli->client, "POST", "/v1/migrations",
+                        lpm_json_pack("{s:s, s:s, s:o}", "partition", words[0], "target", words[1],
+                                      "options", options),
+                        error);
+    if (begun == NULL)
+        return false;
+    const char *id = lpm_json_str(begun, "migration", "");
+    if (no_wait) {
+        if (cli->json)
+            cli_print_json(begun);
+        else
+            printf("migration %s has begun; follow it with: lpm migration watch %s\n", id, id);
+        return true;
+    }
+    g_snprintf(interrupted_note, sizeof interrupted_note,
+               "\nthe move goes on; follow it with: lpm migration watch %s, or stop it with: lpm "
+               "migration stop %s\n",
+               id, id);
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
+    g_autoptr(json_t) end = cli_follow(cli, id, error);
+    return end != NULL && cli_report_migration(cli, end, error);
+}
+
+#define MOVE_OPTIONS                                                                               \
+    {                                                                                              \
+        "verify", 0,                                                                               \
+        0,        G_OPTION_ARG_NONE,                                                               \
+        &verify,  "compare the memory of both sides in the blackout",                              \
+        NULL},                                                                                     \
+        {"max-blackout",                                                                           \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_INT,                                                                         \
+         &max_blackout_ms,                                                                         \
+         "longest blackout to accept (default 300)",                                               \
+         "MS"},                                                                                    \
+        {"max-rate", 0, 0, G_OPTION_ARG_STRING, &max_rate, "bytes a second, with k, M or G",       \
+         "RATE"},                                                                                  \
+    {                                                                                              \
+        "override", 0, 0, G_OPTION_ARG_STRING_ARRAY, &overrides,                                   \
+            "go on despite this check's error; may be repeated", "CHECK"                           \
+    }
+
+static const GOptionEntry validate_options[] = {
+    MOVE_OPTIONS,
+    {"all-targets", 0, 0, G_OPTION_ARG_NONE, &all_targets, "against every other system", NULL},
+    {"list", 0, 0, G_OPTION_ARG_NONE, &list_checks, "print the table of checks", NULL},
+    G_OPTION_ENTRY_NULL,
+};
+static const GOptionEntry migrate_options[] = {
+    MOVE_OPTIONS,
+    {"no-wait", 0, 0, G_OPTION_ARG_NONE, &no_wait, "return once the move has begun", NULL},
+    G_OPTION_ENTRY_NULL,
+};
+
+const CliVerb cli_verbs_mobility[] = {
+    {NULL, "validate", "PARTITION TARGET", 0, 2, validate_options, false, validate,
+     "find every reason why a move would fail; nothing is changed"},
+    {NULL, "migrate", "PARTITION TARGET", 2, 2, migrate_options, false, migrate,
+     "move a partition to another system"},
+    {NULL},
+};

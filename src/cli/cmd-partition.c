@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static char *file_option;
+static char *system_option;
+static gboolean hard;
+static int timeout_s = 60;
+static gboolean disks;
+
+static bool partition_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
+{
+    static const CliColumn columns[] = {
+        {"PARTITION", "name", false},
+        {"SYSTEM", "system", false},
+        {"STATE", "state", false},
+        {"FAMILY", "family", false},
+        {"CPUS", "processors", true},
+        {"MIB", "memory_mib", true},
+        {"PREFERRED", "preferred_mode", false},
+        {"CURRENT", "current_mode", false},
+        {"MIGRATION", "migration", false},
+        {NULL, NULL, false},
+    };
+    g_autofree char *path = system_option == NULL
+                                ? g_strdup("/v1/partitions")
+                                : cli_path("/v1/partitions?system=%s", system_option);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", path, NULL, error);
+    if (answer == NULL)
+        return false;
+    if (cli->json) {
+        cli_print_json(lpm_json_at(answer, "partitions"));
+        return true;
+    }
+    cli_print_table(lpm_json_at(answer, "partitions"), columns,
+                    "no partition yet: lpm partition create SYSTEM --file FILE");
+    size_t i;
+    json_t *name;
+    json_array_foreach (lpm_json_at(answer, "unreachable"), i, name)
+        fprintf(stderr, "system %s does not answer: what is shown of it is old\n",
+                json_string_value(name));
+    return true;
+}
+
+static bool partition_show(Cli *cli, char **words, GError **error)
+{
+    static const CliColumn fields[] = {
+        {"partition", "profile.name", false},
+        {"system", "system", false},
+        {"state", "state", false},
+        {"family", "profile.family", false},
+        {"processors", "profile.processors", false},
+        {"memory MiB", "profile.memory_mib", false},
+        {"preferred mode", "profile.preferred_mode", false},
+        {"current mode", "current_mode", false},
+        {"mode after restart", "pending_mode", false},
+        {"RMC", "rmc", false},
+        {"console", "console_socket", false},
+        {"migration", "migration", false},
+        {"note", "note", false},
+        {NULL, NULL, false},
+    };
+    g_autofree char *path = cli_path("/v1/partitions/%s", words[0]);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", path, NULL, error);
+    if (answer == NULL)
+        return false;
+    if (cli->json)
+        cli_print_json(answer);
+    else
+        cli_print_fields(answer, fields);
+    return true;
+}
+
+static json_t *read_profile(GError **error)
+{
+    if (file_option == NULL) {
+        lpm_error_set(error, LPM_ERROR_USAGE,
+                      "no profile: name a JSON file with --file (- for standard input); "
+                      "docs/guide/profiles.md shows one");
+        return NULL;
+    }
+    json_error_t where;
+    g_autoptr(json_t) profile = strcmp(file_option, "-") == 0
+                                    ? json_loadf(stdin, JSON_REJECT_DUPLICATES, &where)
+                                    : json_load_file(file_option, JSON_REJECT_DUPLICATES, &where);
+    if (profile == NULL) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "profile %s: %s in line %d: mend the file",
+                      file_option, where.text, where.line);
+        return NULL;
+    }
+    return g_steal_pointer(&profile);
+}
+
+static bool partition_create(Cli *cli, char **words, GError **error)
+{
+    json_t *profile = read_profile(error);
+    if (profile == NULL)
+        return false;
+    g_autoptr(json_t) answer =
+        cli_client_call(cli->client, "POST", "/v1/partitions",
+                        lpm_json_pack("{s:s, s:o}", "system", words[0], "profile", profile), error);
+    if (answer != NULL && cli->json)
+        cli_print_json(answer);
+    else if (answer != NULL)
+        printf("partition %s is created on %s; lpm partition start %s activates it\n",
+               lpm_json_str(answer, "profile.name", "?"), words[0],
+               lpm_json_str(answer, "profile.name", "?"));
+    return answer != NULL;
+}
+
+/* MEMBER=VALUE: VALUE is JSON where it reads as JSON, else a string. */
+static bool add_change(json_t *changes, const char *word, GError **error)
+{
+    const char *equals = strchr(word, '=');
+    if (equals == NULL || equals == word)
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "change '%s' is not MEMBER=VALUE, as in preferred_mode=POWER8", word);
+    g_autofree char *member = g_strndup(word, (gsize)(equals - word));
+    json_t *value = json_loads(equals + 1, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    if (value == NULL)
+        value = json_string(equals + 1);
+    if (value == NULL || json_object_set_new(changes, member, value) != 0)
+        return lpm_error_set(error, LPM_ERROR_USAGE, "change '%s' is not valid UTF-8", word);
+    return true;
+}
+
+static bool partition_change(Cli *cli, char **words, GError **error)
+{
+    g_autoptr(json_t) changes = json_object();
+    for (char **word = words + 1; *word != NULL; word++)
+        if (!add_change(changes, *word, error))
+            return false;
+    g_autofree char *path = cli_path("/v1/partitions/%s", words[0]);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "PATCH", path,
+                                               lpm_json_pack("{s:O}", "changes", changes), error);
+    if (answer != NULL && cli->json)
+        cli_print_json(answer);
+    else if (answer != NULL)
+        printf("partition %s is changed\n", words[0]);
+    return answer != NULL;
+}
+
+static bool act(Cli *cli, const char *path_format, const char *name, json_t *body, GError **error)
+{
+    g_autofree char *path = cli_path(path_format, name);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "POST", path, body, error);
+    if (answer != NULL && cli->json)
+        cli_print_json(answer);
+    else if (answer != NULL)
+        printf("partition %s: %s\n", name, lpm_json_str(answer, "state", "done"));
+    return answer != NULL;
+}
+
+static bool partition_start(Cli *cli, char **words, GError **error)
+{
+    return act(cli, "/v1/partitions/%s/start", words[0], NULL, error);
+}
+
+static bool partition_stop(Cli *cli, char **words, GError **error)
+{
+    if (timeout_s < 1 || timeout_s > 3600)
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "--timeout %d is not between 1 and 3600 seconds", timeout_s);
+    json_t *body =
+        hard ? lpm_json_pack("{s:s}", "how", "hard")
+             : lpm_json_pack("{s:s, s:i}", "how", "orderly", "timeout_ms", timeout_s * 1000);
+    return act(cli, "/v1/partitions/%s/stop", words[0], body, error);
+}
+
+static bool partition_restart(Cli *cli, char **words, GError **error)
+{
+    return act(cli, "/v1/partitions/%s/restart", words[0],
+               lpm_json_pack("{s:s}", "how", hard ? "hard" : "orderly"), error);
+}
+
+static bool partition_delete(Cli *cli, char **words, GError **error)
+{
+    g_autofree char *path =
+        cli_path(disks ? "/v1/partitions/%s?disks=true" : "/v1/partitions/%s", words[0]);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "DELETE", path, NULL, error);
+    if (answer != NULL && cli->json)
+        cli_print_json(answer);
+    else if (answer != NULL)
+        printf("partition %s is deleted%s\n", words[0],
+               disks ? " with its disks" : "; its disks are kept");
+    return answer != NULL;
+}
+
+static const GOptionEntry list_options[] = {
+    {"system", 0, 0, G_OPTION_ARG_STRING, &system_option, "only those on this system", "NAME"},
+    G_OPTION_ENTRY_NULL,
+};
+static const GOptionEntry create_options[] = {
+    {"file", 'f', 0, G_OPTION_ARG_FILENAME, &file_option,
+     "the profile, JSON; - reads standard input", "FILE"},
+    G_OPTION_ENTRY_NULL,
+};
+static const GOptionEntry stop_options[] = {
+    {"hard", 0, 0, G_OPTION_ARG_NONE, &hard, "as if its power were cut", NULL},
+    {"timeout", 0, 0, G_OPTION_ARG_INT, &timeout_s,
+     "how long an orderly stop may take (default 60)", "SECONDS"},
+    G_OPTION_ENTRY_NULL,
+};
+static const GOptionEntry restart_options[] = {
+    {"hard", 0, 0, G_OPTION_ARG_NONE, &hard, "as if its power were cut", NULL},
+    G_OPTION_ENTRY_NULL,
+};
+static const GOptionEntry delete_options[] = {
+    {"disks", 0, 0, G_OPTION_ARG_NONE, &disks, "delete its disks too", NULL},
+    G_OPTION_ENTRY_NULL,
+};
+
+const CliVerb cli_verbs_partition[] = {
+    {"partition", "list", "", 0, 0, list_options, false, partition_list,
+     "list the partitions of all systems"},
+    {"partition", "show", "PARTITION", 1, 1, NULL, false, partition_show, "show one partition"},
+    {"partition", "create", "SYSTEM", 1, 1, create_options, false, partition_create,
+     "make a partition from a profile"},
+    {"partition", "change", "PARTITION MEMBER=VALUE...", 2, -1, NULL, false, partition_change,
+     "change its profile"},
+    {"partition", "start", "PARTITION", 1, 1, NULL, false, partition_start, "activate it"},
+    {"partition", "stop", "PARTITION", 1, 1, stop_options, false, partition_stop,
+     "stop it, in order or hard"},
+    {"partition", "restart", "PARTITION", 1, 1, restart_options, false, partition_restart,
+     "stop it and activate it anew; its mode is evaluated anew"},
+    {"partition", "delete", "PARTITION", 1, 1, delete_options, false, partition_delete,
+     "delete a partition that is not activated"},
+    {NULL},
+};
