@@ -24,7 +24,7 @@ ROOT = HERE.parent
 MANAGEMENT = "10.77.1"
 PARTITIONS = "10.77.0"
 PARTITION_BRIDGE = "br-lan"
-ARCHITECTURES = {"x86": "amd64", "power": "ppc64el"}
+ARCHITECTURES = {"x86-64": "amd64", "power": "ppc64el"}
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -281,7 +281,7 @@ class Lab:
         with self.connect("client", address, 7001, timeout) as connection, connection.makefile() as stream:
             return json.loads(stream.readline())
 
-    def wait_for_partition(self, address, timeout=60.0):
+    def wait_for_partition(self, address, timeout=90.0):
         """Waits until the partition's workloads answer; returns their status."""
         def ask():
             with contextlib.suppress(OSError, ValueError):
@@ -315,6 +315,6 @@ class Lab:
 
 
 def image(family):
-    """Directory of the partition image of a family (x86, power): kernel, initramfs. Built when it is not there."""
+    """Directory of the partition image of a family (x86-64, power): kernel, initramfs. Built when it is not there."""
     return pathlib.Path(command(HERE / "guest" / "build", ARCHITECTURES[family], stderr=None, stdout=subprocess.PIPE,
                                 capture_output=False).stdout.strip())

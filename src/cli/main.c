@@ -111,25 +111,9 @@ static int report(const GError *error)
     return info->exit;
 }
 
-/* Options of every verb may stand before it too: takes them out of argv. */
-static bool parse_leading_options(int *argc, char ***argv, GError **error)
-{
-    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
-    g_option_context_set_help_enabled(context, FALSE);
-    g_option_context_set_strict_posix(context, TRUE);
-    g_option_context_set_ignore_unknown_options(context, TRUE);
-    g_option_context_add_main_entries(context, common_options, NULL);
-    g_autoptr(GError) why = NULL;
-    return g_option_context_parse(context, argc, argv, &why) ||
-           lpm_error_set(error, LPM_ERROR_USAGE, "%s; lpm --help says more", why->message);
-}
-
 int main(int argc, char **argv)
 {
     setlocale(LC_ALL, "");
-    g_autoptr(GError) error = NULL;
-    if (!parse_leading_options(&argc, &argv, &error))
-        return report(error);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help(argc < 2 ? stderr : stdout);
@@ -137,6 +121,7 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0)
         argv[1] = (char *)"version";
+    g_autoptr(GError) error = NULL;
     int used = 0;
     const CliVerb *verb = find_verb(argc, argv, &used, &error);
     if (verb != NULL) {
