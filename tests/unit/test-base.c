@@ -3,8 +3,12 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/service.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static void test_error_table(void)
@@ -209,6 +213,52 @@ static void test_log_not_the_journal(void)
     g_test_trap_assert_stderr("lpm-x: debug: shown\n");
 }
 
+/* The next message to the service manager whose socket is @fd. */
+static char *next_notification(int fd)
+{
+    char text[256];
+    ssize_t n = recv(fd, text, sizeof text - 1, 0);
+
+    g_assert_cmpint(n, >, 0);
+    text[n] = '\0';
+    return g_strdup(text);
+}
+
+static void expect_notification(int fd, const char *wanted)
+{
+    g_autofree char *text = next_notification(fd);
+
+    g_assert_cmpstr(text, ==, wanted);
+}
+
+static void test_service(void)
+{
+    g_autofree char *directory = g_dir_make_tmp("lpm-base-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(directory, "notify", NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof address), ==, 0);
+    lpm_service_ready();
+    g_setenv("NOTIFY_SOCKET", path, TRUE);
+    g_setenv("WATCHDOG_USEC", "20000", TRUE);
+    lpm_service_ready();
+    expect_notification(fd, "READY=1");
+    lpm_service_status("2 partitions");
+    expect_notification(fd, "STATUS=2 partitions");
+    g_main_context_iteration(NULL, TRUE);
+    expect_notification(fd, "WATCHDOG=1");
+    lpm_service_stopping();
+    expect_notification(fd, "STOPPING=1");
+    g_assert_false(g_main_context_pending(NULL));
+    g_unsetenv("NOTIFY_SOCKET");
+    g_unsetenv("WATCHDOG_USEC");
+    close(fd);
+    g_unlink(path);
+    g_rmdir(directory);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -222,5 +272,6 @@ int main(int argc, char **argv)
     g_test_add_func("/base/json/need", test_json_need);
     g_test_add_func("/base/log/line", test_log_line);
     g_test_add_func("/base/log/not-the-journal", test_log_not_the_journal);
+    g_test_add_func("/base/service", test_service);
     return g_test_run();
 }
