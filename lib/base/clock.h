@@ -7,7 +7,8 @@
 typedef struct LpmClock LpmClock;
 struct LpmClock {
     int64_t (*monotonic_us)(const LpmClock *clock); /* never jumps; for durations and deadlines */
-    int64_t (*realtime_us)(const LpmClock *clock);  /* since 1970-01-01 UTC; for people and for skew checks */
+    int64_t (*realtime_us)(
+        const LpmClock *clock); /* since 1970-01-01 UTC; for people and for skew checks */
     void *data;
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one error domain of OpenLPM and its one table. Every failure that leaves a function is a GError of this
- * domain; its code says of which kind it is, its message says what failed, on which object, why, and what to do.
+ * The one error domain of OpenLPM and its one table. Every failure that leaves a function is a
+ * GError of this domain; its code says of which kind it is, its message says what failed, on which
+ * object, why, and what to do.
  */
 #pragma once
 
@@ -10,7 +11,8 @@
 
 #define LPM_ERROR (lpm_error_quark())
 
-/* Order is not significant outside the process; the names in the table are what travels in messages. */
+/* Order is not significant outside the process; the names in the table are what travels in
+ * messages. */
 typedef enum {
     LPM_ERROR_INTERNAL,    /* a defect of ours, or of the machine we run on */
     LPM_ERROR_USAGE,       /* the command line or the arguments of a verb are wrong */
@@ -28,7 +30,7 @@ typedef enum {
     LPM_ERROR_NETWORK,     /* a bridge, tap or address failed */
     LPM_ERROR_MOVER,       /* the mover failed or was lost */
     LPM_ERROR_CONFLICT,    /* a compare-and-swap was lost: somebody else changed it first */
-    LPM_ERROR_ABORTED,     /* stopped on request or by the other side; the partition is where it was */
+    LPM_ERROR_ABORTED, /* stopped on request or by the other side; the partition is where it was */
     LPM_ERROR_UNSUPPORTED, /* this version, machine or emulator cannot do it */
     LPM_ERROR_N,
 } LpmErrorCode;
@@ -50,7 +52,8 @@ const LpmErrorInfo *lpm_error_info(int code);
 /* The code with @name, or LPM_ERROR_INTERNAL for an unknown or NULL name. */
 LpmErrorCode lpm_error_from_name(const char *name);
 
-/* Sets @error with code and a printf message; returns false always, so that `return lpm_error_set(...)` reads well. */
+/* Sets @error with code and a printf message; returns false always, so that `return
+ * lpm_error_set(...)` reads well. */
 bool lpm_error_set(GError **error, LpmErrorCode code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* Exit code for @error; 0 for NULL; errors of other domains count as LPM_ERROR_INTERNAL. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logging for programs (libraries never log): one line to stderr, or to the journal when stderr is the journal. */
+/* Logging for programs (libraries never log): one line to stderr, or to the journal when stderr is
+ * the journal. */
 #pragma once
 
 #include <glib.h>

@@ -105,7 +105,8 @@ def test_headers_have_pragma_once():
 
 
 def test_nothing_unfinished_is_committed():
-    word = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
+    # Whole words: a template of mkdtemp() is none.
+    word = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]) + r")\b")
     bad = [f"{p}: {m.group(0)}" for p in tracked(".c", ".h", ".py", ".ts", ".md", ".sh") if "tests/style" not in p
            for m in word.finditer(read(p))]
     assert not bad, "\n".join(bad)
