@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import ssl
 import time
@@ -109,6 +110,17 @@ class Installation(Lab):
         wait_for(ready, 20, f"lpm-host on {place}")
         return child
 
+    def start_host_again(self, place, changes):
+        """Ends lpm-host on a system and starts it with another configuration; partitions there run on."""
+        os.kill(self.pid(f"lpm-host-{place}"), signal.SIGTERM)
+        wait_for(lambda: f"lpm-host-{place}" not in self.recorded_processes(), 10, f"end of lpm-host on {place}")
+        self.start_host(place, changes)
+        self.wait_for_system(place)
+
+    def wait_for_system(self, place, timeout=30):
+        """Until the console is connected with it."""
+        wait_for(lambda: self.rest("GET", f"/v1/systems/{place}")["state"] == "connected", timeout, f"{place} connected")
+
     def start_console(self, environment=None):
         """Starts lpm-console, making its authority and its first user before the first time."""
         base = self.dir / "console"
@@ -128,12 +140,9 @@ class Installation(Lab):
         return child
 
     def console_config(self):
-        base = self.dir / "console"
-        return {
-            "console": {"state_dir": base / "state"},
-            "rest": {"address": self.address("console"), "port": REST_PORT},
-            "rpc": {"address": self.address("console"), "port": RPC_PORT},
-        }
+        return {"console": {"state_dir": self.dir / "console" / "state", "name": "console",
+                            "addresses": self.address("console"), "listen": self.address("console"),
+                            "https_port": REST_PORT, "rpc_port": RPC_PORT}}
 
     @property
     def client_file(self):
@@ -146,7 +155,7 @@ class Installation(Lab):
         self.run(place, program("lpm-host"), "--config", self.dir / place / "host.conf", "join", "--console",
                  f"{self.address('console')}:{RPC_PORT}", "--name", place, "--token", invitation["token"],
                  env=self.environment)
-        wait_for(lambda: self.rest("GET", f"/v1/systems/{place}")["state"] == "connected", 15, f"{place} connected")
+        self.wait_for_system(place)
 
     def install(self):
         """Console, and every system joined to it."""
@@ -170,9 +179,9 @@ class Installation(Lab):
         options.setdefault("env", {**self.environment, "LPM_CONFIG": str(self.client_file)})
         return self.run("console", program("lpm"), *argv, check=check, **options)
 
-    def lpm_json(self, *argv):
-        """The same, with --json; the last object that it printed."""
-        return json.loads(self.lpm("--json", *argv).stdout.strip().splitlines()[-1])
+    def lpm_json(self, *argv, check=True):
+        """The same, with --json; what it printed."""
+        return json.loads(self.lpm(*argv, "--json", check=check).stdout)
 
     def client_settings(self):
         text = self.client_file.read_text()
@@ -254,6 +263,14 @@ class Installation(Lab):
             self.wait_for_partition(partition.address)
         return partition
 
+    def delete(self, partition):
+        """Ends a partition, wherever it is and whatever it does, and deletes it with its disks."""
+        shown = self.rest("GET", f"/v1/partitions/{partition.name}")
+        if shown["state"] not in ("not-activated", "error"):
+            self.rest("POST", f"/v1/partitions/{partition.name}/stop", {"how": "hard"})
+        self.rest("DELETE", f"/v1/partitions/{partition.name}?disks=true")
+        self.partitions.pop(partition.name, None)
+
     def where(self, name):
         """System that a partition is on."""
         return self.rest("GET", f"/v1/partitions/{name}")["system"]
@@ -286,12 +303,12 @@ class Installation(Lab):
         """Process numbers of QEMUs of this lab that run a partition of this name, by system."""
         found = {}
         for place in self.systems:
-            for pid in command("ip", "netns", "pids", self.namespace(place)).stdout.split():
+            for pid in self.processes_at(place):
                 with contextlib.suppress(OSError):
                     words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                     if any(b"qemu-system" in word for word in words[:8]) and \
                             any(word.split(b",")[0] in (name.encode(), b"guest=" + name.encode()) for word in words):
-                        found.setdefault(place, []).append(int(pid))
+                        found.setdefault(place, []).append(pid)
         return found
 
 

@@ -212,6 +212,10 @@ class Lab:
                 found[path.name] = int(pid)
         return found
 
+    def processes_at(self, place):
+        """Numbers of all processes that live there."""
+        return [int(pid) for pid in command("ip", "netns", "pids", self.namespace(place)).stdout.split()]
+
     def argv(self, place, *argv):
         return ["ip", "netns", "exec", self.namespace(place), *(str(a) for a in argv)]
 

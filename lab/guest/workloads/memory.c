@@ -88,6 +88,7 @@ void *lab_memory_run(void *unused)
     for (page = 0; page < pages; page++) {
         fill(page);
     }
+    lab_status.memory_filled = true;
     last = lab_now();
     for (uint64_t next = last;; next += STEP_NS) {
         lab_sleep_until(next);

@@ -43,12 +43,13 @@ static int compose(char *text, size_t size)
     return snprintf(
         text, size,
         "{\"boot_id\":\"%s\",\"uptime_ms\":%" PRIu64 ",\"ticks\":%" PRIu64
-        ",\"longest_gap_ms\":%" PRIu64 ",\"memory_mib\":%" PRIu64 ",\"memory_passes\":%" PRIu64
-        ",\"memory_errors\":%" PRIu64 ",\"memory_written\":%" PRIu64
-        ",\"journal_open\":%s,\"journal_acknowledged\":%" PRIu64 ",\"journal_errors\":%" PRIu64
-        ",\"answers\":%" PRIu64 ",\"connections\":%" PRIu64 ",%s}\n",
+        ",\"longest_gap_ms\":%" PRIu64 ",\"memory_mib\":%" PRIu64
+        ",\"memory_filled\":%s,\"memory_passes\":%" PRIu64 ",\"memory_errors\":%" PRIu64
+        ",\"memory_written\":%" PRIu64 ",\"journal_open\":%s,\"journal_acknowledged\":%" PRIu64
+        ",\"journal_errors\":%" PRIu64 ",\"answers\":%" PRIu64 ",\"connections\":%" PRIu64 ",%s}\n",
         lab_status.boot_id, lab_now() / 1000000, lab_status.ticks,
-        lab_status.longest_gap_ns / 1000000, lab_settings.memory_mib, lab_status.memory_passes,
+        lab_status.longest_gap_ns / 1000000, lab_settings.memory_mib,
+        lab_status.memory_filled ? "true" : "false", lab_status.memory_passes,
         lab_status.memory_errors, lab_status.memory_written,
         lab_status.journal_open ? "true" : "false", lab_status.journal_acknowledged,
         lab_status.journal_errors, lab_status.answers, lab_status.connections, processor);

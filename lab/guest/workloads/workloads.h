@@ -30,6 +30,7 @@ typedef struct {
     char boot_id[40];
     _Atomic uint64_t ticks;
     _Atomic uint64_t longest_gap_ns;
+    _Atomic bool memory_filled;      /* the first time over; from here on it is verified */
     _Atomic uint64_t memory_passes;  /* whole passes over the pattern, each page compared */
     _Atomic uint64_t memory_errors;  /* words that were not what had been written */
     _Atomic uint64_t memory_written; /* bytes */
