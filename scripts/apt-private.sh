@@ -32,15 +32,16 @@ lpm_apt_find() {
             function flush(   n, i, list) {
                 n = split(suites, list, /[ \t]+/)
                 for (i = 1; i <= n; i++)
-                    if (list[i] == want && enabled && components ~ /(^|[ \t])main([ \t]|$)/ && !done) {
+                    if (list[i] == want && enabled && types ~ /(^|[ \t])deb([ \t]|$)/ && components ~ /(^|[ \t])main([ \t]|$)/ && !done) {
                         split(uris, u, /[ \t]+/); printf "%s\t%s\n", u[1], signed; done = 1
                     }
-                suites = uris = components = signed = ""; enabled = 1
+                types = suites = uris = components = signed = ""; enabled = 1
             }
             BEGIN { enabled = 1 }
             /^#/ { next }
             /^[ \t]*$/ { flush(); next }
             { key = tolower($0); sub(/:.*/, "", key); value = $0; sub(/^[^:]*:[ \t]*/, "", value) }
+            key == "types" { types = value }
             key == "suites" { suites = value }
             key == "uris" { uris = value }
             key == "components" { components = value }
