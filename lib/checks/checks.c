@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine: runs every row that applies, stops at nothing. */
+#include "checks/internal.h"
+
+#include <string.h>
+
+const LpmCheckGroup *const lpm_check_groups[] = {
+    &lpm_check_group_general,   &lpm_check_group_server,
+    &lpm_check_group_mover,     &lpm_check_group_partition,
+    &lpm_check_group_storage,   &lpm_check_group_network,
+    &lpm_check_group_processor, NULL,
+};
+
+static bool is_named(const json_t *facts, const char *id)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach (lpm_json_at(facts, "options.overrides"), i, item) {
+        if (g_strcmp0(json_string_value(item), id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void run_group(LpmCheckRun *run, const LpmCheckGroup *group)
+{
+    LpmCheckWhen when = run->active ? LPM_WHEN_ACTIVE : LPM_WHEN_INACTIVE;
+
+    for (size_t i = 0; i < group->n_rows; i++) {
+        run->row = &group->rows[i];
+        if (run->row->when & when) {
+            run->overridden = run->row->overridable && is_named(run->facts, run->row->id);
+            run->row->run(run);
+        }
+    }
+}
+
+/* Errors first, each severity in the order of the table. */
+static GPtrArray *sorted(GPtrArray *findings)
+{
+    GPtrArray *result = g_ptr_array_new_with_free_func((GDestroyNotify)lpm_finding_free);
+
+    for (int severity = LPM_SEVERITY_ERROR; severity >= LPM_SEVERITY_INFO; severity--) {
+        for (guint i = 0; i < findings->len; i++) {
+            LpmFinding *finding = findings->pdata[i];
+
+            if ((int)finding->severity == severity) {
+                g_ptr_array_add(result, finding);
+            }
+        }
+    }
+    g_ptr_array_unref(findings);
+    return result;
+}
+
+GPtrArray *lpm_checks_run(const json_t *facts, const LpmCompat *compat)
+{
+    LpmCheckRun run = {
+        .facts = facts,
+        .compat = compat,
+        .active = lpm_json_bool(facts, "options.active", true),
+        .partition = lpm_json_str(facts, "partition.profile.name", "(unknown)"),
+        .source = lpm_json_str(facts, "source.name", "(source)"),
+        .target = lpm_json_str(facts, "target.name", "(target)"),
+        .findings = g_ptr_array_new(), /* sorted() takes them over one by one */
+    };
+
+    if (!lpm_family_from_name(lpm_json_str(facts, "partition.profile.family", ""), &run.family)) {
+        run.family = LPM_FAMILY_N;
+    }
+    for (size_t i = 0; lpm_check_groups[i]; i++) {
+        run_group(&run, lpm_check_groups[i]);
+    }
+    return sorted(run.findings);
+}
+
+bool lpm_checks_is_overridable(const char *id, bool *ret_exists)
+{
+    for (size_t i = 0; lpm_check_groups[i]; i++) {
+        for (size_t j = 0; j < lpm_check_groups[i]->n_rows; j++) {
+            if (g_strcmp0(lpm_check_groups[i]->rows[j].id, id) == 0) {
+                *ret_exists = true;
+                return lpm_check_groups[i]->rows[j].overridable;
+            }
+        }
+    }
+    *ret_exists = false;
+    return false;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two servers: state, clock, power, capacity, emulator. */
+#include "checks/internal.h"
+
+#define CLOCK_LIMIT_MS 5000
+
+static void check_operating(LpmCheckRun *run)
+{
+    const char *state;
+
+    if (lpm_fact_text(run, NULL, "target.state", &state) && !g_str_equal(state, "operating")) {
+        lpm_check_fail(run, TEXT("system %s", run->target), TEXT("state operating"),
+                       TEXT("state %s", state),
+                       TEXT("end its maintenance, or choose another target"));
+    }
+}
+
+/* Both offsets are against the console's clock, each known to within half a round trip. */
+static void check_clock(LpmCheckRun *run)
+{
+    int64_t limit = lpm_json_int(run->facts, "options.clock_limit_ms", CLOCK_LIMIT_MS) * 1000;
+    int64_t source, target, source_error, target_error;
+    int64_t apart, error;
+    bool known = lpm_fact_int(run, NULL, "rpc.source.clock_offset_us", &source);
+
+    known &= lpm_fact_int(run, NULL, "rpc.source.clock_error_us", &source_error);
+    known &= lpm_fact_int(run, NULL, "rpc.target.clock_offset_us", &target);
+    known &= lpm_fact_int(run, NULL, "rpc.target.clock_error_us", &target_error);
+    if (!known) {
+        return;
+    }
+    apart = ABS(target - source);
+    error = ABS(source_error) + ABS(target_error);
+    if (apart + error > limit) {
+        lpm_check_fail(
+            run, TEXT("clocks of %s and %s", run->source, run->target),
+            TEXT("less than %.3f s apart", (double)limit / 1e6),
+            TEXT("%.3f s apart, known to within %.3f s", (double)apart / 1e6, (double)error / 1e6),
+            TEXT("set both clocks by the same time service (chronyd, systemd-timesyncd)"));
+    }
+}
+
+static void check_power(LpmCheckRun *run)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(lpm_check_sides); i++) {
+        g_autofree char *path = g_strdup_printf("%s.power.state", lpm_check_sides[i]);
+        const char *state;
+
+        if (lpm_fact_text(run, NULL, path, &state) && !g_str_equal(state, "mains")) {
+            lpm_check_fail(
+                run, TEXT("system %s", lpm_check_system(run, lpm_check_sides[i])),
+                TEXT("on mains power"), TEXT("on %s", state),
+                TEXT("restore its power, or override when the move is to get away from it"));
+        }
+    }
+}
+
+static void check_memory(LpmCheckRun *run)
+{
+    int64_t wanted, available;
+
+    if (lpm_fact_int(run, NULL, "partition.profile.memory_mib", &wanted) &&
+        lpm_fact_int(run, NULL, "target.memory.free_mib", &available) && wanted > available) {
+        lpm_check_fail(
+            run, TEXT("system %s", run->target),
+            TEXT("%" G_GINT64_FORMAT " MiB of memory for partition %s", wanted, run->partition),
+            TEXT("%" G_GINT64_FORMAT " MiB are free", available),
+            TEXT("stop or move a partition there, or choose another target"));
+    }
+}
+
+static void check_huge_pages(LpmCheckRun *run)
+{
+    int64_t wanted, size, page, available;
+
+    if (!lpm_fact_int(run, NULL, "partition.huge_page_kib", &wanted) || wanted == 0 ||
+        !lpm_fact_int(run, NULL, "target.memory.huge_page_kib", &page) ||
+        !lpm_fact_int(run, NULL, "target.memory.huge_free_mib", &available) ||
+        !lpm_fact_int(run, NULL, "partition.profile.memory_mib", &size)) {
+        return;
+    }
+    if (page != wanted || available < size) {
+        lpm_check_fail(run, TEXT("system %s", run->target),
+                       TEXT("%" G_GINT64_FORMAT " MiB in huge pages of %" G_GINT64_FORMAT " KiB",
+                            size, wanted),
+                       TEXT("%" G_GINT64_FORMAT " MiB free in pages of %" G_GINT64_FORMAT " KiB",
+                            available, page),
+                       TEXT("reserve huge pages of that size there"));
+    }
+}
+
+static void check_processors(LpmCheckRun *run)
+{
+    int64_t wanted, available;
+
+    if (lpm_fact_int(run, NULL, "partition.profile.processors", &wanted) &&
+        lpm_fact_int(run, NULL, "target.processors.free", &available) && wanted > available) {
+        lpm_check_fail(run, TEXT("system %s", run->target),
+                       TEXT("%" G_GINT64_FORMAT " virtual processors for partition %s", wanted,
+                            run->partition),
+                       TEXT("%" G_GINT64_FORMAT " are free", available),
+                       TEXT("stop or move a partition there, or choose another target"));
+    }
+}
+
+static void check_emulator(LpmCheckRun *run)
+{
+    const char *name = lpm_family_name(run->family);
+    g_autofree char *path = NULL;
+
+    if (run->family == LPM_FAMILY_N) {
+        lpm_check_unknown(run, "", "partition.profile.family");
+        return;
+    }
+    if (!json_is_object(lpm_json_at(run->facts, "target.emulators"))) {
+        lpm_check_unknown(run, "", "target.emulators");
+        return;
+    }
+    path = g_strdup_printf("target.emulators.%s", name);
+    if (!lpm_json_at(run->facts, path)) {
+        lpm_check_fail(run, TEXT("system %s", run->target), TEXT("it can run %s partitions", name),
+                       TEXT("it cannot"),
+                       TEXT("install a QEMU for %s there, or choose another target", name));
+    }
+}
+
+/* Whether the target is known to have no emulator for this family: server.emulator says so, once.
+ */
+static bool has_no_emulator(const LpmCheckRun *run)
+{
+    g_autofree char *path = g_strdup_printf(
+        "target.emulators.%s", run->family < LPM_FAMILY_N ? lpm_family_name(run->family) : "");
+
+    return json_is_object(lpm_json_at(run->facts, "target.emulators")) &&
+           run->family < LPM_FAMILY_N && !lpm_json_at(run->facts, path);
+}
+
+static void check_accelerator(LpmCheckRun *run)
+{
+    LpmFactPlace emulator;
+    const char *here;
+    const char *there;
+
+    if (has_no_emulator(run) || !lpm_fact_text(run, NULL, "partition.accel", &here) ||
+        !lpm_fact_emulator(run, "target", &emulator) ||
+        !lpm_fact_text(run, &emulator, "accel", &there)) {
+        return;
+    }
+    if (!g_str_equal(here, there)) {
+        lpm_check_fail(run, TEXT("partition %s", run->partition),
+                       TEXT("accelerator %s on %s", here, run->target),
+                       TEXT("accelerator %s", there),
+                       TEXT("choose a target with the same accelerator, or move it inactive"));
+    }
+}
+
+static void judge_emulator(LpmCheckRun *run, const char *side, const char *version,
+                           const char *accel)
+{
+    const char *current = lpm_json_str(run->facts, "partition.current_mode", NULL);
+    const char *mode = lpm_json_str(run->facts, "partition.interrupt_mode", NULL);
+    const char *machine;
+    int64_t processors;
+    LpmEmulatorUse use = {.family = run->family, .accel = accel, .version = version};
+    LpmEmulatorVerdict verdict;
+
+    if (!lpm_fact_int(run, NULL, "partition.profile.processors", &processors) ||
+        !lpm_fact_text(run, NULL, "partition.machine", &machine)) {
+        return;
+    }
+    use.processors = (int)CLAMP(processors, 0, LPM_PROCESSORS_MAX);
+    use.machine = machine;
+    if (run->family == LPM_FAMILY_POWER) {
+        use.interrupts = lpm_compat_interrupts_in_use(run->compat, mode, current);
+    }
+    verdict = lpm_compat_emulator(run->compat, &use);
+    if (!verdict.safe) {
+        lpm_check_fail(
+            run, TEXT("QEMU %s (%s) on system %s", version, accel, lpm_check_system(run, side)),
+            TEXT("one that moves running %s partitions of this kind safely",
+                 lpm_family_name(run->family)),
+            TEXT("%s", verdict.reason),
+            TEXT("use a QEMU that is known to be safe (docs/guide/modes.md lists them), or move it "
+                 "inactive"));
+    }
+}
+
+static void check_emulator_safe(LpmCheckRun *run)
+{
+    LpmFactPlace emulator;
+    const char *version;
+    const char *accel;
+
+    if (lpm_fact_text(run, NULL, "partition.emulator_version", &version) &&
+        lpm_fact_text(run, NULL, "partition.accel", &accel)) {
+        judge_emulator(run, "source", version, accel);
+    }
+    if (!has_no_emulator(run) && lpm_fact_emulator(run, "target", &emulator) &&
+        lpm_fact_text(run, &emulator, "version", &version) &&
+        lpm_fact_text(run, &emulator, "accel", &accel)) {
+        judge_emulator(run, "target", version, accel);
+    }
+}
+
+static const LpmCheckRow rows[] = {
+    {"server.operating", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target is operating",
+     "A system in maintenance takes no partitions. A source in maintenance may give them away.",
+     check_operating},
+    {"server.clock", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
+     "The clocks of both servers agree",
+     "The partition takes the time of its server with it; a jump disturbs clusters, tickets and "
+     "logs. The difference is "
+     "measured over the connections to both systems, and its uncertainty counts against it.",
+     check_clock},
+    {"server.power", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
+     "Both servers are on mains power",
+     "A server that runs on battery may go down in the middle of the move.", check_power},
+    {"server.memory", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target has the partition's memory free", "All of it is reserved before the move starts.",
+     check_memory},
+    {"server.huge-pages", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
+     "The target has huge pages of the same size where the partition uses them",
+     "A running partition keeps the kind of pages it was started with.", check_huge_pages},
+    {"server.processors", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target has the partition's processors free",
+     "Counted in virtual processors that the target may give out.", check_processors},
+    {"server.emulator", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target can run partitions of this family",
+     "Each family needs its own QEMU, and one that really starts.", check_emulator},
+    {"server.accelerator", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
+     "The target runs the partition with the same accelerator",
+     "State saved under KVM does not load under software emulation, nor the other way.",
+     check_accelerator},
+    {"server.emulator-safe", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, true, NULL,
+     "Both emulators are known to move such a partition unharmed",
+     "Some versions of QEMU's software emulation lose memory, timers or interrupts in a move "
+     "without saying so. What is "
+     "known is a table of the project; what it does not name is refused. Override only for a "
+     "partition that may be lost.",
+     check_emulator_safe},
+};
+
+const LpmCheckGroup lpm_check_group_server = {"server", "Server", rows, G_N_ELEMENTS(rows)};
