@@ -477,6 +477,38 @@ static void test_bad_data(void)
     }
 }
 
+/* The guide names every mode as QEMU is told it, and every emulator's reason. */
+static void test_guide(void)
+{
+    g_autofree char *path =
+        g_build_filename(g_getenv("G_TEST_SRCDIR"), "..", "..", "docs", "guide", "modes.md", NULL);
+    g_autofree char *data = g_build_filename(g_getenv("LPM_DATA_DIR"), "emulators.json", NULL);
+    g_autofree char *guide = test_read_file(path);
+    g_autofree char *rows = test_read_file(data);
+    g_autoptr(json_t) list = lpm_json_parse(rows, strlen(rows), NULL);
+    json_t *row;
+    size_t index;
+
+    for (LpmFamily family = 0; family < LPM_FAMILY_N; family++) {
+        g_autofree const LpmMode **modes = lpm_compat_modes(compat, family);
+
+        for (size_t i = 0; modes[i]; i++) {
+            g_autofree char *line =
+                family == LPM_FAMILY_POWER
+                    ? g_strdup_printf("| %s | %s | ", modes[i]->name, modes[i]->rest)
+                    : g_strdup_printf("| %s | `%s` | ", modes[i]->name, modes[i]->cpu);
+
+            g_test_message("%s", line);
+            g_assert_nonnull(strstr(guide, line));
+        }
+    }
+    json_array_foreach (list, index, row) {
+        g_test_message("%s", lpm_json_str(row, "reason", "?"));
+        g_assert_nonnull(strstr(guide, lpm_json_str(row, "reason", "?")));
+    }
+    g_assert_cmpuint(index, >, 5);
+}
+
 int main(int argc, char **argv)
 {
     int result;
@@ -495,6 +527,7 @@ int main(int argc, char **argv)
     g_test_add_func("/compat/lists", test_lists);
     g_test_add_func("/compat/emulators", test_emulators);
     g_test_add_func("/compat/bad-data", test_bad_data);
+    g_test_add_func("/compat/guide", test_guide);
     result = g_test_run();
     lpm_compat_free(compat);
     return result;
