@@ -11,6 +11,9 @@
 
 typedef struct CliClient CliClient;
 
+/* In a message: what follows says what to do. */
+#define CLI_REMEDY "\n  what to do: "
+
 typedef struct {
     CliClient *client;
     bool json;     /* programs read us: one JSON value on stdout, nothing else there */
@@ -55,6 +58,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CliClient, cli_client_free)
  * to the message.
  */
 json_t *cli_client_call(CliClient *client, const char *method, const char *path, json_t *body,
+                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* GETs @path and hands out the array @member of the answer, a new reference; NULL with @error, also
+ * when there is no such array. */
+json_t *cli_client_list(CliClient *client, const char *path, const char *member,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* "/v1/a/NAME/b" with @name escaped; g_free(). */
 char *cli_path(const char *format, const char *name);

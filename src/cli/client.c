@@ -116,7 +116,7 @@ static void set_remote_error(const json_t *answer, long status, const char *url,
     const char *remedy = lpm_json_str(answer, "error.remedy", NULL);
     bool repeated = remedy == NULL || *remedy == '\0' || strstr(message, remedy) != NULL;
     lpm_error_set(error, lpm_error_from_name(class_name), "%s%s%s", message,
-                  repeated ? "" : "\n  what to do: ", repeated ? "" : remedy);
+                  repeated ? "" : CLI_REMEDY, repeated ? "" : remedy);
 }
 
 static void set_transport_error(const CliClient *client, CURLcode code, GError **error)
@@ -177,6 +177,19 @@ json_t *cli_client_call(CliClient *client, const char *method, const char *path,
     if (status >= 200 && status < 300 && value != NULL)
         return g_steal_pointer(&value);
     set_remote_error(value, status, client->url, error);
+    return NULL;
+}
+
+json_t *cli_client_list(CliClient *client, const char *path, const char *member, GError **error)
+{
+    g_autoptr(json_t) answer = cli_client_call(client, "GET", path, NULL, error);
+    if (answer == NULL)
+        return NULL;
+    json_t *list = json_object_get(answer, member);
+    if (json_is_array(list))
+        return json_incref(list);
+    lpm_error_set(error, LPM_ERROR_PROTOCOL, "%s%s answers without the list '%s': is it a console?",
+                  client->url, path, member);
     return NULL;
 }
 

@@ -37,7 +37,7 @@ static json_t *move_options(GError **error)
 {
     g_autoptr(json_t) options = json_object();
     json_t *override = json_array();
-    json_object_set_new(options, "override", override);
+    json_object_set_new(options, "overrides", override);
     json_object_set_new(options, "verify", json_boolean(verify));
     for (char **name = overrides; name != NULL && *name != NULL; name++)
         json_array_append_new(override, json_string(*name));
@@ -67,13 +67,13 @@ static bool print_checks(Cli *cli, GError **error)
         {"WHAT IT LOOKS AT", "help", false},
         {NULL, NULL, false},
     };
-    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", "/v1/checks", NULL, error);
-    if (answer == NULL)
+    g_autoptr(json_t) checks = cli_client_list(cli->client, "/v1/checks", "checks", error);
+    if (checks == NULL)
         return false;
     if (cli->json)
-        cli_print_json(lpm_json_at(answer, "checks"));
+        cli_print_json(checks);
     else
-        cli_print_table(lpm_json_at(answer, "checks"), columns, "no checks");
+        cli_print_table(checks, columns, "no checks");
     return true;
 }
 

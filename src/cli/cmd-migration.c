@@ -25,13 +25,13 @@ static bool migration_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
         g_autofree char *filter = cli_path("&partition=%s", partition_option);
         g_string_append(path, filter);
     }
-    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", path->str, NULL, error);
-    if (answer == NULL)
+    g_autoptr(json_t) list = cli_client_list(cli->client, path->str, "migrations", error);
+    if (list == NULL)
         return false;
     if (cli->json)
-        cli_print_json(lpm_json_at(answer, "migrations"));
+        cli_print_json(list);
     else
-        cli_print_table(lpm_json_at(answer, "migrations"), columns, "no migration");
+        cli_print_table(list, columns, "no migration");
     return true;
 }
 

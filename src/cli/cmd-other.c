@@ -52,13 +52,13 @@ static bool events(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
         {"NUMBER", "number", true}, {"KIND", "kind", false}, {"OBJECT", "object", false},
         {"WHAT", "message", false}, {NULL, NULL, false},
     };
-    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", "/v1/events", NULL, error);
-    if (answer == NULL)
+    g_autoptr(json_t) list = cli_client_list(cli->client, "/v1/events", "events", error);
+    if (list == NULL)
         return false;
     if (cli->json)
-        cli_print_json(lpm_json_at(answer, "events"));
+        cli_print_json(list);
     else
-        cli_print_table(lpm_json_at(answer, "events"), columns, "nothing has happened yet");
+        cli_print_table(list, columns, "nothing has happened yet");
     return true;
 }
 

@@ -30,12 +30,15 @@ static bool partition_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
     g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", path, NULL, error);
     if (answer == NULL)
         return false;
+    const json_t *list = lpm_json_at(answer, "partitions");
+    if (!json_is_array(list))
+        return lpm_error_set(error, LPM_ERROR_PROTOCOL,
+                             "the console answers without the list 'partitions'");
     if (cli->json) {
-        cli_print_json(lpm_json_at(answer, "partitions"));
+        cli_print_json(list);
         return true;
     }
-    cli_print_table(lpm_json_at(answer, "partitions"), columns,
-                    "no partition yet: lpm partition create SYSTEM --file FILE");
+    cli_print_table(list, columns, "no partition yet: lpm partition create SYSTEM --file FILE");
     size_t i;
     json_t *name;
     json_array_foreach (lpm_json_at(answer, "unreachable"), i, name)

@@ -32,14 +32,13 @@ static bool system_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
         {"WHY", "error", false},
         {NULL, NULL, false},
     };
-    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", "/v1/systems", NULL, error);
-    if (answer == NULL)
+    g_autoptr(json_t) list = cli_client_list(cli->client, "/v1/systems", "systems", error);
+    if (list == NULL)
         return false;
     if (cli->json)
-        cli_print_json(lpm_json_at(answer, "systems"));
+        cli_print_json(list);
     else
-        cli_print_table(lpm_json_at(answer, "systems"), columns,
-                        "no system yet: lpm system add NAME");
+        cli_print_table(list, columns, "no system yet: lpm system add NAME");
     return true;
 }
 

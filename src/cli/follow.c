@@ -162,5 +162,5 @@ bool cli_report_migration(Cli *cli, const json_t *migration, GError **error)
         error, lpm_error_from_name(lpm_json_str(migration, "error.class", fallback)), "%s%s%s",
         lpm_json_str(migration, "error.message",
                      refused ? "validation found errors; nothing was changed" : state),
-        *remedy != '\0' ? "\n  what to do: " : "", remedy);
+        *remedy != '\0' ? CLI_REMEDY : "", remedy);
 }

@@ -104,16 +104,35 @@ static int report(const GError *error)
         lpm_error_info(error->domain == LPM_ERROR ? error->code : LPM_ERROR_INTERNAL);
     fprintf(stderr, "lpm: %s\n", error->message);
     if (json_option && !cli_json_was_printed()) {
+        /* A message may carry a remedy of its own, better than that of its class. */
+        g_auto(GStrv) parts = g_strsplit(error->message, CLI_REMEDY, 2);
+        const char *remedy = parts[1] != NULL ? parts[1] : info->remedy;
         g_autoptr(json_t) value = lpm_json_pack("{s:{s:s, s:s, s:s}}", "error", "class", info->name,
-                                                "message", error->message, "remedy", info->remedy);
+                                                "message", parts[0], "remedy", remedy);
         cli_print_json(value);
     }
     return info->exit;
 }
 
+/* Takes the options of every verb out of argv, wherever they stand: a failure of anything after
+ * this is told as JSON when that was asked for. */
+static bool parse_common_options(int *argc, char ***argv, GError **error)
+{
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_option_context_set_help_enabled(context, FALSE);
+    g_option_context_set_ignore_unknown_options(context, TRUE);
+    g_option_context_add_main_entries(context, common_options, NULL);
+    g_autoptr(GError) why = NULL;
+    return g_option_context_parse(context, argc, argv, &why) ||
+           lpm_error_set(error, LPM_ERROR_USAGE, "%s; lpm --help says more", why->message);
+}
+
 int main(int argc, char **argv)
 {
     setlocale(LC_ALL, "");
+    g_autoptr(GError) error = NULL;
+    if (!parse_common_options(&argc, &argv, &error))
+        return report(error);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help(argc < 2 ? stderr : stdout);
@@ -121,7 +140,6 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0)
         argv[1] = (char *)"version";
-    g_autoptr(GError) error = NULL;
     int used = 0;
     const CliVerb *verb = find_verb(argc, argv, &used, &error);
     if (verb != NULL) {

@@ -20,6 +20,20 @@ void cli_print_json(const json_t *value)
     free(text);
 }
 
+/* "a, b" when all members are strings, else NULL. */
+static char *list_cell(const json_t *list)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    size_t i;
+    json_t *member;
+    json_array_foreach (list, i, member) {
+        if (!json_is_string(member))
+            return NULL;
+        g_string_append_printf(text, "%s%s", i > 0 ? ", " : "", json_string_value(member));
+    }
+    return g_strdup(text->len > 0 ? text->str : "-");
+}
+
 char *cli_cell(const json_t *value)
 {
     if (value == NULL || json_is_null(value))
@@ -30,7 +44,8 @@ char *cli_cell(const json_t *value)
         return g_strdup(json_is_true(value) ? "yes" : "no");
     if (json_is_real(value))
         return g_strdup_printf("%.1f", json_real_value(value));
-    return lpm_json_text(value);
+    char *list = json_is_array(value) ? list_cell(value) : NULL;
+    return list != NULL ? list : lpm_json_text(value);
 }
 
 char *cli_bytes(double bytes)
@@ -120,7 +135,7 @@ void cli_print_findings(const json_t *findings)
     size_t i;
     json_t *finding;
     json_array_foreach (findings, i, finding) {
-        const char *hmc = lpm_json_str(finding, "hmc", NULL);
+        const char *hmc = lpm_json_str(finding, "hmc_code", NULL);
         printf("%s%s  %s  %s%s%s\n", lpm_json_str(finding, "severity", "?"),
                lpm_json_bool(finding, "overridden", false) ? " (overridden)" : "",
                lpm_json_str(finding, "check", "?"), lpm_json_str(finding, "object", ""),
