@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api.h"
+
+static const char introduction[] =
+    "# REST interface of lpm-console\n"
+    "\n"
+    "This page is printed by `lpm-console --print-routes`; a test compares the two.\n"
+    "\n"
+    "HTTPS with the console's own certificate (clients trust the authority in `ca.pem`), JSON "
+    "bodies of at most 1 MiB,\n"
+    "`Authorization: Bearer TOKEN`. `lpm-console init` writes a client file `admin.conf` of this "
+    "form:\n"
+    "\n"
+    "```ini\n"
+    "[console]\n"
+    "url=https://192.0.2.1:7443\n"
+    "ca=/var/lib/openlpm/console/ca.pem\n"
+    "token=LPMT-…\n"
+    "```\n"
+    "\n"
+    "A failure of any route answers with the HTTP status of its class "
+    "([errors](../guide/errors.md)) and\n"
+    "\n"
+    "```json\n"
+    "{\"error\": {\"class\": \"not-found\", \"message\": \"what failed, on which object, and "
+    "why\", \"remedy\": \"what to do\"}}\n"
+    "```\n"
+    "\n"
+    "and, where the class is `refused`, `\"findings\"` inside `error`. Units are in the names: "
+    "`_mib`, `_bytes`, `_ms`, `_us`\n"
+    "(`_us` of a moment: since 1970 UTC). Arguments that a route does not list are refused by "
+    "name. A member that has no value\n"
+    "yet is null.\n"
+    "\n"
+    "A *finding* is `{\"check\", \"severity\": \"error|warning|info\", \"object\", \"expected\", "
+    "\"found\", \"remedy\", \"hmc_code\",\n"
+    "\"overridable\", \"overridden\", \"not_checked\"}`.\n"
+    "\n"
+    "A *migration* goes through the states `accepted`, `validating`, `preparing`, `starting`, "
+    "`moving`, `stopping` and ends in\n"
+    "`completed` (the partition is at the target), `refused` (validation found errors, nothing was "
+    "changed), `failed` or `stopped`\n"
+    "(the partition is at the source, unless the error says otherwise).\n";
+
+#define SYSTEM_ARG                                                                                 \
+    {                                                                                              \
+        "system", LPM_HTTP_PATH, 's', true, "name of the system"                                   \
+    }
+#define PARTITION_ARG                                                                              \
+    {                                                                                              \
+        "partition", LPM_HTTP_PATH, 's', true, "name of the partition"                             \
+    }
+#define MIGRATION_ARG                                                                              \
+    {                                                                                              \
+        "migration", LPM_HTTP_PATH, 's', true, "id of the migration"                               \
+    }
+#define OPTIONS_ARG                                                                                \
+    {                                                                                              \
+        "options", LPM_HTTP_BODY, 'o', false,                                                      \
+            "`verify` (boolean), `max_blackout_ms`, `max_rate` (bytes/s, 0: unlimited), "          \
+            "`offer_timeout_ms`, `connect_timeout_ms`, "                                           \
+            "`overrides` (array of check ids whose errors are overridden)"                         \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        NULL, LPM_HTTP_BODY, 0, false, NULL                                                        \
+    }
+
+static const LpmHttpArg system_args[] = {SYSTEM_ARG, END};
+static const LpmHttpArg system_add_args[] = {
+    {"name", LPM_HTTP_BODY, 's', true, "name that the system gets"}, END};
+static const LpmHttpArg system_delete_args[] = {
+    SYSTEM_ARG,
+    {"force", LPM_HTTP_QUERY, 'b', false, "also when it does not answer or still has partitions"},
+    END};
+static const LpmHttpArg maintenance_args[] = {
+    SYSTEM_ARG,
+    {"maintenance", LPM_HTTP_BODY, 'b', true, "true: it takes no partitions any more"},
+    END};
+
+static const LpmHttpArg partition_args[] = {PARTITION_ARG, END};
+static const LpmHttpArg partition_list_args[] = {
+    {"system", LPM_HTTP_QUERY, 's', false, "only those on this system"}, END};
+static const LpmHttpArg partition_create_args[] = {
+    {"system", LPM_HTTP_BODY, 's', true, "where it is made"},
+    {"profile", LPM_HTTP_BODY, 'o', true, "the partition's profile"},
+    END};
+static const LpmHttpArg partition_change_args[] = {
+    PARTITION_ARG,
+    {"changes", LPM_HTTP_BODY, 'o', true, "members of the profile with their new values"},
+    END};
+static const LpmHttpArg partition_stop_args[] = {
+    PARTITION_ARG,
+    {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"},
+    {"timeout_ms", LPM_HTTP_BODY, 'i', false,
+     "how long an orderly one may take (default 60000); then it is a timeout error"},
+    END};
+static const LpmHttpArg partition_restart_args[] = {
+    PARTITION_ARG, {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"}, END};
+static const LpmHttpArg partition_delete_args[] = {
+    PARTITION_ARG, {"disks", LPM_HTTP_QUERY, 'b', false, "its disks too"}, END};
+
+static const LpmHttpArg validate_args[] = {
+    {"partition", LPM_HTTP_BODY, 's', true, "name of the partition"},
+    {"target", LPM_HTTP_BODY, 's', false, "name of the target system"},
+    {"all_targets", LPM_HTTP_BODY, 'b', false, "every other system, instead of `target`"},
+    {"active", LPM_HTTP_BODY, 'b', false, "default: whether the partition is activated"},
+    OPTIONS_ARG,
+    END};
+static const LpmHttpArg migration_args[] = {MIGRATION_ARG, END};
+static const LpmHttpArg migration_list_args[] = {
+    {"partition", LPM_HTTP_QUERY, 's', false, "only those of this partition"},
+    {"active", LPM_HTTP_QUERY, 'b', false, "true: only those that have not ended"},
+    {"limit", LPM_HTTP_QUERY, 'i', false, "at most so many, the newest (default 100)"},
+    END};
+static const LpmHttpArg migration_create_args[] = {
+    {"partition", LPM_HTTP_BODY, 's', true, "name of the partition"},
+    {"target", LPM_HTTP_BODY, 's', true, "name of the target system"},
+    OPTIONS_ARG,
+    END};
+static const LpmHttpArg migration_show_args[] = {
+    MIGRATION_ARG,
+    {"since", LPM_HTTP_QUERY, 'i', false,
+     "answer only when `revision` is above this one, at the latest after `wait_ms`"},
+    {"wait_ms", LPM_HTTP_QUERY, 'i', false, "0 to 30000, default 10000 when `since` is given"},
+    END};
+static const LpmHttpArg migration_recover_args[] = {
+    MIGRATION_ARG,
+    {"force", LPM_HTTP_BODY, 'b', false,
+     "the operator states that the target is off; refused as long as it answers"},
+    END};
+
+static const LpmHttpArg modes_args[] = {
+    {"system", LPM_HTTP_QUERY, 's', false, "only this system"},
+    {"common", LPM_HTTP_QUERY, 's', false,
+     "names of systems, separated by commas: the highest mode that all of them have, by family"},
+    END};
+static const LpmHttpArg events_args[] = {
+    {"since", LPM_HTTP_QUERY, 'i', false, "only those with a higher number"},
+    {"limit", LPM_HTTP_QUERY, 'i', false, "at most so many, the newest (default 100)"},
+    END};
+
+#define SYSTEM_JSON                                                                                \
+    "\"name\": \"s1\", \"state\": \"connected\", \"address\": \"192.0.2.11\", \"port\": 7610, "    \
+    "\"maintenance\": false,\n"                                                                    \
+    " \"version\": \"0.1.0\", \"clock_offset_us\": 120, \"round_trip_us\": 310, \"error\": null"
+
+#define PARTITION_JSON                                                                               \
+    "\"name\": \"web1\", \"system\": \"s1\", \"uuid\": \"…\", \"family\": \"x86-64\", \"state\": " \
+    "\"running\", \"processors\": 2,\n"                                                              \
+    "  \"memory_mib\": 1024, \"preferred_mode\": \"default\", \"current_mode\": \"x86-64-v3\", "     \
+    "\"migration\": null"
+
+#define MIGRATION_JSON                                                                             \
+    "{\"migration\": \"32 hex digits\", \"revision\": 12, \"partition\": \"web1\", \"source\": "   \
+    "\"s1\", \"target\": \"s2\", "                                                                 \
+    "\"active\": true,\n"                                                                          \
+    " \"state\": \"moving\", \"finished\": false, \"stop_requested\": false, \"user\": "           \
+    "\"admin\", \"options\": {},\n"                                                                \
+    " \"created_us\": 0, \"ended_us\": null, \"phase\": \"copy\", \"progress\": 0.42, "            \
+    "\"eta_ms\": 1200,\n"                                                                          \
+    " \"stream_bytes\": 0, \"wire_bytes\": 0, \"total_bytes\": 0, \"remaining_bytes\": 0, "        \
+    "\"rate_bytes\": 0, "                                                                          \
+    "\"dirty_rate_bytes\": 0,\n"                                                                   \
+    " \"passes\": 1, \"predicted_blackout_ms\": 35, \"blackout_ms\": null, \"total_ms\": 830.5, "  \
+    "\"round_trip_us\": 300,\n"                                                                    \
+    " \"phases\": [{\"name\": \"prepare\", \"start\": 0.0, \"start_us\": 0, \"ms\": 210.0}],\n"    \
+    " \"verify\": {\"pages\": 0, \"differing\": 0, \"repaired\": 0}, \"findings\": [],\n"          \
+    " \"error\": null, \"note\": null, \"waiting_for\": [],\n"                                     \
+    " \"source_half\": {\"…\": \"status of host-rpc.md, or null\"}, \"target_half\": null}"
+
+const LpmHttpRoute lpm_api_routes[] = {
+    {"GET", "/v1/systems", 200, false, lpm_api_system_list, NULL,
+     "All systems. `state` is `invited` (has not joined yet), `connecting`, `connected` or "
+     "`unreachable`; `error` says why.",
+     "{\"systems\": [{" SYSTEM_JSON "}]}"},
+    {"POST", "/v1/systems", 201, false, lpm_api_system_add, system_add_args,
+     "Makes a token that lets a system of this name join, once and within 24 hours. A new token "
+     "for a name that was invited "
+     "before replaces\nthe old one; one for a system that has joined lets it join again (new "
+     "certificate).",
+     "{\"name\": \"s1\", \"token\": \"LPM1-…\", \"expires_us\": 0,\n"
+     " \"command\": \"lpm-host join --console 192.0.2.1:7600 --name s1 --token LPM1-…\"}"},
+    {"GET", "/v1/systems/{system}", 200, false, lpm_api_system_show, system_args,
+     "One system with its facts (system-info of [facts](facts.md); null when it does not answer).",
+     "{" SYSTEM_JSON ",\n \"facts\": {}}"},
+    {"DELETE", "/v1/systems/{system}", 200, false, lpm_api_system_delete, system_delete_args,
+     "Forgets a system: its certificate is refused from now on. Its partitions are not touched.",
+     "{}"},
+    {"POST", "/v1/systems/{system}/maintenance", 200, false, lpm_api_system_maintenance,
+     maintenance_args, "Puts a system into maintenance, or ends it.",
+     "{\"name\": \"s1\", \"maintenance\": true}"},
+
+    {"GET", "/v1/partitions", 200, false, lpm_api_partition_list, partition_list_args,
+     "Partitions of all systems. `unreachable` names the systems that did not answer; what is "
+     "known of their partitions from "
+     "before is\nshown with state `unknown`. `duplicate` is true when two systems have a profile "
+     "of that name.",
+     "{\"partitions\": [\n {" PARTITION_JSON ", \"duplicate\": false}],\n \"unreachable\": []}"},
+    {"POST", "/v1/partitions", 201, false, lpm_api_partition_create, partition_create_args,
+     "Makes a partition on a system. Its name must be free on all systems.",
+     "{\"system\": \"s1\", \"profile\": {}}"},
+    {"GET", "/v1/partitions/{partition}", 200, false, lpm_api_partition_show, partition_args,
+     "One partition: what its system's `partition-show` says, and where it is. `note` tells of a "
+     "leftover profile on another "
+     "system.",
+     "{\"system\": \"s1\", \"note\": null, \"profile\": {}, \"state\": \"running\", "
+     "\"current_mode\": \"x86-64-v3\",\n"
+     " \"pending_mode\": null, \"runtime\": {}, \"record\": {}, \"rmc\": {}, \"disks\": [], "
+     "\"console_socket\": \"…\", "
+     "\"migration\": null}"},
+    {"PATCH", "/v1/partitions/{partition}", 200, false, lpm_api_partition_change,
+     partition_change_args, "Changes its profile.", "{\"profile\": {}}"},
+    {"DELETE", "/v1/partitions/{partition}", 200, false, lpm_api_partition_delete,
+     partition_delete_args, "Deletes a partition that is not activated.", "{}"},
+    {"POST", "/v1/partitions/{partition}/start", 200, false, lpm_api_partition_start,
+     partition_args, "Activates it; answers once it runs.", "{\"state\": \"running\"}"},
+    {"POST", "/v1/partitions/{partition}/stop", 200, false, lpm_api_partition_stop,
+     partition_stop_args,
+     "Stops it; answers once it is not activated. Nothing is killed unless `how` is `hard`.",
+     "{\"state\": \"not-activated\"}"},
+    {"POST", "/v1/partitions/{partition}/restart", 200, false, lpm_api_partition_restart,
+     partition_restart_args,
+     "Stops it and activates it anew; the processor compatibility mode is evaluated anew.",
+     "{\"state\": \"running\"}"},
+
+    {"POST", "/v1/validate", 200, false, lpm_api_validate, validate_args,
+     "Finds every reason why a move would fail, without changing anything. One result for each "
+     "target, in order of name; "
+     "`verdict` is\n`ok`, `warning` or `error`.",
+     "{\"partition\": \"web1\", \"source\": \"s1\", \"active\": true,\n"
+     " \"results\": [{\"target\": \"s2\", \"verdict\": \"ok\", \"findings\": [], "
+     "\"ms\": 420.0,\n"
+     "   \"summary\": {\"current_mode\": \"x86-64-v3\", \"preferred_mode\": \"default\", "
+     "\"memory_mib\": 1024, "
+     "\"round_trip_us\": 200,\n"
+     "     \"bytes_per_second\": 900000000, \"clock_difference_us\": 50, \"clock_error_us\": "
+     "300}}]}"},
+    {"POST", "/v1/migrations", 202, false, lpm_api_migration_create, migration_create_args,
+     "Begins a move: validation, then the move itself. Unknown names, target = source, a system "
+     "that does not answer and a "
+     "move of the\nsame partition under way are errors here; findings of the validation are seen "
+     "in the migration.",
+     "{\"migration\": \"32 hex digits\", \"partition\": \"web1\", \"source\": \"s1\", \"target\": "
+     "\"s2\", \"state\": \"new\"}"},
+    {"GET", "/v1/migrations", 200, false, lpm_api_migration_list, migration_list_args,
+     "Migrations, the newest first, without `findings`, `source_half` and `target_half`.",
+     "{\"migrations\": []}"},
+    {"GET", "/v1/migrations/{migration}", 200, false, lpm_api_migration_show, migration_show_args,
+     "One migration, both halves merged. `start` of a phase counts milliseconds from the start of "
+     "the first. `phase` is null "
+     "before the move\nitself begins. `waiting_for` names systems that do not answer and without "
+     "which it cannot go on or be "
+     "judged.\nThis is also the final result: once `finished` is true it changes no more, except "
+     "by `recover`.",
+     MIGRATION_JSON},
+    {"POST", "/v1/migrations/{migration}/stop", 200, false, lpm_api_migration_stop, migration_args,
+     "Stops a move; the partition goes on at the source. A state error once the partition is being "
+     "handed over.",
+     "{\"migration\": \"…\", \"state\": \"moving\", \"stop_requested\": true}"},
+    {"POST", "/v1/migrations/{migration}/recover", 200, false, lpm_api_migration_recover,
+     migration_recover_args,
+     "Asks both systems to take the one step that their journals and the ownership record allow "
+     "now. Answers like GET.",
+     "{\"…\": \"a migration\"}"},
+
+    {"GET", "/v1/modes", 200, false, lpm_api_modes, modes_args,
+     "Processor compatibility modes by system; with `common` also the highest mode by family that "
+     "all of these systems have "
+     "(null: none).",
+     "{\"systems\": [{\"system\": \"s1\", \"modes\": {\"x86-64\": [\"x86-64-v2\"], \"power\": "
+     "[\"POWER8\", \"POWER9_base\"]}}],\n"
+     " \"common\": {\"x86-64\": \"x86-64-v2\", \"power\": \"POWER9_base\"}}"},
+    {"GET", "/v1/checks", 200, false, lpm_api_checks, NULL, "The table of validation checks.",
+     "{\"checks\": [{\"check\": \"storage.same-disk\", \"group\": \"storage\", \"active\": true, "
+     "\"inactive\": true,\n"
+     "   \"severity\": \"error\", \"overridable\": false, \"hmc_code\": null, \"title\": \"…\", "
+     "\"help\": \"…\"}]}"},
+    {"GET", "/v1/events", 200, false, lpm_api_events, events_args,
+     "What happened, the oldest first: systems that came and went, migrations, changes by users.",
+     "{\"events\": [{\"number\": 7, \"time_us\": 0, \"kind\": \"migration\", \"object\": \"…\", "
+     "\"user\": \"admin\", \"message\": \"…\"}]}"},
+    {"GET", "/v1/version", 200, false, lpm_api_version, NULL, "The console's version.",
+     "{\"version\": \"0.1.0\", \"api\": 1, \"name\": \"console\"}"},
+    {"GET", "/v1/health", 200, true, lpm_api_health, NULL, "Whether the console works.",
+     "{\"status\": \"ok\"}"},
+    {NULL, NULL, 0, false, NULL, NULL, NULL, NULL},
+};
+
+void lpm_api_print(FILE *out)
+{
+    fputs(introduction, out);
+    lpm_http_print_routes(lpm_api_routes, out);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lpm-console's configuration file (docs/spec/config.md). Unknown groups and keys are errors. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+typedef struct {
+    char *state_dir;  /* database, authority, certificate, keys */
+    char *name;       /* of this console, in its certificate */
+    char **addresses; /* where systems and users reach it; the first one stands in URLs */
+    char *listen;     /* address that both ports are opened on */
+    uint16_t https_port, rpc_port;
+    char *data_dir;  /* processor compatibility modes and emulators */
+    int max_moves;   /* of one system at one time, in and out together */
+    int64_t history; /* ended migrations, and events, that are kept */
+} LpmConsoleConfig;
+
+/* USAGE error naming file, group and key; NOT_FOUND when the file is not there. */
+LpmConsoleConfig *lpm_console_config_load(const char *file,
+                                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+LpmConsoleConfig *lpm_console_config_new(void); /* defaults */
+void lpm_console_config_free(LpmConsoleConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmConsoleConfig, lpm_console_config_free)
+
+/* Text of a configuration file with what `init` was told. g_free(). */
+char *lpm_console_config_text(const LpmConsoleConfig *config);

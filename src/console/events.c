@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "console.h"
+
+static void prune(LpmConsole *console)
+{
+    g_autofree char *key =
+        g_strdup_printf("%016" G_GINT64_FORMAT, console->last_event - console->config->history);
+
+    if (!lpm_store_delete(console->store, LPM_KIND_EVENT, key, NULL)) {
+        return; /* an event too many does no harm */
+    }
+}
+
+void lpm_event_add(LpmConsole *console, const char *kind, const char *object, const char *user,
+                   const char *format, ...)
+{
+    LpmLogFields fields = {.object = object};
+    g_autofree char *message = NULL;
+    g_autofree char *key = NULL;
+    g_autoptr(json_t) event = NULL;
+    g_autoptr(GError) error = NULL;
+    va_list args;
+
+    va_start(args, format);
+    message = g_strdup_vprintf(format, args);
+    va_end(args);
+    lpm_log_info(&fields, "%s %s: %s", kind, object, message);
+    key = g_strdup_printf("%016" G_GINT64_FORMAT, ++console->last_event);
+    event =
+        lpm_json_pack("{s:I, s:I, s:s, s:s, s:s?, s:s}", "number", (json_int_t)console->last_event,
+                      "time_us", (json_int_t)lpm_clock_realtime_us(console->clock), "kind", kind,
+                      "object", object, "user", user, "message", message);
+    if (!lpm_store_put(console->store, LPM_KIND_EVENT, key, event, NULL, &error)) {
+        lpm_log_error(&fields, "event not kept: %s", error->message);
+    }
+    prune(console);
+}
+
+bool lpm_events_load(LpmConsole *console, GError **error)
+{
+    g_autoptr(json_t) all = lpm_store_list(console->store, LPM_KIND_EVENT, error);
+    const char *key;
+    json_t *event;
+
+    if (!all) {
+        return false;
+    }
+    json_object_foreach (all, key, event) {
+        console->last_event = MAX(console->last_event, lpm_json_int(event, "number", 0));
+    }
+    return true;
+}
+
+json_t *lpm_events_list(LpmConsole *console, int64_t since, int64_t limit, GError **error)
+{
+    g_autoptr(json_t) all = lpm_store_list(console->store, LPM_KIND_EVENT, error);
+    json_t *list;
+    const char *key;
+    json_t *event;
+
+    if (!all) {
+        return NULL;
+    }
+    list = json_array();
+    json_object_foreach (all, key, event) {
+        int64_t number = lpm_json_int(event, "number", 0);
+
+        if (number > MAX(since, console->last_event - limit)) {
+            json_array_append(list, event);
+        }
+    }
+    return list;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Partitions over all systems: asked of the systems each time, since the truth lies there. */
+#pragma once
+
+#include "systems.h"
+
+/*
+ * @rows: rows of partition-list with "system" and "duplicate"; @unreachable: names of systems that
+ * did not answer, whose last known rows are there with state "unknown". Both borrowed.
+ */
+typedef void (*LpmFleetListed)(json_t *rows, json_t *unreachable, void *data);
+/* @system NULL: all. */
+void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done, void *data);
+
+/*
+ * @system has the partition, @row is its row of partition-list; @note (or NULL) tells of a leftover
+ * profile elsewhere. All borrowed; NULL with @error.
+ */
+typedef void (*LpmFleetFound)(LpmSystem *system, const json_t *row, const char *note,
+                              const GError *error, void *data);
+/* The system that runs @partition, or would; the ownership record decides between several. */
+void lpm_fleet_find(LpmConsole *console, const char *partition, LpmFleetFound done, void *data);

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What both systems say about a move that has begun: by events, and by asking where no event came.
+ * The console only listens here; the move ends well without it.
+ */
+#include "base/log.h"
+#include "moves.h"
+
+#include <string.h>
+
+#define TICK_MS            500
+#define SILENCE_US         (1500 * G_TIME_SPAN_MILLISECOND) /* without news for so long: ask */
+#define OTHER_HALF_US      (10 * G_TIME_SPAN_SECOND) /* one half has ended: how long for the other */
+#define ASK_TIMEOUT_MS     3000
+#define RECOVER_TIMEOUT_MS 10000
+
+LpmSystem *lpm_move_system(const LpmMove *move, LpmHalfSide side)
+{
+    return g_hash_table_lookup(move->console->systems, move->systems[side]);
+}
+
+bool lpm_half_finished(const LpmHalf *half)
+{
+    return lpm_json_bool(half->status, "finished", false);
+}
+
+/* --- judging --- */
+
+static const char *outcome_of(const LpmHalf *half)
+{
+    return lpm_half_finished(half) ? lpm_json_str(half->status, "outcome", "aborted") : NULL;
+}
+
+/* Completed wins: the target ends before the source, and what is there cannot be undone. */
+static const char *outcome(const LpmMove *move)
+{
+    const char *target = outcome_of(&move->halves[LPM_HALF_TARGET]);
+    const char *source = outcome_of(&move->halves[LPM_HALF_SOURCE]);
+
+    if (g_strcmp0(target, "completed") == 0 || g_strcmp0(source, "completed") == 0) {
+        return "completed";
+    }
+    return target ? target : source;
+}
+
+static bool has_ended(const LpmHalf *half)
+{
+    return lpm_half_finished(half) || half->unknown;
+}
+
+static void append_reason(const LpmMove *move, LpmHalfSide side, GString *text)
+{
+    const char *reason = lpm_json_str(move->halves[side].status, "error.desc", NULL);
+
+    if (reason && !strstr(text->str, reason)) {
+        g_string_append_printf(text, "%ssystem %s: %s", text->len ? "; " : "", move->systems[side],
+                               reason);
+    }
+}
+
+static void fail_aborted(LpmMove *move)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    const char *class =
+        lpm_json_str(move->halves[LPM_HALF_SOURCE].status, "error.class",
+                     lpm_json_str(move->halves[LPM_HALF_TARGET].status, "error.class", "aborted"));
+
+    if (move->stop_requested) {
+        lpm_move_fail(move, LPM_ERROR_ABORTED, "stopped on request");
+        return;
+    }
+    append_reason(move, LPM_HALF_SOURCE, text);
+    append_reason(move, LPM_HALF_TARGET, text);
+    lpm_move_fail(move, (int)lpm_error_from_name(class), "%s",
+                  text->len ? text->str : "the move was given up; the systems gave no reason");
+}
+
+static void add_note(LpmMove *move, const char *text)
+{
+    char *note = move->note ? g_strdup_printf("%s; %s", move->note, text) : g_strdup(text);
+
+    g_free(move->note);
+    move->note = note;
+}
+
+static void conclude(LpmMove *move, const char *result)
+{
+    bool completed = strcmp(result, "completed") == 0;
+    g_autofree char *where =
+        g_strdup_printf("partition %s is on system %s", move->partition,
+                        move->systems[completed ? LPM_HALF_TARGET : LPM_HALF_SOURCE]);
+
+    add_note(move, where);
+    for (int side = 0; side < LPM_HALF_N; side++) {
+        if (!has_ended(&move->halves[side])) {
+            g_autofree char *late = g_strdup_printf(
+                "system %s has not ended its half yet; it does so by itself, or with \"lpm "
+                "migration recover %s\"",
+                move->systems[side], move->id);
+
+            add_note(move, late);
+        }
+    }
+    if (completed) {
+        g_clear_pointer(&move->error, json_decref);
+        lpm_move_advance(move, LPM_MOB_EV_SUCCEED);
+    } else {
+        fail_aborted(move);
+    }
+}
+
+/* The source knows nothing of it: the call that was to start it never arrived. */
+static void never_started(LpmMove *move)
+{
+    if (move->state == LPM_MOB_DRV_STOPPING) {
+        lpm_move_fail(move, LPM_ERROR_ABORTED, "system %s does not know this migration",
+                      move->systems[LPM_HALF_SOURCE]);
+        return;
+    }
+    if (!move->error && !move->stop_requested) {
+        g_autoptr(GError) error = NULL;
+
+        lpm_error_set(
+            &error, LPM_ERROR_UNREACHABLE,
+            "system \"%s\" never got the word to start the move; nothing was moved, start "
+            "it again",
+            move->systems[LPM_HALF_SOURCE]);
+        lpm_move_set_error(move, error);
+    }
+    move->started = false;
+    lpm_move_advance(move, LPM_MOB_EV_STOP);
+}
+
+static void judge(LpmMove *move)
+{
+    const LpmHalf *source = &move->halves[LPM_HALF_SOURCE];
+    const LpmHalf *target = &move->halves[LPM_HALF_TARGET];
+    const char *result = outcome(move);
+    int64_t now = lpm_clock_monotonic_us(move->console->clock);
+
+    if (lpm_move_is_over(move) || !move->started) {
+        return;
+    }
+    if (!result) {
+        if (source->unknown && !source->status) {
+            never_started(move);
+        } else if (source->unknown && target->unknown) {
+            lpm_move_fail(move, LPM_ERROR_CONFLICT,
+                          "neither system knows this migration any more; \"lpm partition show %s\" "
+                          "says where the partition is",
+                          move->partition);
+        }
+        return;
+    }
+    if (has_ended(source) && has_ended(target)) {
+        conclude(move, result);
+    } else if (move->decided_us == 0) {
+        move->decided_us = now;
+    } else if (now - move->decided_us > OTHER_HALF_US) {
+        conclude(move, result);
+    }
+}
+
+/* --- hearing --- */
+
+/* Progress is shown; only what a restarted console must know is written down. */
+static bool worth_writing(const json_t *old, const json_t *new)
+{
+    return g_strcmp0(lpm_json_str(old, "journal", NULL), lpm_json_str(new, "journal", NULL)) != 0 ||
+           g_strcmp0(lpm_json_str(old, "phase", NULL), lpm_json_str(new, "phase", NULL)) != 0 ||
+           lpm_json_bool(old, "finished", false) != lpm_json_bool(new, "finished", false);
+}
+
+void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
+{
+    LpmHalf *half = &move->halves[side];
+    bool write = worth_writing(half->status, status);
+    g_autoptr(GError) error = NULL;
+
+    json_decref(half->status);
+    half->status = json_deep_copy(status);
+    half->unknown = false;
+    half->heard_us = lpm_clock_monotonic_us(move->console->clock);
+    if (!write) {
+        lpm_move_touch(move);
+    } else if (!lpm_move_save(move, &error)) {
+        lpm_log_error(&(LpmLogFields){.migration = move->id}, "%s", error->message);
+    }
+}
+
+void lpm_moves_status(LpmConsole *console, LpmSystem *system, json_t *status)
+{
+    LpmMove *move = g_hash_table_lookup(console->moves, lpm_json_str(status, "migration", ""));
+
+    for (int side = 0; move && side < LPM_HALF_N; side++) {
+        static const char *const names[] = {"source", "target"};
+
+        if (strcmp(move->systems[side], system->name) == 0 &&
+            strcmp(lpm_json_str(status, "side", ""), names[side]) == 0) {
+            g_autoptr(LpmMove) held = lpm_move_ref(move);
+
+            lpm_half_set(held, side, status);
+            judge(held);
+            return;
+        }
+    }
+}
+
+typedef struct {
+    LpmMove *move;
+    LpmHalfSide side;
+} Ask;
+
+static void on_asked(json_t *result, const GError *error, void *data)
+{
+    Ask *ask = data;
+    LpmHalf *half = &ask->move->halves[ask->side];
+
+    half->asking = false;
+    if (result) {
+        lpm_half_set(ask->move, ask->side, result);
+    } else if (g_error_matches(error, LPM_ERROR, LPM_ERROR_NOT_FOUND)) {
+        half->unknown = true;
+        half->heard_us = lpm_clock_monotonic_us(ask->move->console->clock);
+    }
+    judge(ask->move);
+    lpm_move_unref(ask->move);
+    g_free(ask);
+}
+
+static void ask(LpmMove *move, LpmHalfSide side)
+{
+    LpmSystem *system = lpm_move_system(move, side);
+    Ask *call;
+
+    if (!system || system->state != LPM_SYSTEM_CONNECTED || move->halves[side].asking) {
+        return;
+    }
+    move->halves[side].asking = true;
+    call = g_new0(Ask, 1);
+    call->move = lpm_move_ref(move);
+    call->side = side;
+    lpm_system_call(system, "migration-query", lpm_json_pack("{s:s}", "migration", move->id),
+                    ASK_TIMEOUT_MS, on_asked, call);
+}
+
+static void look(LpmMove *move, int64_t silence_us)
+{
+    int64_t now = lpm_clock_monotonic_us(move->console->clock);
+
+    for (int side = 0; side < LPM_HALF_N; side++) {
+        if (!lpm_half_finished(&move->halves[side]) &&
+            now - move->halves[side].heard_us >= silence_us) {
+            ask(move, side);
+        }
+    }
+}
+
+static gboolean on_tick(gpointer data)
+{
+    g_autoptr(LpmMove) move = lpm_move_ref(data);
+
+    if (lpm_move_is_over(move) || !move->started) {
+        move->timer = 0;
+        return G_SOURCE_REMOVE;
+    }
+    look(move, SILENCE_US);
+    if (move->stop_requested && !move->asking_stop && move->state == LPM_MOB_DRV_MOVING &&
+        lpm_systems_need(move->console, move->systems[LPM_HALF_SOURCE], NULL)) {
+        lpm_move_stop(move, NULL, NULL);
+    }
+    judge(move);
+    return G_SOURCE_CONTINUE; /* when it has ended, the timer was removed with it */
+}
+
+void lpm_move_follow(LpmMove *move)
+{
+    if (!move->timer) {
+        move->timer = g_timeout_add(TICK_MS, on_tick, move);
+    }
+    look(move, 0);
+}
+
+/* --- a system is back --- */
+
+typedef struct {
+    LpmConsole *console;
+    char *key;
+} Discard;
+
+static void on_told(json_t *result, const GError *error, void *data)
+{
+    Discard *discard = data;
+    g_autoptr(GError) failure = NULL;
+
+    if ((result && lpm_json_bool(result, "finished", false)) ||
+        g_error_matches(error, LPM_ERROR, LPM_ERROR_NOT_FOUND)) {
+        if (!lpm_store_delete(discard->console->store, LPM_KIND_DISCARD, discard->key, &failure)) {
+            lpm_log_error(NULL, "%s", failure->message);
+        }
+    }
+    g_free(discard->key);
+    g_free(discard);
+}
+
+static void tell_discards(LpmConsole *console, LpmSystem *system)
+{
+    g_autoptr(json_t) all = lpm_store_list(console->store, LPM_KIND_DISCARD, NULL);
+    const char *key;
+    json_t *value;
+
+    json_object_foreach (all, key, value) {
+        Discard *discard;
+
+        if (strcmp(lpm_json_str(value, "system", ""), system->name) != 0) {
+            continue;
+        }
+        discard = g_new0(Discard, 1);
+        discard->console = console;
+        discard->key = g_strdup(key);
+        lpm_system_call(system, "migration-recover",
+                        lpm_json_pack("{s:s, s:b}", "migration",
+                                      lpm_json_str(value, "migration", ""), "force", 0),
+                        RECOVER_TIMEOUT_MS, on_told, discard);
+    }
+}
+
+void lpm_moves_connected(LpmConsole *console, LpmSystem *system)
+{
+    GList *moves = g_hash_table_get_values(console->moves);
+
+    tell_discards(console, system);
+    for (GList *item = moves; item; item = item->next) {
+        LpmMove *move = item->data;
+
+        for (int side = 0; side < LPM_HALF_N; side++) {
+            if (!lpm_move_is_over(move) && move->started &&
+                strcmp(move->systems[side], system->name) == 0) {
+                ask(move, side);
+            }
+        }
+        if (!lpm_move_is_over(move)) {
+            lpm_move_touch(move); /* waiting_for has changed */
+        }
+    }
+    g_list_free(moves);
+}
+
+/* --- recover --- */
+
+typedef struct {
+    LpmMove *move;
+    bool force;
+    unsigned pending;
+    GError *errors[LPM_HALF_N];
+    LpmMoveDone done;
+    void *data;
+} Recover;
+
+typedef struct {
+    Recover *recover;
+    LpmHalfSide side;
+} RecoverCall;
+
+static void recover_end(Recover *recover)
+{
+    const GError *error = NULL;
+
+    judge(recover->move);
+    /* Both failed: there is nothing to show but why. */
+    if (recover->errors[LPM_HALF_SOURCE] && (recover->errors[LPM_HALF_TARGET] || recover->force)) {
+        error = recover->errors[LPM_HALF_SOURCE];
+    }
+    recover->done(recover->move, error, recover->data);
+    g_clear_error(&recover->errors[LPM_HALF_SOURCE]);
+    g_clear_error(&recover->errors[LPM_HALF_TARGET]);
+    lpm_move_unref(recover->move);
+    g_free(recover);
+}
+
+static void on_recovered(json_t *result, const GError *error, void *data)
+{
+    RecoverCall *call = data;
+    Recover *recover = call->recover;
+
+    if (result) {
+        lpm_half_set(recover->move, call->side, result);
+    } else {
+        recover->move->halves[call->side].unknown =
+            g_error_matches(error, LPM_ERROR, LPM_ERROR_NOT_FOUND);
+        recover->errors[call->side] = g_error_copy(error);
+        g_prefix_error(&recover->errors[call->side],
+                       "system %s: ", recover->move->systems[call->side]);
+    }
+    g_free(call);
+    if (--recover->pending == 0) {
+        recover_end(recover);
+    }
+}
+
+static void recover_at(Recover *recover, LpmHalfSide side)
+{
+    LpmSystem *system = lpm_move_system(recover->move, side);
+    RecoverCall *call;
+
+    if (!system) {
+        lpm_error_set(&recover->errors[side], LPM_ERROR_NOT_FOUND, "system \"%s\" was deleted",
+                      recover->move->systems[side]);
+        return;
+    }
+    call = g_new0(RecoverCall, 1);
+    call->recover = recover;
+    call->side = side;
+    recover->pending++;
+    lpm_system_call(system, "migration-recover",
+                    lpm_json_pack("{s:s, s:b}", "migration", recover->move->id, "force",
+                                  recover->force && side == LPM_HALF_SOURCE),
+                    RECOVER_TIMEOUT_MS, on_recovered, call);
+}
+
+static void recover_go(Recover *recover)
+{
+    recover_at(recover, LPM_HALF_SOURCE);
+    if (!recover->force) {
+        recover_at(recover, LPM_HALF_TARGET);
+    }
+    if (recover->pending == 0) {
+        recover_end(recover);
+    }
+}
+
+/* The operator says that the target is off: not believed while it answers. */
+static void on_target_asked(json_t *result, const GError *error, void *data)
+{
+    Recover *recover = data;
+
+    if (error) {
+        recover_go(recover);
+        return;
+    }
+    (void)result;
+    lpm_error_set(&recover->errors[LPM_HALF_SOURCE], LPM_ERROR_STATE,
+                  "system \"%s\" answers: the partition may run there, so it is not taken back by "
+                  "force; recover without it, or switch that system off first",
+                  recover->move->systems[LPM_HALF_TARGET]);
+    recover_end(recover);
+}
+
+void lpm_move_recover(LpmMove *move, bool force, LpmMoveDone done, void *data)
+{
+    Recover *recover = g_new0(Recover, 1);
+    LpmSystem *target = lpm_move_system(move, LPM_HALF_TARGET);
+
+    recover->move = lpm_move_ref(move);
+    recover->force = force;
+    recover->done = done;
+    recover->data = data;
+    if (force && target) {
+        lpm_system_call(target, "system-info", NULL, ASK_TIMEOUT_MS, on_target_asked, recover);
+    } else {
+        recover_go(recover);
+    }
+}

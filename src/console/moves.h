@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Migrations as the console sees them: operations that are written down before each step. The
+ * states and edges are the driver's of lib/mobility; mobility.c does what a state says, follow.c
+ * hears of both halves, view.c shows the whole.
+ */
+#pragma once
+
+#include "fleet.h"
+#include "mobility/mobility.h"
+#include "systems.h"
+#include "validate.h"
+
+typedef enum { LPM_HALF_SOURCE, LPM_HALF_TARGET, LPM_HALF_N } LpmHalfSide;
+
+/* What one system says about its half. */
+typedef struct {
+    json_t *status;   /* docs/spec/host-rpc.md; NULL: nothing heard */
+    bool unknown;     /* the system answered that it knows no such migration */
+    bool asking;      /* a migration-query is under way */
+    int64_t heard_us; /* monotonic */
+} LpmHalf;
+
+typedef struct {
+    unsigned refs;
+    LpmConsole *console;
+    /* written down */
+    char *id, *partition, *user;
+    char *systems[LPM_HALF_N]; /* names of source and target */
+    LpmMobDrvState state;
+    bool active;
+    bool started; /* the source may have begun: from now on its word counts */
+    bool stop_requested;
+    bool asking_stop;                   /* in memory only: migration-stop is under way */
+    json_t *options, *findings, *error; /* error: {"class","message","remedy"} or NULL */
+    char *note;
+    int64_t created_us, ended_us; /* since 1970 UTC; ended_us 0: not ended */
+    LpmHalf halves[LPM_HALF_N];
+    /* in memory only */
+    int64_t revision; /* rises with everything that a reader could see */
+    LpmValidation *validation;
+    json_t *profile, *runtime, *listening; /* between the steps */
+    char *key;
+    guint timer;
+    int64_t decided_us; /* monotonic: one half has ended; 0 */
+    unsigned discards;  /* how often the target was told to discard */
+    GList *waiters;     /* LpmMoveWaiter */
+} LpmMove;
+
+LpmMove *lpm_move_ref(LpmMove *move);
+void lpm_move_unref(LpmMove *move);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmMove, lpm_move_unref)
+
+/* --- the set (moves.c) --- */
+
+/* Fills console->moves from the store; unfinished ones are taken up by lpm_moves_resume(). */
+bool lpm_moves_load(LpmConsole *console, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void lpm_moves_resume(LpmConsole *console);
+/* NOT_FOUND names it. Borrowed. */
+LpmMove *lpm_moves_find(LpmConsole *console, const char *id, GError **error);
+/* BUSY when @partition is moving, or a system has its most moves. */
+bool lpm_moves_allow(LpmConsole *console, const char *partition, const char *source,
+                     const char *target, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+typedef struct {
+    const char *partition, *source, *target, *user;
+    bool active;
+    json_t *options; /* borrowed */
+} LpmMoveRequest;
+
+/* Writes a new migration down and begins it. Borrowed; NULL with @error. */
+LpmMove *lpm_moves_begin(LpmConsole *console, const LpmMoveRequest *request,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Writes @move down and tells whoever waits for news. */
+bool lpm_move_save(LpmMove *move, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* News that need not be written down. */
+void lpm_move_touch(LpmMove *move);
+bool lpm_move_is_over(const LpmMove *move);
+/* The migrations of @console, the newest first; free the list only. */
+GList *lpm_moves_sorted(LpmConsole *console);
+
+/* Calls @ready with @data at the next news after @since, or after @wait_ms, whichever comes first.
+ */
+typedef void (*LpmMoveReady)(LpmMove *move, void *data);
+void lpm_move_wait(LpmMove *move, int64_t since, unsigned wait_ms, LpmMoveReady ready, void *data);
+
+/* --- doing (mobility.c) --- */
+
+/* Follows the edge of @event, writes down, and does what the new state says. */
+void lpm_move_advance(LpmMove *move, LpmMobEvent event);
+/* Sets the error (class @code) if there is none yet, and follows FAIL. */
+void lpm_move_fail(LpmMove *move, int code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+/* Keeps @error as the move's, unless it has one. */
+void lpm_move_set_error(LpmMove *move, const GError *error);
+/* Asks for a stop. Calls @done once the source has agreed or refused. */
+typedef void (*LpmMoveDone)(LpmMove *move, const GError *error, void *data);
+void lpm_move_stop(LpmMove *move, LpmMoveDone done, void *data);
+/* The state after a restart of the console, from what was written down. */
+void lpm_move_resume(LpmMove *move);
+
+/* --- following (follow.c) --- */
+
+void lpm_move_follow(LpmMove *move);
+/* An event "migration" of @system. */
+void lpm_moves_status(LpmConsole *console, LpmSystem *system, json_t *status);
+/* @system has connected: unfinished moves look at it, and what it was to discard is told. */
+void lpm_moves_connected(LpmConsole *console, LpmSystem *system);
+/* `recover`: both systems take the step that they can. */
+void lpm_move_recover(LpmMove *move, bool force, LpmMoveDone done, void *data);
+void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status);
+bool lpm_half_finished(const LpmHalf *half);
+LpmSystem *lpm_move_system(const LpmMove *move, LpmHalfSide side); /* NULL: forgotten. Borrowed */
+
+/* --- showing (view.c) --- */
+
+/* Answer of GET /v1/migrations/{migration}; @brief leaves out findings and halves. New reference.
+ */
+json_t *lpm_move_view(const LpmMove *move, bool brief);
+/* "completed", "refused", "stopped", "failed", or the state's name. Static. */
+const char *lpm_move_state_name(const LpmMove *move);

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "options.h"
+
+#include "checks/checks.h"
+
+#include <string.h>
+
+typedef struct {
+    const char *name;
+    bool number; /* else a boolean */
+    bool host;   /* lpm-host takes it */
+    int64_t minimum, maximum, fallback;
+} OptionRow;
+
+static const OptionRow rows[] = {
+    {"verify", false, true, 0, 1, 0},
+    {"max_blackout_ms", true, true, 1, 3600000, 300},
+    {"max_rate", true, true, 0, G_MAXINT64, 0},
+    {"offer_timeout_ms", true, true, 100, 600000, 5000},
+    {"connect_timeout_ms", true, true, 100, 600000, 10000},
+    {"clock_limit_ms", true, false, 1, 86400000, 5000},
+    {"long_move_s", true, false, 1, 86400, 600},
+};
+
+#define OVERRIDES "overrides"
+
+static bool read_overrides(const json_t *list, json_t *result, GError **error)
+{
+    json_t *item;
+    size_t i;
+
+    if (list && !json_is_array(list)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "option \"%s\" must be an array of check ids",
+                             OVERRIDES);
+    }
+    json_array_foreach (list, i, item) {
+        bool exists = false;
+        const char *id = json_string_value(item);
+
+        if (!id || !lpm_checks_is_overridable(id, &exists)) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 exists ? "check \"%s\" cannot be overridden"
+                                        : "there is no check \"%s\" to override; \"lpm validate "
+                                          "--list\" shows them",
+                                 id ? id : "");
+        }
+    }
+    json_object_set_new(result, OVERRIDES, list ? json_deep_copy(list) : json_array());
+    return true;
+}
+
+static bool read_row(const OptionRow *row, const json_t *options, json_t *result, GError **error)
+{
+    const json_t *value = json_object_get(options, row->name);
+    int64_t number = row->fallback;
+
+    if (value && (row->number ? !json_is_integer(value) : !json_is_boolean(value))) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "option \"%s\" must be %s", row->name,
+                             row->number ? "an integer" : "true or false");
+    }
+    if (value) {
+        number = row->number ? json_integer_value(value) : json_is_true(value);
+    }
+    if (number < row->minimum || number > row->maximum) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "option \"%s\" must be from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT,
+                             row->name, row->minimum, row->maximum);
+    }
+    json_object_set_new(result, row->name,
+                        row->number ? json_integer(number) : json_boolean(number));
+    return true;
+}
+
+static const OptionRow *find_row(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+json_t *lpm_options_read(const json_t *options, GError **error)
+{
+    g_autoptr(json_t) result = json_object();
+    const char *name;
+    json_t *value;
+
+    json_object_foreach ((json_t *)options, name, value) {
+        if (!find_row(name) && strcmp(name, OVERRIDES) != 0) {
+            lpm_error_set(error, LPM_ERROR_USAGE, "there is no option \"%s\"", name);
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (!read_row(&rows[i], options, result, error)) {
+            return NULL;
+        }
+    }
+    if (!read_overrides(json_object_get(options, OVERRIDES), result, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&result);
+}
+
+json_t *lpm_options_for_host(const json_t *options)
+{
+    json_t *result = json_object();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].host) {
+            json_object_set(result, rows[i].name, json_object_get(options, rows[i].name));
+        }
+    }
+    return result;
+}

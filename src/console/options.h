@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options of a move, as users give them and as lpm-host takes them. */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+
+/* Checks @options (NULL: none) and gives them complete, with defaults; new reference. USAGE names
+ * the option. */
+json_t *lpm_options_read(const json_t *options, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The part that goes to lpm-host (docs/spec/host-rpc.md). New reference. */
+json_t *lpm_options_for_host(const json_t *options);

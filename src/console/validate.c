@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "validate.h"
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <string.h>
+
+#define FACTS_TIMEOUT_MS 5000
+#define PROBE_TIMEOUT_MS 6000
+#define PROBE_BYTES      ((json_int_t)8 << 20)
+
+/* One target's half of the facts. */
+typedef struct {
+    LpmValidation *validation;
+    LpmSystem *system;
+    json_t *facts, *check, *mover; /* NULL: not known */
+    char *check_error;             /* why target-check did not answer; NULL */
+    LpmLink link;
+    char *link_error;
+    char *probe, *key;
+    char *address; /* that the source connects to */
+    GPtrArray *findings;
+    json_t *all;
+    double ms;
+} Target;
+
+struct LpmValidation {
+    unsigned refs; /* one for the owner, one for each call under way */
+    LpmConsole *console;
+    LpmSystem *source;
+    char *partition;
+    bool active;
+    json_t *options;
+    GPtrArray *targets; /* Target */
+    json_t *source_facts, *partition_facts, *nonces;
+    LpmLink link;
+    char *link_error;
+    GError *error; /* partition-facts failed */
+    bool have_partition, have_nonces;
+    unsigned pending; /* answers that are still to come */
+    int64_t start_us;
+    LpmValidated done; /* NULL: cancelled */
+    void *data;
+};
+
+char *lpm_new_mover_key(void)
+{
+    unsigned char bytes[32];
+    GString *hex = g_string_new(NULL);
+
+    g_assert(gnutls_rnd(GNUTLS_RND_KEY, bytes, sizeof(bytes)) == 0);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        g_string_append_printf(hex, "%02x", bytes[i]);
+    }
+    return g_string_free(hex, FALSE);
+}
+
+static void target_free(gpointer data)
+{
+    Target *target = data;
+
+    lpm_system_unref(target->system);
+    json_decref(target->facts);
+    json_decref(target->check);
+    json_decref(target->mover);
+    json_decref(target->all);
+    g_free(target->check_error);
+    g_free(target->link_error);
+    g_free(target->probe);
+    g_free(target->key);
+    g_free(target->address);
+    if (target->findings) {
+        g_ptr_array_unref(target->findings);
+    }
+    g_free(target);
+}
+
+static void validation_unref(LpmValidation *validation)
+{
+    if (--validation->refs > 0) {
+        return;
+    }
+    g_ptr_array_unref(validation->targets);
+    lpm_system_unref(validation->source);
+    g_free(validation->partition);
+    json_decref(validation->options);
+    json_decref(validation->source_facts);
+    json_decref(validation->partition_facts);
+    json_decref(validation->nonces);
+    g_free(validation->link_error);
+    g_clear_error(&validation->error);
+    g_free(validation);
+}
+
+/* --- putting the facts together --- */
+
+static json_t *link_json(const LpmLink *link, const char *error)
+{
+    json_t *json = lpm_json_pack("{s:b, s:s}", "answered", link->answered, "error",
+                                 link->answered ? ""
+                                 : error        ? error
+                                                : "no answer");
+
+    if (link->answered) {
+        json_object_set_new(json, "round_trip_us", json_integer(link->round_trip_us));
+        json_object_set_new(json, "clock_offset_us", json_integer(link->clock_offset_us));
+        json_object_set_new(json, "clock_error_us", json_integer((link->round_trip_us + 1) / 2));
+    }
+    return json;
+}
+
+static json_t *options_json(const LpmValidation *validation)
+{
+    json_t *options = json_deep_copy(validation->options);
+
+    json_object_set_new(options, "active", json_boolean(validation->active));
+    return options;
+}
+
+static void set_known(json_t *facts, const char *name, json_t *value)
+{
+    if (value) {
+        json_object_set(facts, name, value);
+    }
+}
+
+static json_t *all_facts(const LpmValidation *validation, const Target *target)
+{
+    json_t *facts =
+        lpm_json_pack("{s:i, s:o, s:{s:o, s:o}}", "facts", 1, "options", options_json(validation),
+                      "rpc", "source", link_json(&validation->link, validation->link_error),
+                      "target", link_json(&target->link, target->link_error));
+
+    set_known(facts, "source", validation->source_facts);
+    set_known(facts, "target", target->facts);
+    set_known(facts, "partition", validation->partition_facts);
+    set_known(facts, "target_check", target->check);
+    set_known(facts, "mover", target->mover);
+    return facts;
+}
+
+/* The nonces are named by pool and file; the facts want each beside its disk. */
+static void place_nonces(LpmValidation *validation)
+{
+    json_t *disks = json_object_get(validation->partition_facts, "disks");
+    const json_t *nonces = json_object_get(validation->nonces, "nonces");
+    const json_t *profile_disks = lpm_json_at(validation->partition_facts, "profile.disks");
+    json_t *disk, *definition, *nonce;
+    size_t i, j, k;
+
+    json_array_foreach (disks, i, disk) {
+        json_array_foreach (profile_disks, j, definition) {
+            if (strcmp(lpm_json_str(disk, "name", ""), lpm_json_str(definition, "name", "?"))) {
+                continue;
+            }
+            json_array_foreach (nonces, k, nonce) {
+                if (strcmp(lpm_json_str(nonce, "pool", ""),
+                           lpm_json_str(definition, "pool", "?")) == 0 &&
+                    strcmp(lpm_json_str(nonce, "file", ""),
+                           lpm_json_str(definition, "file", "?")) == 0) {
+                    json_object_set(disk, "nonce", json_object_get(nonce, "nonce"));
+                }
+            }
+        }
+    }
+}
+
+static void add_check_finding(Target *target)
+{
+    LpmFinding *finding;
+
+    if (!target->check_error) {
+        return;
+    }
+    finding = g_new0(LpmFinding, 1);
+    finding->check = "console.target-check";
+    finding->severity = LPM_SEVERITY_ERROR;
+    finding->object = g_strdup_printf("system %s", target->system->name);
+    finding->expected = g_strdup("the target looks at what the partition needs");
+    finding->found = g_strdup(target->check_error);
+    finding->remedy = g_strdup("read the message; the log of lpm-host on the target says more");
+    g_ptr_array_insert(target->findings, 0, finding);
+}
+
+static void judge(LpmValidation *validation, Target *target)
+{
+    target->all = all_facts(validation, target);
+    target->findings = lpm_checks_run(target->all, validation->console->compat);
+    add_check_finding(target);
+    target->ms =
+        (double)(lpm_clock_monotonic_us(validation->console->clock) - validation->start_us) / 1e3;
+}
+
+static void finish(LpmValidation *validation)
+{
+    g_autofree LpmVerdict *verdicts = g_new0(LpmVerdict, validation->targets->len);
+    LpmValidated done = g_steal_pointer(&validation->done);
+
+    lpm_system_call(validation->source, "nonce-drop",
+                    lpm_json_pack("{s:s}", "partition", validation->partition), FACTS_TIMEOUT_MS,
+                    NULL, NULL);
+    if (!done) {
+        return;
+    }
+    if (validation->error) {
+        done(NULL, 0, NULL, validation->error, validation->data);
+        return;
+    }
+    place_nonces(validation);
+    for (guint i = 0; i < validation->targets->len; i++) {
+        Target *target = validation->targets->pdata[i];
+
+        judge(validation, target);
+        verdicts[i] = (LpmVerdict){target->system->name, target->findings, target->all,
+                                   lpm_findings_refuse(target->findings), target->ms};
+    }
+    done(verdicts, validation->targets->len, validation->partition_facts, NULL, validation->data);
+}
+
+/* --- asking --- */
+
+static void begin_call(LpmValidation *validation)
+{
+    validation->refs++;
+    validation->pending++;
+}
+
+static void end_call(LpmValidation *validation)
+{
+    if (--validation->pending == 0) {
+        finish(validation);
+        validation_unref(validation); /* the owner's: it is over */
+    }
+    validation_unref(validation);
+}
+
+static void on_target_check(json_t *result, const GError *error, void *data)
+{
+    Target *target = data;
+
+    if (result) {
+        target->check = json_incref(result);
+    } else if (target->link.answered) {
+        target->check_error = g_strdup(error->message);
+    }
+    end_call(target->validation);
+}
+
+/* Needs what the source knows of the partition, and its nonces. */
+static void ask_targets(LpmValidation *validation)
+{
+    json_t *profile = json_object_get(validation->partition_facts, "profile");
+    json_t *runtime = json_object_get(validation->partition_facts, "runtime");
+    json_t *nonces = json_object_get(validation->nonces, "nonces");
+
+    if (!validation->have_partition || !validation->have_nonces || !profile) {
+        return;
+    }
+    for (guint i = 0; i < validation->targets->len; i++) {
+        Target *target = validation->targets->pdata[i];
+
+        begin_call(validation);
+        lpm_system_call(
+            target->system, "target-check",
+            lpm_json_pack("{s:O, s:o, s:o}", "profile", profile, "runtime",
+                          json_is_object(runtime) ? json_incref(runtime) : json_object(), "nonces",
+                          json_is_array(nonces) ? json_incref(nonces) : json_array()),
+            FACTS_TIMEOUT_MS, on_target_check, target);
+    }
+}
+
+static void on_partition_facts(json_t *result, const GError *error, void *data)
+{
+    LpmValidation *validation = data;
+
+    validation->have_partition = true;
+    if (result) {
+        validation->partition_facts = json_deep_copy(result);
+    } else {
+        validation->error = g_error_copy(error);
+        g_prefix_error(&validation->error,
+                       "system \"%s\", facts of partition \"%s\": ", validation->source->name,
+                       validation->partition);
+    }
+    ask_targets(validation);
+    end_call(validation);
+}
+
+static void on_nonces(json_t *result, const GError *error, void *data)
+{
+    LpmValidation *validation = data;
+
+    (void)error; /* the check of the disks says that there is no nonce */
+    validation->have_nonces = true;
+    validation->nonces = json_incref(result);
+    ask_targets(validation);
+    end_call(validation);
+}
+
+static void on_source(json_t *facts, const LpmLink *link, const GError *error, void *data)
+{
+    LpmValidation *validation = data;
+
+    validation->source_facts = json_incref(facts);
+    validation->link = *link;
+    validation->link_error = error ? g_strdup(error->message) : NULL;
+    end_call(validation);
+}
+
+static void on_target(json_t *facts, const LpmLink *link, const GError *error, void *data)
+{
+    Target *target = data;
+
+    target->facts = json_incref(facts);
+    target->link = *link;
+    target->link_error = error ? g_strdup(error->message) : NULL;
+    end_call(target->validation);
+}
+
+/* --- the probe: a mover on each side, and a real connection between them --- */
+
+static void probe_failed(Target *target, const char *system, const GError *error)
+{
+    g_autofree char *text = g_strdup_printf("system %s: %s", system, error->message);
+
+    target->mover = lpm_json_pack("{s:b, s:s}", "connected", 0, "error", text);
+}
+
+static void on_probe_run(json_t *result, const GError *error, void *data)
+{
+    Target *target = data;
+
+    if (!result) {
+        probe_failed(target, target->validation->source->name, error);
+    } else {
+        bool connected = lpm_json_bool(result, "connected", false);
+
+        target->mover = lpm_json_pack("{s:b, s:s, s:s}", "connected", connected, "error",
+                                      lpm_json_str(result, "error", ""), "address",
+                                      target->address ? target->address : "");
+        if (connected) {
+            json_object_set(target->mover, "rate_bytes_s",
+                            json_object_get(result, "bytes_per_second"));
+            json_object_set(target->mover, "round_trip_us",
+                            json_object_get(result, "round_trip_us"));
+        }
+    }
+    end_call(target->validation);
+}
+
+static void on_probe_listen(json_t *result, const GError *error, void *data)
+{
+    Target *target = data;
+    LpmValidation *validation = target->validation;
+    json_t *addresses = json_object_get(result, "addresses");
+
+    if (!result || !json_is_array(addresses)) {
+        g_autoptr(GError) wrong = NULL;
+
+        lpm_error_set(&wrong, LPM_ERROR_PROTOCOL, "probe-listen gave no addresses");
+        probe_failed(target, target->system->name, error ? error : wrong);
+        end_call(validation);
+        return;
+    }
+    target->address =
+        g_strdup_printf("%s port %" G_GINT64_FORMAT, lpm_json_str(addresses, "0", "?"),
+                        lpm_json_int(result, "port", 0));
+    lpm_system_call(validation->source, "probe-run",
+                    lpm_json_pack("{s:s, s:s, s:s, s:O, s:O?, s:I}", "probe", target->probe, "peer",
+                                  target->system->name, "key", target->key, "addresses", addresses,
+                                  "port", json_object_get(result, "port"), "bytes", PROBE_BYTES),
+                    PROBE_TIMEOUT_MS, on_probe_run, target);
+}
+
+static void start_probe(Target *target)
+{
+    target->probe = lpm_new_migration_id();
+    target->key = lpm_new_mover_key();
+    begin_call(target->validation);
+    lpm_system_call(target->system, "probe-listen",
+                    lpm_json_pack("{s:s, s:s, s:s}", "probe", target->probe, "peer",
+                                  target->validation->source->name, "key", target->key),
+                    PROBE_TIMEOUT_MS, on_probe_listen, target);
+}
+
+static LpmValidation *validation_new(const LpmValidationRequest *request, LpmValidated done,
+                                     void *data)
+{
+    LpmValidation *validation = g_new0(LpmValidation, 1);
+
+    validation->refs = 1;
+    validation->console = request->console;
+    validation->source = lpm_system_ref(request->source);
+    validation->partition = g_strdup(request->partition);
+    validation->active = request->active;
+    validation->options = json_deep_copy(request->options);
+    validation->targets = g_ptr_array_new_with_free_func(target_free);
+    validation->start_us = lpm_clock_monotonic_us(request->console->clock);
+    validation->done = done;
+    validation->data = data;
+    return validation;
+}
+
+LpmValidation *lpm_validation_start(const LpmValidationRequest *request, GPtrArray *targets,
+                                    LpmValidated done, void *data)
+{
+    LpmValidation *validation = validation_new(request, done, data);
+    LpmSystem *source = validation->source;
+
+    begin_call(validation);
+    lpm_system_call(source, "partition-facts",
+                    lpm_json_pack("{s:s}", "partition", request->partition), FACTS_TIMEOUT_MS,
+                    on_partition_facts, validation);
+    begin_call(validation);
+    lpm_system_call(source, "nonce-put", lpm_json_pack("{s:s}", "partition", request->partition),
+                    FACTS_TIMEOUT_MS, on_nonces, validation);
+    begin_call(validation);
+    lpm_system_measure(source, on_source, validation);
+    for (guint i = 0; i < targets->len; i++) {
+        Target *target = g_new0(Target, 1);
+
+        target->validation = validation;
+        target->system = lpm_system_ref(targets->pdata[i]);
+        g_ptr_array_add(validation->targets, target);
+        begin_call(validation);
+        lpm_system_measure(target->system, on_target, target);
+        if (validation->active) {
+            start_probe(target);
+        }
+    }
+    return validation;
+}
+
+void lpm_validation_cancel(LpmValidation *validation)
+{
+    if (validation) {
+        validation->done = NULL;
+    }
+}
+
+json_t *lpm_verdict_to_json(const LpmVerdict *verdict)
+{
+    const json_t *facts = verdict->facts;
+    unsigned warnings = lpm_findings_count(verdict->findings, LPM_SEVERITY_WARNING);
+    int64_t difference = lpm_json_int(facts, "rpc.target.clock_offset_us", 0) -
+                         lpm_json_int(facts, "rpc.source.clock_offset_us", 0);
+    int64_t bound = lpm_json_int(facts, "rpc.target.clock_error_us", 0) +
+                    lpm_json_int(facts, "rpc.source.clock_error_us", 0);
+    json_t *summary = lpm_json_pack(
+        "{s:s?, s:s?, s:I, s:I, s:I, s:I, s:I}", "current_mode",
+        lpm_json_str(facts, "partition.current_mode", NULL), "preferred_mode",
+        lpm_json_str(facts, "partition.profile.preferred_mode", NULL), "memory_mib",
+        (json_int_t)lpm_json_int(facts, "partition.profile.memory_mib", 0), "round_trip_us",
+        (json_int_t)lpm_json_int(facts, "mover.round_trip_us", 0), "bytes_per_second",
+        (json_int_t)lpm_json_int(facts, "mover.rate_bytes_s", 0), "clock_difference_us",
+        (json_int_t)difference, "clock_error_us", (json_int_t)bound);
+
+    return lpm_json_pack("{s:s, s:s, s:o, s:f, s:o}", "target", verdict->target, "verdict",
+                         verdict->refused ? "error"
+                         : warnings       ? "warning"
+                                          : "ok",
+                         "findings", lpm_findings_to_json(verdict->findings), "ms", verdict->ms,
+                         "summary", summary);
+}
