@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "digest.h"
+
+#include <string.h>
+#include <xxh_x86dispatch.h>
+
+bool stream_digest_init(StreamDigest *digest)
+{
+    digest->total = 0;
+    return gnutls_hash_init(&digest->hash, GNUTLS_DIG_SHA256) == 0;
+}
+
+void stream_digest_clear(StreamDigest *digest)
+{
+    if (digest->hash)
+        gnutls_hash_deinit(digest->hash, NULL);
+    digest->hash = NULL;
+}
+
+void stream_digest_add(StreamDigest *digest, const uint8_t *data, size_t size)
+{
+    gnutls_hash(digest->hash, data, size);
+    digest->total += size;
+}
+
+bool stream_digest_snapshot(const StreamDigest *digest, LpmStreamEnd *ret_end)
+{
+    gnutls_hash_hd_t copy = gnutls_hash_copy(digest->hash);
+    if (!copy)
+        return false;
+    gnutls_hash_deinit(copy, ret_end->digest);
+    ret_end->total = digest->total;
+    return true;
+}
+
+static bool keyed_digest(const LpmStreamConfig *config, const char *label, const uint8_t *more,
+                         size_t more_size, uint8_t out[LPM_STREAM_KEY_SIZE])
+{
+    gnutls_hmac_hd_t hmac;
+    if (gnutls_hmac_init(&hmac, GNUTLS_MAC_SHA256, config->key, LPM_STREAM_KEY_SIZE) != 0)
+        return false;
+    bool good = gnutls_hmac(hmac, label, strlen(label)) == 0 &&
+                gnutls_hmac(hmac, config->migration, LPM_STREAM_ID_SIZE) == 0 &&
+                (more_size == 0 || gnutls_hmac(hmac, more, more_size) == 0);
+    gnutls_hmac_deinit(hmac, out);
+    return good;
+}
+
+bool key_proof(const LpmStreamConfig *config, LpmStreamSide side,
+               const uint8_t exporter[LPM_EXPORTER_SIZE], uint8_t out[LPM_STREAM_KEY_SIZE])
+{
+    const char *label =
+        side == LPM_STREAM_SIDE_SRC ? "openlpm mover source" : "openlpm mover target";
+    return keyed_digest(config, label, exporter, LPM_EXPORTER_SIZE, out);
+}
+
+bool key_proof_equal(const uint8_t a[LPM_STREAM_KEY_SIZE], const uint8_t b[LPM_STREAM_KEY_SIZE])
+{
+    return gnutls_memcmp(a, b, LPM_STREAM_KEY_SIZE) == 0;
+}
+
+bool page_digest_seed(const LpmStreamConfig *config, uint64_t *ret_seed)
+{
+    uint8_t out[LPM_STREAM_KEY_SIZE];
+    if (!keyed_digest(config, "openlpm page seed", NULL, 0, out))
+        return false;
+    *ret_seed = 0;
+    for (unsigned i = 0; i < 8; i++)
+        *ret_seed |= (uint64_t)out[i] << (8 * i);
+    return true;
+}
+
+static bool is_zero(const uint8_t *page)
+{
+    /* Most pages that are not zero differ from it at once. */
+    uint64_t words[8];
+    for (size_t at = 0; at < LPM_STREAM_PAGE_SIZE; at += sizeof(words)) {
+        memcpy(words, page + at, sizeof(words));
+        if (words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7])
+            return false;
+    }
+    return true;
+}
+
+bool page_digest(const uint8_t *page, uint64_t seed, uint8_t out[LPM_STREAM_PAGE_DIGEST_SIZE])
+{
+    if (is_zero(page)) {
+        memset(out, 0, LPM_STREAM_PAGE_DIGEST_SIZE);
+        return true;
+    }
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_withSeed(page, LPM_STREAM_PAGE_SIZE, seed));
+    memcpy(out, canonical.digest, LPM_STREAM_PAGE_DIGEST_SIZE);
+    return false;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The mover's threads, their gate, and what they call when something goes wrong. */
+#include "mover.h"
+
+#include "clock.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+bool mover_fail(Mover *mover, LpmStreamError code, const char *format, ...)
+{
+    pthread_mutex_lock(&mover->failure_lock);
+    if (mover->failure.code == LPM_STREAM_ERR_NONE) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(mover->failure.reason, sizeof(mover->failure.reason), format, args);
+        va_end(args);
+        mover->failure.code = code ? code : LPM_STREAM_ERR_INTERNAL;
+    }
+    pthread_mutex_unlock(&mover->failure_lock);
+    atomic_store(&mover->stopping, true);
+    queue_wake(&mover->to_host);
+    queue_wake(&mover->to_peer);
+    return false;
+}
+
+void mover_tell(Mover *mover, uint32_t type, const LpmStreamMessage *message)
+{
+    if (!queue_push(&mover->to_host, type, message) && !atomic_load(&mover->stopping))
+        mover_fail(mover, LPM_STREAM_ERR_COMMAND, "lpm-host does not take what it is told (%s)",
+                   lpm_stream_type_name(type));
+}
+
+void mover_send(Mover *mover, uint32_t type, const LpmStreamMessage *message)
+{
+    if (!queue_push(&mover->to_peer, type, message) && !atomic_load(&mover->stopping))
+        mover_fail(mover, LPM_STREAM_ERR_COMMAND, "too many records wait for the peer (%s)",
+                   lpm_stream_type_name(type));
+}
+
+typedef struct {
+    void *(*entry)(void *mover);
+    bool source_only;
+} Thread;
+
+static const Thread threads[] = {
+    {receiver_main, false},
+    {writer_main, false},
+    {sender_main, false},
+    {hasher_main, true},
+};
+
+typedef struct {
+    Mover *mover;
+    void *(*entry)(void *mover);
+} Start;
+
+static Start starts[THREADS_MAX];
+
+static void *thread_main(void *context)
+{
+    const Start *start = context;
+    Mover *mover = start->mover;
+    pthread_mutex_lock(&mover->gate_lock);
+    while (!mover->sandboxed)
+        pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
+    pthread_mutex_unlock(&mover->gate_lock);
+    start->entry(mover);
+    pthread_mutex_lock(&mover->gate_lock);
+    mover->running--;
+    pthread_cond_broadcast(&mover->gate_changed);
+    /* Stays until the process ends: giving back a stack asks for system calls that the sandbox need
+     * not allow. */
+    for (;;)
+        pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
+    return NULL;
+}
+
+bool gate_start_threads(Mover *mover)
+{
+    for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
+        if (threads[i].source_only && !is_source(mover))
+            continue;
+        unsigned n = mover->n_threads;
+        starts[n] = (Start){mover, threads[i].entry};
+        if (pthread_create(&mover->threads[n], NULL, thread_main, &starts[n]) != 0)
+            return false;
+        mover->n_threads = mover->running = n + 1;
+    }
+    return true;
+}
+
+void gate_sandboxed(Mover *mover)
+{
+    pthread_mutex_lock(&mover->gate_lock);
+    mover->sandboxed = true;
+    pthread_cond_broadcast(&mover->gate_changed);
+    pthread_mutex_unlock(&mover->gate_lock);
+}
+
+bool gate_wait(Mover *mover)
+{
+    pthread_mutex_lock(&mover->gate_lock);
+    while (!mover->gate_open)
+        pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
+    pthread_mutex_unlock(&mover->gate_lock);
+    return atomic_load(&mover->connected);
+}
+
+void gate_open(Mover *mover)
+{
+    pthread_mutex_lock(&mover->gate_lock);
+    mover->gate_open = true;
+    pthread_cond_broadcast(&mover->gate_changed);
+    pthread_mutex_unlock(&mover->gate_lock);
+}
+
+bool gate_join(Mover *mover, unsigned ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    uint64_t ns = (uint64_t)until.tv_nsec + (uint64_t)ms * NS_PER_MS;
+    until.tv_sec += (time_t)(ns / NS_PER_S);
+    until.tv_nsec = (long)(ns % NS_PER_S);
+    int rc = 0;
+    pthread_mutex_lock(&mover->gate_lock);
+    while (mover->running > 0 && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&mover->gate_changed, &mover->gate_lock, &until);
+    bool all = mover->running == 0;
+    pthread_mutex_unlock(&mover->gate_lock);
+    return all;
+}
