@@ -282,7 +282,8 @@ static int accept_until(Mover *mover, uint64_t deadline_ns)
         if (now >= deadline_ns)
             break;
         struct pollfd waiting = {.fd = mover->options.net, .events = POLLIN};
-        poll(&waiting, 1, (int)((deadline_ns - now) / NS_PER_MS) + 1);
+        if (poll(&waiting, 1, (int)((deadline_ns - now) / NS_PER_MS) + 1) <= 0)
+            continue;
         int fd = accept4(mover->options.net, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
             return fd;

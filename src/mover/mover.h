@@ -106,7 +106,7 @@ struct Mover {
     pthread_cond_t gate_changed;
     bool gate_open; /* connected, or stopping */
     bool sandboxed;
-    unsigned running; /* threads */
+    unsigned running; /* threads at the gate or at work */
     pthread_t threads[THREADS_MAX];
     unsigned n_threads;
 

@@ -64,6 +64,8 @@ static void *thread_main(void *context)
     const Start *start = context;
     Mover *mover = start->mover;
     pthread_mutex_lock(&mover->gate_lock);
+    mover->running++;
+    pthread_cond_broadcast(&mover->gate_changed);
     while (!mover->sandboxed)
         pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
     pthread_mutex_unlock(&mover->gate_lock);
@@ -87,8 +89,13 @@ bool gate_start_threads(Mover *mover)
         starts[n] = (Start){mover, threads[i].entry};
         if (pthread_create(&mover->threads[n], NULL, thread_main, &starts[n]) != 0)
             return false;
-        mover->n_threads = mover->running = n + 1;
+        mover->n_threads = n + 1;
     }
+    /* A thread's first steps are the C library's, with calls that the sandbox need not allow. */
+    pthread_mutex_lock(&mover->gate_lock);
+    while (mover->running < mover->n_threads)
+        pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
+    pthread_mutex_unlock(&mover->gate_lock);
     return true;
 }
 

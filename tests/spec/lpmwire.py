@@ -97,7 +97,7 @@ def encode_body(number, values):
     return out
 
 
-def encode(name, migration, sequence=0, **values):
+def encode(name, migration, sequence=0, /, **values):
     number = TYPES[name]
     body = encode_body(number, values)
     head = HEADER.pack(MAGIC, 1, number, 0, migration, sequence, len(body), 0)
