@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "spec"))
 import lpmwire  # noqa: E402
 
-BUILD = pathlib.Path(os.environ.get("LPM_BUILD_DIR", ROOT / "build"))
+BUILD = pathlib.Path(os.environ.get("LPM_BUILD", ROOT / "build"))
 MOVER = BUILD / "src" / "mover" / "lpm-mover"
 FAULTY = BUILD / "src" / "mover" / "lpm-mover-fault"
 MIGRATION = bytes(range(1, 17))
