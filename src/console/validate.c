@@ -139,27 +139,18 @@ static json_t *all_facts(const LpmValidation *validation, const Target *target)
     return facts;
 }
 
-/* The nonces are named by pool and file; the facts want each beside its disk. */
+/* nonce-put answers for each disk by its name; the facts want the nonce beside the disk. */
 static void place_nonces(LpmValidation *validation)
 {
     json_t *disks = json_object_get(validation->partition_facts, "disks");
     const json_t *nonces = json_object_get(validation->nonces, "nonces");
-    const json_t *profile_disks = lpm_json_at(validation->partition_facts, "profile.disks");
-    json_t *disk, *definition, *nonce;
-    size_t i, j, k;
+    json_t *disk, *nonce;
+    size_t i, k;
 
     json_array_foreach (disks, i, disk) {
-        json_array_foreach (profile_disks, j, definition) {
-            if (strcmp(lpm_json_str(disk, "name", ""), lpm_json_str(definition, "name", "?"))) {
-                continue;
-            }
-            json_array_foreach (nonces, k, nonce) {
-                if (strcmp(lpm_json_str(nonce, "pool", ""),
-                           lpm_json_str(definition, "pool", "?")) == 0 &&
-                    strcmp(lpm_json_str(nonce, "file", ""),
-                           lpm_json_str(definition, "file", "?")) == 0) {
-                    json_object_set(disk, "nonce", json_object_get(nonce, "nonce"));
-                }
+        json_array_foreach (nonces, k, nonce) {
+            if (strcmp(lpm_json_str(nonce, "disk", ""), lpm_json_str(disk, "name", "?")) == 0) {
+                json_object_set(disk, "nonce", json_object_get(nonce, "nonce"));
             }
         }
     }
