@@ -63,7 +63,7 @@ static bool print_checks(Cli *cli, GError **error)
         {"ACTIVE", "active", false},
         {"INACTIVE", "inactive", false},
         {"OVERRIDE", "overridable", false},
-        {"HMC", "hmc", false},
+        {"HMC", "hmc_code", false},
         {"WHAT IT LOOKS AT", "help", false},
         {NULL, NULL, false},
     };
