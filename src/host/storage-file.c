@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Disks that are regular files in a directory, local or shared by a file system. */
+#include "host/storage.h"
+#include "host/subprocess.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define QEMU_IMG_TIMEOUT_MS 20000
+
+/* File systems on which a page cache of one system does not see at once what another one writes. */
+static const long incoherent[] = {
+    0x6969,     /* NFS */
+    0x517B,     /* SMB */
+    0xFE534D42, /* SMB 2 */
+    0xFF534D42, /* CIFS */
+    0x01021997, /* 9P */
+    0x65735546, /* FUSE */
+};
+
+static bool file_serves(const LpmHost *host G_GNUC_UNUSED, const LpmPoolConfig *pool)
+{
+    return g_file_test(pool->path, G_FILE_TEST_IS_DIR);
+}
+
+static bool is_coherent(const char *path)
+{
+    struct statfs fs;
+
+    if (statfs(path, &fs) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(incoherent); i++) {
+        if (((unsigned long)fs.f_type & 0xFFFFFFFF) == (unsigned long)incoherent[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- create --- */
+
+typedef struct {
+    LpmHostDone done;
+    void *data;
+    char *path;
+    char *disk;
+} Create;
+
+static void create_end(Create *create, const GError *error)
+{
+    create->done(error, create->data);
+    g_free(create->path);
+    g_free(create->disk);
+    g_free(create);
+}
+
+static void on_created(const char *output G_GNUC_UNUSED, const GError *error, void *data)
+{
+    Create *create = data;
+    g_autoptr(GError) failure = NULL;
+
+    if (error) {
+        lpm_error_set(&failure, LPM_ERROR_STORAGE, "disk %s (%s) cannot be made: %s", create->disk,
+                      create->path, error->message);
+    }
+    create_end(create, failure);
+}
+
+static gboolean on_nothing_to_create(gpointer data)
+{
+    Create *create = data;
+    g_autoptr(GError) failure = NULL;
+
+    if (!create->path) {
+        lpm_error_set(&failure, LPM_ERROR_STORAGE, "%s", create->disk);
+    }
+    create_end(create, failure);
+    return G_SOURCE_REMOVE;
+}
+
+static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, void *data)
+{
+    Create *create = g_new0(Create, 1);
+    g_autofree char *size = g_strdup_printf("%" G_GINT64_FORMAT "M", disk->size_mib);
+    g_autofree char *directory = NULL;
+
+    create->done = done;
+    create->data = data;
+    create->disk = g_strdup(disk->name);
+    create->path = lpm_host_file_path(host, &disk->at, NULL);
+    if (create->path && !g_file_test(create->path, G_FILE_TEST_EXISTS) && disk->size_mib > 0) {
+        const char *argv[] = {
+            host->config->qemu_img, "create", "-q", "-f", lpm_disk_format_name(disk->format),
+            create->path,           size,     NULL};
+
+        directory = g_path_get_dirname(create->path);
+        (void)g_mkdir_with_parents(directory, 0755);
+        lpm_subprocess_run(argv, 0, QEMU_IMG_TIMEOUT_MS, on_created, create);
+        return;
+    }
+    if (create->path && !g_file_test(create->path, G_FILE_TEST_EXISTS)) {
+        g_free(create->disk);
+        create->disk =
+            g_strdup_printf("disk %s: %s does not exist on %s; give size_mib to have it made, "
+                            "or put it there",
+                            disk->name, create->path, lpm_host_name(host));
+        g_clear_pointer(&create->path, g_free);
+    }
+    g_idle_add(on_nothing_to_create, create);
+}
+
+/* --- activate, remove --- */
+
+/* Opened without following a last symbolic link: the owner is changed of nothing but a regular file
+ * of the pool. */
+static int open_regular(const char *path, bool read_only, struct stat *info, GError **error)
+{
+    int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0) {
+        lpm_error_set(error, LPM_ERROR_STORAGE,
+                      "%s cannot be opened: %s; check that it exists, that it "
+                      "is no link, and its permissions",
+                      path, g_strerror(errno));
+        return -1;
+    }
+    if (fstat(fd, info) != 0 || !S_ISREG(info->st_mode)) {
+        lpm_error_set(error, LPM_ERROR_STORAGE,
+                      "%s is not a regular file; only such can be disks of this "
+                      "pool",
+                      path);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool file_activate(LpmHost *host, const LpmFileRef *at, bool read_only, uid_t uid, gid_t gid,
+                          char **ret_path, GError **error)
+{
+    g_autofree char *path = lpm_host_file_path(host, at, error);
+    struct stat info;
+    bool good = true;
+    int fd;
+
+    if (!path) {
+        return false;
+    }
+    fd = open_regular(path, read_only, &info, error);
+    if (fd < 0) {
+        return false;
+    }
+    /* What is only read (a kernel, say) may be shared by many and keeps its owner, unless QEMU
+     * could not read it. */
+    if (uid != (uid_t)-1 && info.st_uid != uid && (!read_only || !(info.st_mode & S_IROTH))) {
+        good = fchown(fd, uid, gid) == 0;
+    }
+    if (good && !read_only && (info.st_mode & (S_IRUSR | S_IWUSR)) != (S_IRUSR | S_IWUSR)) {
+        good = fchmod(fd, (info.st_mode & 07777) | S_IRUSR | S_IWUSR) == 0;
+    }
+    if (!good) {
+        lpm_error_set(error, LPM_ERROR_STORAGE, "%s cannot be given to the user of QEMU: %s", path,
+                      g_strerror(errno));
+    }
+    close(fd);
+    if (good) {
+        *ret_path = g_steal_pointer(&path);
+    }
+    return good;
+}
+
+static bool file_remove(LpmHost *host, const LpmDisk *disk, GError **error)
+{
+    g_autofree char *path = lpm_host_file_path(host, &disk->at, error);
+
+    if (!path) {
+        return false;
+    }
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return lpm_error_set(error, LPM_ERROR_STORAGE, "disk %s: %s cannot be deleted: %s",
+                             disk->name, path, g_strerror(errno));
+    }
+    return true;
+}
+
+/* --- look --- */
+
+typedef struct {
+    LpmStorageLook look;
+    LpmStorageLooked done;
+    void *data;
+} Look;
+
+static void look_end(Look *job)
+{
+    job->done(&job->look, job->data);
+    lpm_storage_look_clear(&job->look);
+    g_free(job);
+}
+
+static gboolean on_look_refused(gpointer data)
+{
+    look_end(data);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_looked(const char *output, const GError *error, void *data)
+{
+    Look *job = data;
+    g_autoptr(json_t) info = output ? lpm_json_parse(output, strlen(output), NULL) : NULL;
+
+    if (info) {
+        job->look.format = g_strdup(lpm_json_str(info, "format", NULL));
+        job->look.size_bytes = lpm_json_int(info, "virtual-size", 0);
+    } else {
+        job->look.reason = g_strdup_printf(
+            "%s: %s", job->look.path, error ? error->message : "qemu-img's answer is not JSON");
+    }
+    look_end(job);
+}
+
+static void file_look(LpmHost *host, const LpmDisk *disk, const char *uuid, LpmStorageLooked done,
+                      void *data)
+{
+    Look *job = g_new0(Look, 1);
+    g_autoptr(GError) error = NULL;
+    struct stat info;
+    int fd = -1;
+
+    job->done = done;
+    job->data = data;
+    job->look.path = lpm_host_file_path(host, &disk->at, &error);
+    if (job->look.path) {
+        fd = open_regular(job->look.path, disk->read_only, &info, &error);
+    }
+    if (fd < 0) {
+        job->look.reason = g_strdup(error->message);
+        g_idle_add(on_look_refused, job);
+        return;
+    }
+    close(fd);
+    job->look.coherent = is_coherent(job->look.path);
+    job->look.locked_by = lpm_storage_holders(job->look.path, uuid);
+    /* -U: a running QEMU holds the image's locks; nothing is written here. */
+    lpm_subprocess_run((const char *[]){host->config->qemu_img, "info", "-U", "--output=json",
+                                        job->look.path, NULL},
+                       0, QEMU_IMG_TIMEOUT_MS, on_looked, job);
+}
+
+const LpmStorageOps lpm_storage_file = {
+    .kind = "file",
+    .serves = file_serves,
+    .create = file_create,
+    .activate = file_activate,
+    .remove = file_remove,
+    .look = file_look,
+};
