@@ -140,7 +140,16 @@ struct LpmPartition {
                         without QEMU */
     int memory_fd;   /* guest memory for shared backing; -1: none, or not looked for yet */
     char *current_mode; /* NULL: not known, or not active */
-    GList *end_waiters;
+    char *shutdown; /* reason of QEMU's SHUTDOWN event ("guest-shutdown", "guest-reset"); NULL: none
+                       yet */
+    char *end_reason;    /* given to lpm_partition_end_qemu(); NULL: it was not called */
+    bool reset_restarts; /* QEMU was told to end at the guest's own reboot, to be started anew */
+    bool incoming;       /* QEMU was started for a move and has not run here yet */
+    GList *end_waiters;  /* LpmEndWaiter: told once QEMU is gone */
+    struct LpmActivation *activation; /* a start on its way */
+    guint timer;                      /* reconnects a lost QMP connection */
+    GPtrArray *nonces;                /* paths of the nonces beside its disks; NULL: none */
+    guint nonce_timer;
 
     const LpmMigrationLink *link; /* NULL: no migration; set by lpm_partition_attach() */
 };

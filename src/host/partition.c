@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of partitions, what is written down about each, and its state. */
+#include "host/partition.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+LpmPartition *lpm_partition_ref(LpmPartition *partition)
+{
+    partition->refs++;
+    return partition;
+}
+
+void lpm_partition_unref(LpmPartition *partition)
+{
+    if (!partition || --partition->refs > 0) {
+        return;
+    }
+    g_clear_handle_id(&partition->pidfd_watch, g_source_remove);
+    g_clear_handle_id(&partition->timer, g_source_remove);
+    g_clear_handle_id(&partition->nonce_timer, g_source_remove);
+    lpm_qmp_free(partition->qmp);
+    lpm_qga_free(partition->agent);
+    if (partition->pidfd >= 0) {
+        close(partition->pidfd);
+    }
+    if (partition->memory_fd >= 0) {
+        close(partition->memory_fd);
+    }
+    if (partition->nonces) {
+        g_ptr_array_unref(partition->nonces);
+    }
+    json_decref(partition->runtime);
+    lpm_profile_free(partition->profile);
+    g_list_free_full(partition->end_waiters, g_free);
+    g_free(partition->reason);
+    g_free(partition->run_dir);
+    g_free(partition->current_mode);
+    g_free(partition->shutdown);
+    g_free(partition->end_reason);
+    g_free(partition);
+}
+
+static const char *shared_mac(const LpmProfile *one, const LpmProfile *other)
+{
+    for (size_t i = 0; i < one->n_networks; i++) {
+        for (size_t j = 0; j < other->n_networks; j++) {
+            if (g_ascii_strcasecmp(one->networks[i].mac, other->networks[j].mac) == 0) {
+                return one->networks[i].mac;
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool is_free(LpmHost *host, const LpmProfile *profile, GError **error)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, host->partitions);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const LpmProfile *other = ((LpmPartition *)value)->profile;
+        const char *mac = shared_mac(profile, other);
+
+        if (strcmp(other->uuid, profile->uuid) == 0) {
+            return lpm_error_set(error, LPM_ERROR_EXISTS,
+                                 "%s has partition %s with UUID %s already", lpm_host_name(host),
+                                 other->name, other->uuid);
+        }
+        if (strcmp(other->name, profile->name) == 0) {
+            return lpm_error_set(error, LPM_ERROR_EXISTS,
+                                 "%s has a partition %s already; choose "
+                                 "another name",
+                                 lpm_host_name(host), other->name);
+        }
+        if (mac) {
+            return lpm_error_set(error, LPM_ERROR_EXISTS,
+                                 "partition %s: MAC address %s belongs to "
+                                 "partition %s already; leave it out to have one made",
+                                 profile->name, mac, other->name);
+        }
+    }
+    return true;
+}
+
+LpmPartition *lpm_partition_add(LpmHost *host, LpmProfile *profile, GError **error)
+{
+    LpmPartition *partition;
+
+    if (!is_free(host, profile, error)) {
+        lpm_profile_free(profile);
+        return NULL;
+    }
+    partition = g_new0(LpmPartition, 1);
+    partition->host = host;
+    partition->refs = 1;
+    partition->profile = profile;
+    partition->pidfd = -1;
+    partition->memory_fd = -1;
+    partition->run_dir = g_build_filename(host->config->run_dir, "partitions", profile->uuid, NULL);
+    g_hash_table_insert(host->partitions, g_strdup(profile->uuid), partition);
+    return partition;
+}
+
+bool lpm_partition_keep(LpmPartition *partition, GError **error)
+{
+    g_autoptr(json_t) json = lpm_profile_to_json(partition->profile);
+
+    if (!lpm_store_put(partition->host->store, LPM_KIND_PROFILE, partition->profile->uuid, json,
+                       NULL, error)) {
+        g_prefix_error(error, "partition %s: its profile: ", partition->profile->name);
+        return false;
+    }
+    partition->stored = true;
+    return true;
+}
+
+static void remove_run_dir(const LpmPartition *partition)
+{
+    g_autoptr(GDir) dir = g_dir_open(partition->run_dir, 0, NULL);
+    g_autofree char *log = g_strconcat(partition->run_dir, ".log", NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(partition->run_dir, name, NULL);
+
+        (void)g_unlink(path);
+    }
+    (void)g_rmdir(partition->run_dir);
+    (void)g_unlink(log);
+}
+
+bool lpm_partition_forget(LpmPartition *partition, GError **error)
+{
+    LpmHost *host = partition->host;
+    const char *uuid = partition->profile->uuid;
+
+    if (partition->pid) {
+        return lpm_error_set(error, LPM_ERROR_STATE, "partition %s still has a QEMU on %s",
+                             partition->profile->name, lpm_host_name(host));
+    }
+    if (!lpm_store_begin(host->store, error)) {
+        return false;
+    }
+    if (!lpm_store_delete(host->store, LPM_KIND_PROFILE, uuid, error) ||
+        !lpm_store_delete(host->store, LPM_KIND_RUNTIME, uuid, error)) {
+        lpm_store_rollback(host->store);
+        return false;
+    }
+    if (!lpm_store_commit(host->store, error)) {
+        return false;
+    }
+    partition->stored = false;
+    remove_run_dir(partition);
+    g_clear_handle_id(&partition->timer, g_source_remove);
+    g_hash_table_remove(host->partitions, uuid);
+    return true;
+}
+
+json_t *lpm_partition_event(const LpmPartition *partition)
+{
+    return lpm_json_pack("{s:s, s:s, s:s, s:s?}", "partition", partition->profile->name, "uuid",
+                         partition->profile->uuid, "state",
+                         lpm_partition_state_name(partition->state), "reason", partition->reason);
+}
+
+void lpm_partition_set_state(LpmPartition *partition, LpmPartitionState state, const char *reason)
+{
+    const LpmLogFields fields = {.partition = partition->profile->name};
+
+    if (partition->state == state && g_strcmp0(partition->reason, reason) == 0) {
+        return;
+    }
+    partition->state = state;
+    if (reason != partition->reason) {
+        g_free(partition->reason);
+        partition->reason = g_strdup(reason);
+    }
+    if (state == LPM_PARTITION_ERROR) {
+        lpm_log_error(&fields, "error: %s", reason ? reason : "no reason known");
+    } else {
+        lpm_log_info(&fields, "%s%s%s", lpm_partition_state_name(state), reason ? ": " : "",
+                     reason ? reason : "");
+    }
+    lpm_host_emit(partition->host, "partition", lpm_partition_event(partition));
+}
+
+bool lpm_partition_attach(LpmPartition *partition, const LpmMigrationLink *link, GError **error)
+{
+    if (!lpm_partition_check_idle(partition, "be moved", error)) {
+        return false;
+    }
+    partition->link = link;
+    return true;
+}
+
+void lpm_partition_detach(LpmPartition *partition)
+{
+    if (!partition->link) {
+        return;
+    }
+    partition->link = NULL;
+    if (partition->pid && partition->qmp) {
+        lpm_qemu_refresh(partition, NULL, NULL);
+        lpm_qemu_set_reset(partition);
+    }
+}
+
+bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, GError **error)
+{
+    const char *name = partition->profile->name;
+
+    if (partition->link) {
+        return lpm_error_set(error, LPM_ERROR_BUSY,
+                             "partition %s cannot %s while migration %s is "
+                             "under way; wait for its end or stop it",
+                             name, what, partition->link->id);
+    }
+    if (partition->busy) {
+        return lpm_error_set(error, LPM_ERROR_BUSY,
+                             "partition %s cannot %s while it is busy with %s; "
+                             "wait for its end",
+                             name, what, partition->busy);
+    }
+    return true;
+}
+
+bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *process,
+                               char *const *argv, GError **error)
+{
+    g_autoptr(json_t) line = json_array();
+    g_autoptr(json_t) document = NULL;
+
+    for (; argv && *argv; argv++) {
+        json_array_append_new(line, json_string(*argv));
+    }
+    document = lpm_json_pack("{s:b, s:O, s:O}", "incoming", partition->incoming, "runtime",
+                             partition->runtime, "argv", line);
+    if (process) {
+        json_object_set_new(document, "pid", json_integer(process->pid));
+        json_object_set_new(document, "start_time", json_integer((json_int_t)process->start_time));
+    }
+    if (!lpm_store_put(partition->host->store, LPM_KIND_RUNTIME, partition->profile->uuid, document,
+                       NULL, error)) {
+        g_prefix_error(error, "partition %s: what is needed to find its QEMU again: ",
+                       partition->profile->name);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the host's own parts do with a partition's QEMU; mobility keeps to host.h. */
+#pragma once
+
+#include "host/host.h"
+#include "host/process.h"
+#include "qemuargs/qemuargs.h"
+
+/* --- start (activate.c) --- */
+
+/* Activates from disk; the partition runs when @done says so. STATE, BUSY, UNSUPPORTED, STORAGE,
+ * NETWORK, QEMU. */
+void lpm_partition_start(LpmPartition *partition, LpmHostDone done, void *data);
+/* A QEMU that was started before this lpm-host was: it is told that it ended while it was being
+ * started. */
+void lpm_activation_qemu_gone(LpmPartition *partition, const char *reason);
+
+/* --- what to build it as (plan.c) --- */
+
+/* Everything is owned. */
+typedef struct {
+    LpmProfile *profile; /* as it will run: machine and interrupt mode pinned */
+    char *cpu;
+    char *max_cpu_compat; /* NULL: not given */
+    char *mode;           /* x86-64: current mode; POWER: NULL, read from the hypervisor */
+    char *activated_with; /* preferred mode at activation */
+    char **features;      /* x86-64 */
+} LpmPlan;
+
+void lpm_plan_free(LpmPlan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmPlan, lpm_plan_free)
+
+/* For a start from disk, by the modes' rules. */
+LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error);
+/* For a partition that comes in: the same machine as @runtime says. */
+LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GError **error);
+/* partition.runtime of docs/spec/facts.md, from a plan and its argv. New reference. */
+json_t *lpm_plan_runtime(const LpmHost *host, const LpmPlan *plan, char *const *argv);
+/* Device models on a command line, each once. New reference to an array. */
+json_t *lpm_plan_devices(char *const *argv);
+/* Mode that a start now would give: POWER its ceiling, x86-64 the mode; NULL: none. g_free(). */
+char *lpm_plan_pending_mode(const LpmPartition *partition);
+/* Whether only a QEMU started anew can give the partition what its profile now asks for. */
+bool lpm_plan_needs_new_qemu(const LpmPartition *partition);
+
+/* --- QEMU process (qemu.c, adopt.c) --- */
+
+typedef void (*LpmEndFunc)(LpmPartition *partition, void *data);
+
+/* Takes over a process that was just released, or found again; from now on its end is noticed.
+ * Steals @pidfd. */
+void lpm_qemu_watch(LpmPartition *partition, pid_t pid, int pidfd);
+/* Handlers to connect QMP with. */
+void lpm_qemu_handlers(LpmPartition *partition, LpmQmpHandlers *ret_handlers);
+/* QMP is there: keeps it, makes the agent's client. */
+void lpm_qemu_connected(LpmPartition *partition, LpmQmp *qmp);
+/* Tells @func when QEMU is gone. Cancelled by lpm_qemu_end_cancel() with the same pair. */
+void lpm_qemu_end_wait(LpmPartition *partition, LpmEndFunc func, void *data);
+void lpm_qemu_end_cancel(LpmPartition *partition, LpmEndFunc func, void *data);
+/* Reads query-status and sets the state by it; on POWER the mode too. @done may be NULL. */
+void lpm_qemu_refresh(LpmPartition *partition, LpmHostDone done, void *data);
+/* Path of a socket or log of the partition, g_free(). */
+char *lpm_qemu_path(const LpmPartition *partition, const char *name);
+/* Last line that QEMU wrote to its log, for messages; g_free(). */
+char *lpm_qemu_last_words(const LpmPartition *partition);
+/* Has QEMU end at the guest's own reboot when lpm_plan_needs_new_qemu(), so that it is started
+ * anew; or no longer. */
+void lpm_qemu_set_reset(LpmPartition *partition);
+
+/*
+ * Loads all partitions from the database and takes over those that run. Before @done is called
+ * every QEMU that lives has its state known.
+ */
+void lpm_adopt_all(LpmHost *host, LpmHostDone done, void *data);
+
+/* --- stop (deactivate.c) --- */
+
+/* @timeout_ms counts for an orderly stop: then TIMEOUT, and nothing was killed. */
+void lpm_partition_stop(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
+                        void *data);
+void lpm_partition_restart(LpmPartition *partition, bool hard, unsigned timeout_ms,
+                           LpmHostDone done, void *data);
+
+/* --- table (partition.c) --- */
+
+/* BUSY when an operation or a migration is under way, naming it. */
+bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, GError **error);
+/* Writes the runtime document; @process NULL: not started yet. */
+bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *process,
+                               char *const *argv, GError **error);
