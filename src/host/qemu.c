@@ -308,6 +308,8 @@ static void apply_status(LpmPartition *partition, const LpmQmpStatus *status)
         partition->incoming = false;
     } else if (partition->incoming && state == LPM_PARTITION_PAUSED) {
         state = LPM_PARTITION_INCOMING;
+    } else if (status->state == LPM_QMP_RUN_PRELAUNCH) {
+        reason = g_strdup("not started");
     } else if (status->state != LPM_QMP_RUN_PAUSED && status->state != LPM_QMP_RUN_PRELAUNCH) {
         reason = g_strdup_printf("QEMU says %s", lpm_qmp_run_name(status->state));
     }
