@@ -83,6 +83,8 @@ struct LpmHost {
     uint16_t rpc_port; /* that it really listens on; 0: local socket only */
     int lock_fd;
     GMainLoop *loop;
+    bool failed; /* it ended by itself: exit code 1 */
+    guint watchdog;
 };
 
 /* Name of this system: the certificate's once joined, else the configured one. Never NULL. */

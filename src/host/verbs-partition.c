@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The RPC verbs about one partition, or all. */
+#include "host/emulator.h"
+#include "host/guest.h"
+#include "host/partition.h"
+#include "host/server.h"
+#include "host/storage.h"
+
+#include <string.h>
+
+#define STOP_TIMEOUT_MS     60000
+#define STOP_TIMEOUT_MS_MAX 3600000
+#define PEOPLE              (1u << LPM_RPC_CONSOLE | 1u << LPM_RPC_LOCAL)
+
+/* One request about one partition; what it needs on its way. */
+typedef struct {
+    LpmRpcRequest *request;
+    LpmHost *host;
+    LpmPartition *partition; /* owned reference */
+    json_t *answer;
+    size_t next; /* disk */
+    bool disks;  /* delete: the disks too */
+    unsigned open;
+} Call;
+
+static Call *call_new(LpmRpcRequest *request, LpmHost *host, LpmPartition *partition)
+{
+    Call *call = g_new0(Call, 1);
+
+    call->request = request;
+    call->host = host;
+    call->partition = partition ? lpm_partition_ref(partition) : NULL;
+    return call;
+}
+
+static void call_end(Call *call, json_t *result, const GError *error)
+{
+    if (error) {
+        lpm_rpc_request_fail(call->request, error);
+    } else {
+        lpm_rpc_request_return(call->request, result);
+    }
+    json_decref(call->answer);
+    lpm_partition_unref(call->partition);
+    g_free(call);
+}
+
+/* The partition that the arguments name; answers the request itself when there is none. */
+static LpmPartition *named(LpmRpcRequest *request, json_t *arguments, LpmHost *host)
+{
+    g_autoptr(GError) error = NULL;
+    const char *name = NULL;
+    LpmPartition *partition = NULL;
+
+    if (lpm_json_need_str(arguments, "partition", &name, &error)) {
+        partition = lpm_host_find(host, name, &error);
+    }
+    if (!partition) {
+        lpm_rpc_request_fail(request, error);
+    }
+    return partition;
+}
+
+static void on_state_answer(const GError *error, void *data)
+{
+    Call *call = data;
+
+    call_end(
+        call,
+        error ? NULL
+              : lpm_json_pack("{s:s}", "state", lpm_partition_state_name(call->partition->state)),
+        error);
+}
+
+/* --- list --- */
+
+static json_t *row_of(const LpmPartition *partition)
+{
+    const LpmProfile *profile = partition->profile;
+
+    return lpm_json_pack(
+        "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s?, s:s?}", "name", profile->name, "uuid",
+        profile->uuid, "family", lpm_family_name(profile->family), "state",
+        lpm_partition_state_name(partition->state), "reason", partition->reason, "processors",
+        profile->processors, "memory_mib", (json_int_t)profile->memory_mib, "preferred_mode",
+        profile->preferred_mode, "current_mode", partition->current_mode, "migration",
+        partition->link ? partition->link->id : NULL);
+}
+
+static int compare_names(const void *one, const void *other)
+{
+    const LpmPartition *a = one, *b = other;
+
+    return strcmp(a->profile->name, b->profile->name);
+}
+
+static void list_part(Call *call)
+{
+    g_autoptr(GList) sorted = NULL;
+    json_t *rows;
+
+    if (--call->open > 0) {
+        return;
+    }
+    sorted = g_list_sort(g_hash_table_get_values(call->host->partitions), compare_names);
+    rows = json_array();
+    for (GList *item = sorted; item; item = item->next) {
+        json_array_append_new(rows, row_of(item->data));
+    }
+    call_end(call, lpm_json_pack("{s:o}", "partitions", rows), NULL);
+}
+
+static void on_list_mode(const GError *error G_GNUC_UNUSED, void *data)
+{
+    list_part(data);
+}
+
+static bool mode_may_change(const LpmPartition *partition)
+{
+    return partition->profile->family == LPM_FAMILY_POWER && !partition->link && partition->qmp &&
+           partition->state == LPM_PARTITION_RUNNING;
+}
+
+static void verb_list(LpmRpcRequest *request, json_t *arguments G_GNUC_UNUSED, void *data)
+{
+    LpmHost *host = data;
+    Call *call = call_new(request, host, NULL);
+    GHashTableIter iter;
+    gpointer value;
+
+    call->open = 1;
+    g_hash_table_iter_init(&iter, host->partitions);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        if (mode_may_change(value)) {
+            call->open++;
+            lpm_partition_read_mode(value, on_list_mode, call);
+        }
+    }
+    list_part(call);
+}
+
+/* --- show --- */
+
+static void show_end(Call *call)
+{
+    const LpmPartition *partition = call->partition;
+    g_autofree char *pending = lpm_plan_pending_mode(partition);
+    g_autofree char *console = lpm_qemu_path(partition, "console.sock");
+    json_t *answer = json_incref(call->answer);
+    json_t *disks = json_array();
+
+    for (size_t i = 0; i < partition->profile->n_disks; i++) {
+        const LpmDisk *disk = &partition->profile->disks[i];
+        g_autofree char *path = lpm_host_file_path(call->host, &disk->at, NULL);
+
+        json_array_append_new(disks,
+                              lpm_json_pack("{s:s, s:s?}", "name", disk->name, "path", path));
+    }
+    json_object_set_new(answer, "profile", lpm_profile_to_json(partition->profile));
+    json_object_set_new(answer, "state", json_string(lpm_partition_state_name(partition->state)));
+    json_object_set_new(answer, "reason",
+                        partition->reason ? json_string(partition->reason) : json_null());
+    json_object_set_new(answer, "current_mode",
+                        partition->current_mode ? json_string(partition->current_mode)
+                                                : json_null());
+    json_object_set_new(answer, "pending_mode", pending ? json_string(pending) : json_null());
+    json_object_set_new(answer, "runtime",
+                        partition->runtime ? json_incref(partition->runtime) : json_null());
+    json_object_set_new(answer, "pid", partition->pid ? json_integer(partition->pid) : json_null());
+    json_object_set_new(answer, "disks", disks);
+    json_object_set_new(answer, "console_socket",
+                        partition->pid && partition->profile->console ? json_string(console)
+                                                                      : json_null());
+    json_object_set_new(answer, "migration",
+                        partition->link ? json_string(partition->link->id) : json_null());
+    call_end(call, answer, NULL);
+}
+
+static void on_show_record(json_t *result, const GError *error, void *data)
+{
+    Call *call = data;
+
+    if (error) {
+        json_object_set_new(call->answer, "record",
+                            lpm_json_pack("{s:s}", "error", error->message));
+    } else {
+        json_object_set_new(call->answer, "record", result ? json_incref(result) : json_null());
+    }
+    show_end(call);
+}
+
+static void on_show_mode(const GError *error G_GNUC_UNUSED, void *data)
+{
+    Call *call = data;
+
+    if (call->host->hooks && call->host->hooks->record_show) {
+        call->host->hooks->record_show(call->partition, on_show_record, call);
+    } else {
+        on_show_record(NULL, NULL, call);
+    }
+}
+
+static void on_show_rmc(const char *state, void *data)
+{
+    Call *call = data;
+
+    json_object_set_new(call->answer, "rmc", json_string(state));
+    if (mode_may_change(call->partition)) {
+        lpm_partition_read_mode(call->partition, on_show_mode, call);
+    } else {
+        on_show_mode(NULL, call);
+    }
+}
+
+static void verb_show(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmPartition *partition = named(request, arguments, data);
+    Call *call;
+
+    if (partition) {
+        call = call_new(request, data, partition);
+        call->answer = json_object();
+        lpm_guest_rmc(partition, on_show_rmc, call);
+    }
+}
+
+/* --- create --- */
+
+static void create_undo(Call *call, const GError *error)
+{
+    /* Disks that were made stay: a second try finds them. */
+    (void)lpm_partition_forget(call->partition, NULL);
+    call_end(call, NULL, error);
+}
+
+static void on_create_record(const GError *error, void *data)
+{
+    Call *call = data;
+    g_autoptr(GError) failure = NULL;
+
+    if (error) {
+        create_undo(call, error);
+        return;
+    }
+    call->partition->busy = NULL;
+    lpm_host_emit(call->host, "partition", lpm_partition_event(call->partition));
+    call_end(call, lpm_json_pack("{s:o}", "profile", lpm_profile_to_json(call->partition->profile)),
+             NULL);
+}
+
+static void on_create_disk(const GError *error, void *data)
+{
+    Call *call = data;
+    LpmPartition *partition = call->partition;
+    const LpmMobilityHooks *hooks = call->host->hooks;
+    g_autoptr(GError) failure = error ? g_error_copy(error) : NULL;
+
+    while (!failure && call->next < partition->profile->n_disks) {
+        const LpmDisk *disk = &partition->profile->disks[call->next++];
+        const LpmStorageOps *ops = lpm_storage_for(call->host, &disk->at, &failure);
+
+        if (ops) {
+            ops->create(call->host, disk, on_create_disk, call);
+            return;
+        }
+        g_prefix_error(&failure, "disk %s: ", disk->name);
+    }
+    /* Written down before the record says that it is ours: a record without a profile would name a
+     * partition that nobody has. */
+    if (failure || !lpm_partition_keep(partition, &failure)) {
+        create_undo(call, failure);
+    } else if (hooks && hooks->record_create) {
+        hooks->record_create(partition, on_create_record, call);
+    } else {
+        on_create_record(NULL, call);
+    }
+}
+
+static bool check_profile(LpmHost *host, const LpmProfile *profile, GError **error)
+{
+    const LpmFileRef *const boot[] = {&profile->boot.kernel, &profile->boot.initrd};
+
+    if (!lpm_compat_is_preferable(lpm_emulators_compat(host), profile->family,
+                                  profile->preferred_mode)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "partition %s: preferred_mode %s is not a mode of "
+                             "family %s; system-info lists those of this system",
+                             profile->name, profile->preferred_mode,
+                             lpm_family_name(profile->family));
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(boot); i++) {
+        g_autofree char *path = NULL;
+
+        if (!boot[i]->pool) {
+            continue;
+        }
+        path = lpm_host_file_path(host, boot[i], error);
+        if (!path) {
+            return false;
+        }
+        if (!g_file_test(path, G_FILE_TEST_IS_REGULAR)) {
+            return lpm_error_set(error, LPM_ERROR_STORAGE,
+                                 "partition %s: boot file %s does not exist on "
+                                 "%s; put it there",
+                                 profile->name, path, lpm_host_name(host));
+        }
+    }
+    return true;
+}
+
+static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmHost *host = data;
+    g_autoptr(GError) error = NULL;
+    LpmProfile *profile = lpm_profile_from_json(json_object_get(arguments, "profile"), &error);
+    LpmPartition *partition = NULL;
+    Call *call;
+
+    if (profile && !check_profile(host, profile, &error)) {
+        g_clear_pointer(&profile, lpm_profile_free);
+    }
+    if (profile) {
+        partition = lpm_partition_add(host, profile, &error);
+    }
+    if (!partition) {
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    partition->busy = "being created";
+    call = call_new(request, host, partition);
+    on_create_disk(NULL, call);
+}
+
+/* --- change --- */
+
+/* What no change may touch, and what only a partition that is not activated can change. */
+static const char *const fixed[] = {"uuid", "family", "machine", "interrupt_mode"};
+static const char *const inactive_only[] = {"name", "arbiter"};
+
+static bool may_change(const LpmPartition *partition, const json_t *changes, GError **error)
+{
+    const char *name = partition->profile->name;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++) {
+        if (json_object_get(changes, fixed[i])) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "partition %s: %s cannot be changed; create "
+                                 "another partition",
+                                 name, fixed[i]);
+        }
+    }
+    for (size_t i = 0; partition->pid && i < G_N_ELEMENTS(inactive_only); i++) {
+        if (json_object_get(changes, inactive_only[i])) {
+            return lpm_error_set(error, LPM_ERROR_STATE,
+                                 "partition %s: %s cannot be changed while it is "
+                                 "activated; stop it first",
+                                 name, inactive_only[i]);
+        }
+    }
+    if (json_object_get(changes, "arbiter")) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "partition %s: its ownership record is kept by an "
+                             "arbiter already; create another partition to have another one",
+                             name);
+    }
+    return lpm_partition_check_idle(partition, "be changed", error);
+}
+
+/* A changed name or MAC must be as free as a new partition's. */
+static bool is_unique(LpmHost *host, const LpmPartition *partition, const LpmProfile *changed,
+                      GError **error)
+{
+    LpmPartition *other = lpm_host_find(host, changed->name, NULL);
+
+    if (other && other != partition) {
+        return lpm_error_set(error, LPM_ERROR_EXISTS, "%s has a partition %s already",
+                             lpm_host_name(host), changed->name);
+    }
+    return true;
+}
+
+static LpmProfile *changed_profile(const LpmPartition *partition, json_t *changes, GError **error)
+{
+    g_autoptr(json_t) json = lpm_profile_to_json(partition->profile);
+
+    json_object_update(json, changes);
+    return lpm_profile_from_json(json, error);
+}
+
+static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmHost *host = data;
+    LpmPartition *partition = named(request, arguments, host);
+    json_t *changes = json_object_get(arguments, "changes");
+    g_autoptr(LpmProfile) profile = NULL;
+    g_autoptr(GError) error = NULL;
+    LpmProfile *before;
+
+    if (!partition) {
+        return;
+    }
+    if (may_change(partition, changes, &error)) {
+        profile = changed_profile(partition, changes, &error);
+    }
+    if (!profile || !check_profile(host, profile, &error) ||
+        !is_unique(host, partition, profile, &error)) {
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    before = partition->profile;
+    partition->profile = g_steal_pointer(&profile);
+    if (!lpm_partition_keep(partition, &error)) {
+        lpm_profile_free(partition->profile);
+        partition->profile = before;
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    lpm_profile_free(before);
+    lpm_qemu_set_reset(partition);
+    lpm_rpc_request_return(request, lpm_json_pack("{s:o, s:b}", "profile",
+                                                  lpm_profile_to_json(partition->profile),
+                                                  "pending_restart", partition->pid != 0));
+}
+
+/* --- start, stop, restart --- */
+
+static void verb_start(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmPartition *partition = named(request, arguments, data);
+
+    if (partition) {
+        lpm_partition_start(partition, on_state_answer, call_new(request, data, partition));
+    }
+}
+
+typedef void (*StopFunc)(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
+                         void *data);
+
+static void stop_or_restart(LpmRpcRequest *request, json_t *arguments, LpmHost *host, StopFunc func)
+{
+    LpmPartition *partition = named(request, arguments, host);
+    const char *how = lpm_json_str(arguments, "how", "orderly");
+    int64_t timeout_ms = lpm_json_int(arguments, "timeout_ms", STOP_TIMEOUT_MS);
+    g_autoptr(GError) error = NULL;
+
+    if (!partition) {
+        return;
+    }
+    if (strcmp(how, "orderly") != 0 && strcmp(how, "hard") != 0) {
+        lpm_error_set(&error, LPM_ERROR_USAGE, "how is \"%s\"; orderly and hard are possible", how);
+    } else if (timeout_ms < 1 || timeout_ms > STOP_TIMEOUT_MS_MAX) {
+        lpm_error_set(&error, LPM_ERROR_USAGE, "timeout_ms must be from 1 to %d",
+                      STOP_TIMEOUT_MS_MAX);
+    }
+    if (error) {
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    func(partition, strcmp(how, "hard") == 0, (unsigned)timeout_ms, on_state_answer,
+         call_new(request, host, partition));
+}
+
+static void verb_stop(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    stop_or_restart(request, arguments, data, lpm_partition_stop);
+}
+
+static void verb_restart(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    stop_or_restart(request, arguments, data, lpm_partition_restart);
+}
+
+/* --- delete --- */
+
+static void on_delete_record(const GError *error, void *data)
+{
+    Call *call = data;
+    LpmPartition *partition = call->partition;
+    g_autoptr(GError) failure = error ? g_error_copy(error) : NULL;
+
+    partition->busy = NULL;
+    for (size_t i = 0; call->disks && !failure && i < partition->profile->n_disks; i++) {
+        const LpmDisk *disk = &partition->profile->disks[i];
+        const LpmStorageOps *ops = lpm_storage_for(call->host, &disk->at, &failure);
+
+        if (ops) {
+            (void)ops->remove(call->host, disk, &failure);
+        }
+    }
+    if (!failure && lpm_partition_forget(partition, &failure)) {
+        json_t *event = lpm_partition_event(partition);
+
+        json_object_set_new(event, "state", json_string("deleted"));
+        lpm_host_emit(call->host, "partition", event);
+    }
+    call_end(call, failure ? NULL : json_object(), failure);
+}
+
+static void verb_delete(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmHost *host = data;
+    LpmPartition *partition = named(request, arguments, host);
+    g_autoptr(GError) error = NULL;
+    Call *call;
+
+    if (!partition) {
+        return;
+    }
+    if (partition->pid || partition->activation) {
+        lpm_error_set(&error, LPM_ERROR_STATE, "partition %s is %s; stop it first",
+                      partition->profile->name, lpm_partition_state_name(partition->state));
+    } else {
+        (void)lpm_partition_check_idle(partition, "be deleted", &error);
+    }
+    if (error) {
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    call = call_new(request, host, partition);
+    call->disks = lpm_json_bool(arguments, "disks", false);
+    partition->busy = "being deleted";
+    if (host->hooks && host->hooks->record_delete) {
+        host->hooks->record_delete(partition, on_delete_record, call);
+    } else {
+        on_delete_record(NULL, call);
+    }
+}
+
+/* --- table --- */
+
+#define PARTITION                                                                                  \
+    {                                                                                              \
+        "partition", 's', true, "name or UUID"                                                     \
+    }
+
+static const LpmRpcArg args_show[] = {PARTITION, {NULL}};
+static const LpmRpcArg args_create[] = {{"profile", 'o', true, "the partition's definition"},
+                                        {NULL}};
+static const LpmRpcArg args_change[] = {
+    PARTITION, {"changes", 'o', true, "members of the profile and their new values"}, {NULL}};
+static const LpmRpcArg args_stop[] = {
+    PARTITION,
+    {"how", 's', false, "orderly (default): the operating system is asked; hard: QEMU is ended"},
+    {"timeout_ms", 'i', false, "for an orderly stop, default 60000; then nothing is killed"},
+    {NULL}};
+static const LpmRpcArg args_delete[] = {
+    PARTITION, {"disks", 'b', false, "delete its disks too"}, {NULL}};
+
+const LpmRpcVerb lpm_verbs_partition[] = {
+    {"partition-list", PEOPLE, verb_list, NULL, "all partitions of this system"},
+    {"partition-show", PEOPLE, verb_show, args_show, "everything about one partition"},
+    {"partition-create", PEOPLE, verb_create, args_create, "defines a partition, makes its disks"},
+    {"partition-change", PEOPLE, verb_change, args_change,
+     "changes a profile; a running partition gets most of it at its restart"},
+    {"partition-start", PEOPLE, verb_start, args_show, "activates it"},
+    {"partition-stop", PEOPLE, verb_stop, args_stop, "deactivates it"},
+    {"partition-restart", PEOPLE, verb_restart, args_stop,
+     "stops it and starts it anew; its mode is evaluated anew"},
+    {"partition-delete", PEOPLE, verb_delete, args_delete, "forgets it; only when not activated"},
+    {NULL},
+};

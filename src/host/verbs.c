@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "host/server.h"
+
+#include <string.h>
+
+LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks)
+{
+    const LpmRpcVerb *const tables[] = {lpm_verbs_system, lpm_verbs_partition, lpm_verbs_validate,
+                                        hooks ? hooks->verbs : NULL};
+    g_autoptr(GArray) all = g_array_new(TRUE, TRUE, sizeof(LpmRpcVerb));
+
+    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
+        for (const LpmRpcVerb *verb = tables[i]; verb && verb->name; verb++) {
+            g_array_append_vals(all, verb, 1);
+        }
+    }
+    return (LpmRpcVerb *)g_array_steal(all, NULL);
+}
