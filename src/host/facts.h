@@ -16,14 +16,29 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
 void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *runtime,
                       const json_t *nonces, LpmHostReply done, void *data);
 
+/* SHA-256 of a file, hexadecimal, worked out bit by bit on the main loop and remembered; NULL when
+ * it cannot be read. */
+typedef void (*LpmDigestDone)(const char *digest, void *data);
+void lpm_facts_digest(LpmHost *host, const char *path, LpmDigestDone done, void *data);
+
 /* --- nonces --- */
 
-/* Writes one beside each disk; {"nonces": [{"disk","pool","file","nonce"}]}. NULL with STORAGE. New
- * reference. */
-json_t *lpm_nonce_put(LpmPartition *partition, GError **error);
+/* Random text in a file beside a disk: who can read it sees the same directory. Removed by drop, or
+ * after 60 s. */
+typedef struct {
+    char *disk; /* name in the profile */
+    char *pool;
+    char *file; /* in the pool */
+    char *path;
+    char *nonce; /* "" when writing failed */
+} LpmNonce;
+
+/* Writes one beside each disk, in place of earlier ones; {"nonces":
+ * [{"disk","pool","file","nonce"}]}. New reference. */
+json_t *lpm_nonce_put(LpmPartition *partition);
 void lpm_nonce_drop(LpmPartition *partition);
+/* That of @disk, NULL when there is none. Borrowed. */
+const LpmNonce *lpm_nonce_of(const LpmPartition *partition, const char *disk);
 /* Content of the nonce file of @disk among @nonces as seen from here; "" when it is not there.
  * g_free(). */
 char *lpm_nonce_read(const LpmHost *host, const json_t *nonces, const char *disk);
-/* SHA-256 of a file, hexadecimal; NULL when it cannot be read. g_free(). */
-char *lpm_facts_digest(const char *path);

@@ -80,7 +80,8 @@ struct LpmHost {
     const LpmMobilityHooks *hooks; /* NULL: a build or a test without mobility */
     LpmMobility *mobility;
     bool maintenance;
-    uint16_t rpc_port; /* that it really listens on; 0: local socket only */
+    GHashTable *digests; /* "device:inode:size:time" -> SHA-256 of boot files, hexadecimal */
+    uint16_t rpc_port;   /* that it really listens on; 0: local socket only */
     int lock_fd;
     GMainLoop *loop;
     bool failed; /* it ended by itself: exit code 1 */
@@ -150,7 +151,7 @@ struct LpmPartition {
     GList *end_waiters;  /* LpmEndWaiter: told once QEMU is gone */
     struct LpmActivation *activation; /* a start on its way */
     guint timer;                      /* reconnects a lost QMP connection */
-    GPtrArray *nonces;                /* paths of the nonces beside its disks; NULL: none */
+    GPtrArray *nonces;                /* of LpmNonce (facts.h), beside its disks; NULL: none */
     guint nonce_timer;
 
     const LpmMigrationLink *link; /* NULL: no migration; set by lpm_partition_attach() */

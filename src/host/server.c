@@ -28,7 +28,7 @@ char *lpm_server_tls_dir(const LpmHostConfig *config)
 
 static bool make_dir(const char *path, mode_t mode, GError **error)
 {
-    if (g_mkdir_with_parents(path, mode) != 0 || chmod(path, mode) != 0) {
+    if (g_mkdir_with_parents(path, mode) != 0) {
         return lpm_error_set(error, LPM_ERROR_STORAGE, "directory %s cannot be made: %s", path,
                              g_strerror(errno));
     }
@@ -41,6 +41,7 @@ static bool make_dirs(const LpmHostConfig *config, GError **error)
     g_autofree char *partitions = g_build_filename(config->run_dir, "partitions", NULL);
     g_autofree char *tls = lpm_server_tls_dir(config);
 
+    /* Who made a directory before us, systemd say, chose its mode; the database has its own. */
     return make_dir(config->state_dir, 0700, error) && make_dir(tls, 0700, error) &&
            make_dir(config->run_dir, 0711, error) && make_dir(partitions, 0711, error);
 }
@@ -199,6 +200,7 @@ LpmHost *lpm_server_open(LpmHostConfig *config, const char *data_dir, const LpmM
     host->loop = g_main_loop_new(NULL, FALSE);
     host->partitions =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)lpm_partition_unref);
+    host->digests = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     if (!make_dirs(config, error) || !take_lock(host, error)) {
         lpm_server_close(host);
         return NULL;
@@ -228,6 +230,7 @@ void lpm_server_close(LpmHost *host)
     lpm_tls_credentials_free(host->credentials);
     lpm_store_close(host->store);
     g_free(host->verbs);
+    g_hash_table_unref(host->digests);
     if (host->lock_fd >= 0) {
         close(host->lock_fd);
     }

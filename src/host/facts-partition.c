@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* partition-facts: asked one after the other, in the order of the functions below. */
+#include "host/facts.h"
+#include "host/guest.h"
+#include "host/network.h"
+#include "host/storage.h"
+
+#include <string.h>
+
+typedef struct {
+    LpmPartition *partition;
+    LpmProfile *profile; /* as it was when asked: it may be changed meanwhile */
+    json_t *facts;
+    json_t *disks;
+    json_t *boot_files;
+    size_t next_disk;
+    size_t next_boot;
+    LpmHostReply done;
+    void *data;
+} Job;
+
+static void ask_rmc(const GError *error, void *data);
+static void on_rmc(const char *state, void *data);
+static void ask_consoles(Job *job);
+static void on_consoles(json_t *result, const GError *error, void *data);
+static void ask_disk(Job *job);
+static void on_disk(const LpmStorageLook *look, void *data);
+static void ask_boot(Job *job);
+static void on_boot(const char *digest, void *data);
+static void ask_mobility(Job *job);
+static void on_mobility(const GError *error, void *data);
+
+static void set_networks(const LpmPartition *partition, json_t *facts);
+
+/* What a running partition was built as; the same names at the top, where the checks look. */
+static void set_runtime(const LpmPartition *partition, json_t *facts)
+{
+    static const char *const members[] = {"features",      "interrupt_mode",   "machine",
+                                          "accel",         "emulator_version", "devices",
+                                          "local_devices", "memory_backing",   "huge_page_kib"};
+
+    json_object_set(facts, "runtime", partition->runtime);
+    for (size_t i = 0; i < G_N_ELEMENTS(members); i++) {
+        json_t *value = json_object_get(partition->runtime, members[i]);
+
+        if (value) {
+            json_object_set(facts, members[i], value);
+        }
+    }
+}
+
+void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
+{
+    Job *job = g_new0(Job, 1);
+    json_t *profile = lpm_profile_to_json(partition->profile);
+
+    job->partition = lpm_partition_ref(partition);
+    job->profile = lpm_profile_from_json(profile, NULL);
+    job->done = done;
+    job->data = data;
+    job->disks = json_array();
+    job->boot_files = json_array();
+    job->facts = lpm_json_pack("{s:o, s:s, s:s, s:o, s:o}", "profile", profile, "state",
+                               lpm_partition_state_name(partition->state), "other_move",
+                               partition->link ? partition->link->id : "", "disks", job->disks,
+                               "boot_files", job->boot_files);
+    set_networks(partition, job->facts);
+    if (!partition->pid) {
+        ask_disk(job);
+        return;
+    }
+    if (partition->runtime) {
+        set_runtime(partition, job->facts);
+    }
+    if (partition->qmp && !partition->link) {
+        lpm_partition_read_mode(partition, ask_rmc, job);
+    } else {
+        ask_rmc(NULL, job);
+    }
+}
+
+static void ask_rmc(const GError *error G_GNUC_UNUSED, void *data)
+{
+    Job *job = data;
+
+    if (job->partition->current_mode) {
+        json_object_set_new(job->facts, "current_mode", json_string(job->partition->current_mode));
+    }
+    lpm_guest_rmc(job->partition, on_rmc, job);
+}
+
+static void on_rmc(const char *state, void *data)
+{
+    Job *job = data;
+
+    json_object_set_new(job->facts, "agent", json_string(state));
+    ask_consoles(job);
+}
+
+static void ask_consoles(Job *job)
+{
+    LpmPartition *partition = job->partition;
+
+    if (!partition->profile->console) {
+        json_object_set_new(job->facts, "consoles_open", json_integer(0));
+        ask_disk(job);
+    } else if (partition->qmp && !partition->link) {
+        lpm_qmp_query_chardev(partition->qmp, on_consoles, job);
+    } else {
+        ask_disk(job);
+    }
+}
+
+/* A socket that nobody is connected to is "disconnected:unix:...". */
+static void on_consoles(json_t *result, const GError *error, void *data)
+{
+    Job *job = data;
+    int open = 0;
+
+    for (size_t i = 0; i < json_array_size(result); i++) {
+        const json_t *item = json_array_get(result, i);
+        const char *file = lpm_json_str(item, "filename", "");
+
+        open += strstr(file, "console.sock") && !g_str_has_prefix(file, "disconnected:");
+    }
+    if (!error) {
+        json_object_set_new(job->facts, "consoles_open", json_integer(open));
+    }
+    ask_disk(job);
+}
+
+static const char *storage_uuid(const LpmPartition *partition)
+{
+    /* Without a QEMU of ours nobody may hold it, not even one that says it is this partition. */
+    return partition->pid ? partition->profile->uuid : NULL;
+}
+
+static void ask_disk(Job *job)
+{
+    const LpmProfile *profile = job->profile;
+    LpmHost *host = job->partition->host;
+    const LpmStorageOps *ops;
+
+    if (job->next_disk >= profile->n_disks) {
+        ask_boot(job);
+        return;
+    }
+    ops = lpm_storage_for(host, &profile->disks[job->next_disk].at, NULL);
+    if (ops) {
+        ops->look(host, &profile->disks[job->next_disk], storage_uuid(job->partition), on_disk,
+                  job);
+    } else {
+        on_disk(&(LpmStorageLook){.reason = (char *)"its pool is not there"}, job);
+    }
+}
+
+static void on_disk(const LpmStorageLook *look, void *data)
+{
+    Job *job = data;
+    const LpmDisk *disk = &job->profile->disks[job->next_disk++];
+    const LpmNonce *nonce = lpm_nonce_of(job->partition, disk->name);
+    json_t *facts = lpm_json_pack("{s:s, s:s}", "name", disk->name, "cache", disk->cache);
+
+    if (look->path) {
+        json_object_set_new(facts, "path", json_string(look->path));
+    }
+    if (look->reason) {
+        json_object_set_new(facts, "reason", json_string(look->reason));
+    } else {
+        json_object_set_new(facts, "size_bytes", json_integer(look->size_bytes));
+    }
+    if (look->format) {
+        json_object_set_new(facts, "format", json_string(look->format));
+    }
+    if (look->locked_by) {
+        json_object_set_new(facts, "locked_by", json_string(look->locked_by));
+    }
+    if (nonce) {
+        json_object_set_new(facts, "nonce", json_string(nonce->nonce));
+        json_object_set_new(facts, "nonce_file", json_string(nonce->file));
+    }
+    json_array_append_new(job->disks, facts);
+    ask_disk(job);
+}
+
+static void set_networks(const LpmPartition *partition, json_t *facts)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < partition->profile->n_networks; i++) {
+        const LpmNetwork *network = &partition->profile->networks[i];
+        const LpmSwitchConfig *config = NULL;
+        const LpmNetworkOps *ops =
+            lpm_network_for(partition->host, network->switch_name, &config, NULL);
+        LpmNetworkLook look = {0};
+        json_t *row =
+            lpm_json_pack("{s:s, s:s}", "name", network->name, "switch", network->switch_name);
+
+        if (ops) {
+            ops->look(partition->host, config, &look);
+        }
+        if (look.mtu) {
+            json_object_set_new(row, "mtu", json_integer(look.mtu));
+        }
+        json_array_append_new(list, row);
+    }
+    json_object_set_new(facts, "networks", list);
+}
+
+static const LpmFileRef *boot_file(const LpmProfile *profile, size_t number)
+{
+    const LpmFileRef *const files[] = {&profile->boot.kernel, &profile->boot.initrd};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        if (files[i]->pool && number-- == 0) {
+            return files[i];
+        }
+    }
+    return NULL;
+}
+
+static void ask_boot(Job *job)
+{
+    const LpmFileRef *at = boot_file(job->profile, job->next_boot);
+    g_autofree char *path = at ? lpm_host_file_path(job->partition->host, at, NULL) : NULL;
+
+    if (!at) {
+        ask_mobility(job);
+    } else if (path) {
+        lpm_facts_digest(job->partition->host, path, on_boot, job);
+    } else {
+        on_boot(NULL, job);
+    }
+}
+
+static void on_boot(const char *digest, void *data)
+{
+    Job *job = data;
+    const LpmFileRef *at = boot_file(job->profile, job->next_boot++);
+    g_autofree char *name = g_strdup_printf("%s/%s", at->pool, at->file);
+    json_t *row = lpm_json_pack("{s:s}", "file", name);
+
+    if (digest) {
+        json_object_set_new(row, "digest", json_string(digest));
+    }
+    json_array_append_new(job->boot_files, row);
+    ask_boot(job);
+}
+
+static void ask_mobility(Job *job)
+{
+    const LpmMobilityHooks *hooks = job->partition->host->hooks;
+
+    if (hooks && hooks->partition_facts) {
+        hooks->partition_facts(job->partition, job->facts, on_mobility, job);
+    } else {
+        on_mobility(NULL, job);
+    }
+}
+
+static void on_mobility(const GError *error, void *data)
+{
+    Job *job = data;
+
+    job->done(error ? NULL : job->facts, error, job->data);
+    json_decref(job->facts);
+    lpm_partition_unref(job->partition);
+    lpm_profile_free(job->profile);
+    g_free(job);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* target-check: what stands in the way of a partition that is to come, asked in the order of the
+ * functions below. */
+#include "host/emulator.h"
+#include "host/facts.h"
+#include "host/network.h"
+#include "host/storage.h"
+#include "qemuargs/qemuargs.h"
+
+#include <string.h>
+
+typedef struct {
+    LpmHost *host;
+    LpmProfile *profile;
+    json_t *runtime;
+    json_t *nonces;
+    json_t *facts;
+    json_t *disks;
+    json_t *boot_files;
+    size_t next_disk;
+    size_t next_boot;
+    LpmHostReply done;
+    void *data;
+} Job;
+
+static void on_emulators(const GError *error, void *data);
+static void ask_disk(Job *job);
+static void on_disk(const LpmStorageLook *look, void *data);
+static void ask_boot(Job *job);
+static void on_boot(const char *digest, void *data);
+static void on_mobility(const GError *error, void *data);
+
+/* --- what needs no waiting --- */
+
+/*
+ * The same partition is no conflict when it is here without being ours: it came in, or was left
+ * behind. Mobility says so for one that the record gives to somebody else.
+ */
+static void set_conflicts(const Job *job)
+{
+    const char *name_used = "", *uuid_used = "";
+    json_t *macs = json_array();
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, job->host->partitions);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const LpmProfile *other = ((LpmPartition *)value)->profile;
+        bool same = strcmp(other->uuid, job->profile->uuid) == 0;
+
+        if (same && ((LpmPartition *)value)->stored) {
+            uuid_used = other->name;
+        }
+        if (!same && strcmp(other->name, job->profile->name) == 0) {
+            name_used = other->uuid;
+        }
+        for (size_t i = 0; !same && i < job->profile->n_networks; i++) {
+            for (size_t j = 0; j < other->n_networks; j++) {
+                if (!g_ascii_strcasecmp(job->profile->networks[i].mac, other->networks[j].mac)) {
+                    json_array_append_new(macs,
+                                          lpm_json_pack("{s:s, s:s}", "mac", other->networks[j].mac,
+                                                        "partition", other->name));
+                }
+            }
+        }
+    }
+    json_object_set_new(job->facts, "name_used_by", json_string(name_used));
+    json_object_set_new(job->facts, "uuid_used_by", json_string(uuid_used));
+    json_object_set_new(job->facts, "macs_used", macs);
+}
+
+static void set_switches(const Job *job)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < job->profile->n_networks; i++) {
+        const char *name = job->profile->networks[i].switch_name;
+        const LpmSwitchConfig *config = NULL;
+        const LpmNetworkOps *ops = lpm_network_for(job->host, name, &config, NULL);
+        LpmNetworkLook look = {0};
+
+        if (ops) {
+            ops->look(job->host, config, &look);
+        }
+        json_array_append_new(list, lpm_json_pack("{s:s, s:b, s:b, s:s, s:i}", "name", name,
+                                                  "exists", look.exists, "up", look.up, "bridge",
+                                                  look.bridge, "mtu", look.mtu));
+    }
+    json_object_set_new(job->facts, "switches", list);
+}
+
+static void set_machine(const Job *job)
+{
+    const LpmEmulator *emulator = lpm_emulator_get(job->host, job->profile->family, NULL);
+    const char *machine = lpm_json_str(job->runtime, "machine", job->profile->machine);
+    const json_t *devices = lpm_json_at(job->runtime, "devices");
+    g_autofree char *type = machine ? lpm_qemuargs_machine_type(machine) : NULL;
+    json_t *unknown = json_array();
+
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        const char *model = json_string_value(json_array_get(devices, i));
+
+        if (model && !(emulator && lpm_emulator_knows_device(emulator, model))) {
+            json_array_append_new(unknown, json_string(model));
+        }
+    }
+    /* One that was never activated has no type yet: it gets one here. */
+    json_object_set_new(
+        job->facts, "machine_known",
+        json_boolean(emulator && (!type || lpm_emulator_knows_machine(emulator, type))));
+    json_object_set_new(job->facts, "unknown_devices", unknown);
+}
+
+/* --- what does --- */
+
+void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *runtime,
+                      const json_t *nonces, LpmHostReply done, void *data)
+{
+    Job *job = g_new0(Job, 1);
+    g_autoptr(json_t) json = lpm_profile_to_json(profile);
+
+    job->host = host;
+    job->profile = lpm_profile_from_json(json, NULL);
+    job->runtime = runtime ? json_deep_copy(runtime) : json_object();
+    job->nonces = nonces ? json_deep_copy(nonces) : json_array();
+    job->done = done;
+    job->data = data;
+    job->disks = json_array();
+    job->boot_files = json_array();
+    job->facts = lpm_json_pack("{s:o, s:o}", "disks", job->disks, "boot_files", job->boot_files);
+    lpm_emulators_when_ready(host, on_emulators, job);
+}
+
+static void on_emulators(const GError *error G_GNUC_UNUSED, void *data)
+{
+    Job *job = data;
+
+    set_conflicts(job);
+    set_switches(job);
+    set_machine(job);
+    ask_disk(job);
+}
+
+static void ask_disk(Job *job)
+{
+    const LpmDisk *disk;
+    const LpmStorageOps *ops;
+    g_autoptr(GError) error = NULL;
+
+    if (job->next_disk >= job->profile->n_disks) {
+        ask_boot(job);
+        return;
+    }
+    disk = &job->profile->disks[job->next_disk];
+    ops = lpm_storage_for(job->host, &disk->at, &error);
+    if (ops) {
+        ops->look(job->host, disk, job->profile->uuid, on_disk, job);
+    } else {
+        on_disk(&(LpmStorageLook){.reason = error->message}, job);
+    }
+}
+
+static void on_disk(const LpmStorageLook *look, void *data)
+{
+    Job *job = data;
+    const LpmDisk *disk = &job->profile->disks[job->next_disk++];
+    g_autofree char *nonce = lpm_nonce_read(job->host, job->nonces, disk->name);
+    json_t *facts =
+        lpm_json_pack("{s:s, s:b, s:s, s:s}", "name", disk->name, "visible", look->reason == NULL,
+                      "reason", look->reason ? look->reason : "", "nonce", nonce);
+
+    if (look->path) {
+        json_object_set_new(facts, "path", json_string(look->path));
+    }
+    if (!look->reason) {
+        json_object_set_new(facts, "size_bytes", json_integer(look->size_bytes));
+        json_object_set_new(facts, "coherent", json_boolean(look->coherent));
+    }
+    if (look->format) {
+        json_object_set_new(facts, "format", json_string(look->format));
+    }
+    if (look->locked_by) {
+        json_object_set_new(facts, "locked_by", json_string(look->locked_by));
+    }
+    json_array_append_new(job->disks, facts);
+    ask_disk(job);
+}
+
+static const LpmFileRef *boot_file(const LpmProfile *profile, size_t number)
+{
+    const LpmFileRef *const files[] = {&profile->boot.kernel, &profile->boot.initrd};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        if (files[i]->pool && number-- == 0) {
+            return files[i];
+        }
+    }
+    return NULL;
+}
+
+static void ask_boot(Job *job)
+{
+    const LpmMobilityHooks *hooks = job->host->hooks;
+    const LpmFileRef *at = boot_file(job->profile, job->next_boot);
+    g_autofree char *path = at ? lpm_host_file_path(job->host, at, NULL) : NULL;
+
+    if (at && path) {
+        lpm_facts_digest(job->host, path, on_boot, job);
+    } else if (at) {
+        on_boot(NULL, job);
+    } else if (hooks && hooks->target_facts) {
+        hooks->target_facts(job->host, job->profile, job->facts, on_mobility, job);
+    } else {
+        on_mobility(NULL, job);
+    }
+}
+
+static void on_boot(const char *digest, void *data)
+{
+    Job *job = data;
+    const LpmFileRef *at = boot_file(job->profile, job->next_boot++);
+    g_autofree char *name = g_strdup_printf("%s/%s", at->pool, at->file);
+
+    json_array_append_new(job->boot_files,
+                          lpm_json_pack("{s:s, s:b, s:s}", "file", name, "visible", digest != NULL,
+                                        "digest", digest ? digest : ""));
+    ask_boot(job);
+}
+
+static void on_mobility(const GError *error, void *data)
+{
+    Job *job = data;
+
+    job->done(error ? NULL : job->facts, error, job->data);
+    json_decref(job->facts);
+    json_decref(job->runtime);
+    json_decref(job->nonces);
+    lpm_profile_free(job->profile);
+    g_free(job);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The RPC verbs that collect facts for validation; nothing that lasts is changed by them. */
+#include "host/facts.h"
+#include "host/server.h"
+
+#define CONSOLE (1u << LPM_RPC_CONSOLE | 1u << LPM_RPC_LOCAL)
+
+static LpmPartition *named(LpmRpcRequest *request, json_t *arguments, LpmHost *host)
+{
+    g_autoptr(GError) error = NULL;
+    const char *name = NULL;
+    LpmPartition *partition = NULL;
+
+    if (lpm_json_need_str(arguments, "partition", &name, &error)) {
+        partition = lpm_host_find(host, name, &error);
+    }
+    if (!partition) {
+        lpm_rpc_request_fail(request, error);
+    }
+    return partition;
+}
+
+static void on_facts(json_t *result, const GError *error, void *data)
+{
+    if (error) {
+        lpm_rpc_request_fail(data, error);
+    } else {
+        lpm_rpc_request_return(data, json_incref(result));
+    }
+}
+
+static void verb_facts(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmPartition *partition = named(request, arguments, data);
+
+    if (partition) {
+        lpm_facts_partition(partition, on_facts, request);
+    }
+}
+
+static void verb_nonce_put(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmPartition *partition = named(request, arguments, data);
+
+    if (partition) {
+        lpm_rpc_request_return(request, lpm_nonce_put(partition));
+    }
+}
+
+static void verb_nonce_drop(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    LpmPartition *partition = named(request, arguments, data);
+
+    if (partition) {
+        lpm_nonce_drop(partition);
+        lpm_rpc_request_return(request, NULL);
+    }
+}
+
+static void verb_target_check(LpmRpcRequest *request, json_t *arguments, void *data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(LpmProfile) profile =
+        lpm_profile_from_json(json_object_get(arguments, "profile"), &error);
+
+    if (!profile) {
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    lpm_facts_target(data, profile, json_object_get(arguments, "runtime"),
+                     json_object_get(arguments, "nonces"), on_facts, request);
+}
+
+static const LpmRpcArg args_partition[] = {{"partition", 's', true, "name or UUID"}, {NULL}};
+static const LpmRpcArg args_target[] = {
+    {"profile", 'o', true, "profile of the partition that is to come"},
+    {"runtime", 'o', false, "what it was built as (partition-facts); absent: it is not active"},
+    {"nonces", 'a', false, "what nonce-put at the source answered"},
+    {NULL}};
+
+const LpmRpcVerb lpm_verbs_validate[] = {
+    {"partition-facts", CONSOLE, verb_facts, args_partition, "facts about a partition (facts.md)"},
+    {"nonce-put", CONSOLE, verb_nonce_put, args_partition,
+     "writes a nonce beside each disk, for 60 s"},
+    {"nonce-drop", CONSOLE, verb_nonce_drop, args_partition, "removes them"},
+    {"target-check", CONSOLE, verb_target_check, args_target,
+     "what stands in the way of a partition that is to come (facts.md)"},
+    {NULL},
+};
