@@ -120,8 +120,7 @@ static void fail(Activation *activation, const GError *error)
         }
         g_clear_pointer(&partition->runtime, json_decref);
         partition->incoming = false;
-        (void)lpm_store_delete(partition->host->store, LPM_KIND_RUNTIME, partition->profile->uuid,
-                               NULL);
+        lpm_partition_drop_runtime(partition);
     }
     lpm_partition_end_qemu(partition, failure->error->message, on_failed_ended, failure);
 }
@@ -480,7 +479,13 @@ static void on_connected(LpmQmp *qmp, const GError *error, void *data)
         return;
     }
     if (error) {
-        fail(activation, error);
+        /* Mostly it ended at once, and its log says why. */
+        g_autofree char *words = lpm_qemu_last_words(partition);
+        g_autoptr(GError) full = NULL;
+
+        lpm_error_set(&full, LPM_ERROR_QEMU, "QEMU does not answer; its last words: %s (%s)", words,
+                      error->message);
+        fail(activation, full);
         return;
     }
     lpm_qemu_connected(partition, qmp);

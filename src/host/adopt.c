@@ -115,8 +115,7 @@ static void adopt(Adoption *adoption, LpmPartition *partition, const json_t *doc
                                       words)
                     : g_strdup("lpm-host ended while it was being activated; start it again");
 
-        (void)lpm_store_delete(adoption->host->store, LPM_KIND_RUNTIME, partition->profile->uuid,
-                               NULL);
+        lpm_partition_drop_runtime(partition);
         lpm_partition_set_state(
             partition, pid > 0 ? LPM_PARTITION_ERROR : LPM_PARTITION_NOT_ACTIVATED, reason);
         return;

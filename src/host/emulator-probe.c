@@ -5,10 +5,12 @@
  */
 #include "base/log.h"
 #include "host/emulator.h"
+#include "host/process.h"
 #include "host/subprocess.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -27,6 +29,9 @@ static const unsigned char boot_code[] = {
     0xeb, 0xfd, /* jmp to the hlt */
 };
 #define BOOT_STATUS 33
+
+/* Every processor that can be virtualised has it: a KVM that hides it is no real one. */
+#define LEAST_FEATURE "pni"
 
 typedef struct {
     LpmHost *host;
@@ -124,6 +129,26 @@ static bool machine_is(const char *prefix)
     return uname(&name) == 0 && g_str_has_prefix(name.machine, prefix);
 }
 
+/* QEMU will run as another user than we do; it is given the device's group, unless that is root's.
+ */
+static bool kvm_is_open_to(const LpmHostConfig *config)
+{
+    struct stat info;
+    uid_t uid;
+    gid_t gid;
+
+    if (stat("/dev/kvm", &info) != 0 || access("/dev/kvm", R_OK | W_OK) != 0) {
+        return false;
+    }
+    if (geteuid() != 0 || !lpm_process_user(config->qemu_user, &uid, &gid) || info.st_uid == uid ||
+        (info.st_mode & 0006) == 0006 || (info.st_gid != 0 && (info.st_mode & 0060) == 0060)) {
+        return true;
+    }
+    lpm_log_info(NULL, "KVM is not used: /dev/kvm is not open to user %s; give it to group kvm",
+                 config->qemu_user);
+    return false;
+}
+
 static bool write_sector(Probe *probe)
 {
     char sector[512] = {0};
@@ -151,8 +176,10 @@ static void begin_accel(Probe *probe)
 {
     g_autofree char *drive = NULL;
 
-    if (access("/dev/kvm", R_OK | W_OK) == 0 && probe->emulator->family == LPM_FAMILY_X86_64 &&
-        machine_is("x86_64") && write_sector(probe)) {
+    bool possible = kvm_is_open_to(probe->host->config);
+
+    if (possible && probe->emulator->family == LPM_FAMILY_X86_64 && machine_is("x86_64") &&
+        write_sector(probe)) {
         drive = g_strdup_printf("file=%s,format=raw,if=ide", probe->sector);
         const char *argv[] = {probe->emulator->path,
                               "-M",
@@ -176,8 +203,7 @@ static void begin_accel(Probe *probe)
         return;
     }
     /* A POWER server's KVM is tried by starting the questions' machine with it. */
-    if (access("/dev/kvm", R_OK | W_OK) == 0 && probe->emulator->family == LPM_FAMILY_POWER &&
-        machine_is("ppc64")) {
+    if (possible && probe->emulator->family == LPM_FAMILY_POWER && machine_is("ppc64")) {
         probe->emulator->accel = "kvm";
     }
     begin_questions(probe);
@@ -194,14 +220,24 @@ static gboolean on_kill_timer(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* All questions once more, of a QEMU without KVM. */
+static void ask_again(Probe *probe)
+{
+    if (probe->qmp) {
+        g_idle_add_once((GSourceOnceFunc)lpm_qmp_free, g_steal_pointer(&probe->qmp));
+    }
+    g_subprocess_force_exit(probe->process);
+    g_clear_object(&probe->process);
+    g_clear_pointer(&probe->emulator->machines, g_strfreev);
+    g_clear_pointer(&probe->emulator->devices, g_strfreev);
+    begin_questions(probe);
+}
+
 static void failed_question(Probe *probe, const GError *error)
 {
     if (probe->emulator->family == LPM_FAMILY_POWER && !strcmp(probe->emulator->accel, "kvm")) {
         probe->emulator->accel = "tcg";
-        g_clear_pointer(&probe->qmp, lpm_qmp_free);
-        g_subprocess_force_exit(probe->process);
-        g_clear_object(&probe->process);
-        begin_questions(probe);
+        ask_again(probe);
         return;
     }
     probe_end(probe, error);
@@ -299,12 +335,24 @@ static void on_features(json_t *result, const GError *error, void *data)
 {
     Probe *probe = data;
 
-    if (!error) {
-        g_autoptr(json_t) answer = lpm_json_pack("{s:O}", "model", result);
+    g_autoptr(json_t) answer = error ? NULL : lpm_json_pack("{s:O}", "model", result);
 
-        probe->emulator->features = lpm_compat_features_from_expansion(answer);
+    if (error) {
+        probe_end(probe, error);
+        return;
     }
-    probe_end(probe, error);
+    probe->emulator->features = lpm_compat_features_from_expansion(answer);
+    if (strcmp(probe->emulator->accel, "kvm") == 0 &&
+        !g_strv_contains((const char *const *)probe->emulator->features, LEAST_FEATURE)) {
+        lpm_log_info(
+            NULL, "KVM is not used: it hides %s, without which usual operating systems do not run",
+            LEAST_FEATURE);
+        probe->emulator->accel = "tcg";
+        g_clear_pointer(&probe->emulator->features, g_strfreev);
+        ask_again(probe);
+        return;
+    }
+    probe_end(probe, NULL);
 }
 
 static void ask_features(Probe *probe)
@@ -314,7 +362,8 @@ static void ask_features(Probe *probe)
         probe_end(probe, NULL);
         return;
     }
-    lpm_qmp_query_cpu_model_expansion(probe->qmp, "full",
+    /* "static" lists every feature, and none of the settings that "full" has besides. */
+    lpm_qmp_query_cpu_model_expansion(probe->qmp, "static",
                                       strcmp(probe->emulator->accel, "kvm") ? "max" : "host", NULL,
                                       on_features, probe);
 }

@@ -92,14 +92,15 @@ static char **strv_from_json(const json_t *array)
 static char *stamp_of(const char *path)
 {
     g_autofree char *boot = NULL;
-    struct stat info = {0};
+    struct stat info = {0}, kvm = {0};
 
     (void)g_file_get_contents("/proc/sys/kernel/random/boot_id", &boot, NULL, NULL);
     (void)stat(path, &info);
-    return g_strdup_printf("%s %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %s %d " LPM_VERSION, path,
-                           (gint64)info.st_mtime, (gint64)info.st_size,
-                           boot ? g_strstrip(boot) : "",
-                           g_file_test("/dev/kvm", G_FILE_TEST_EXISTS));
+    (void)stat("/dev/kvm", &kvm);
+    return g_strdup_printf("%s %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %s %o:%u " LPM_VERSION,
+                           path, (gint64)info.st_mtime, (gint64)info.st_size,
+                           boot ? g_strstrip(boot) : "", (unsigned)kvm.st_mode,
+                           (unsigned)kvm.st_gid);
 }
 
 static char *cache_key(const LpmEmulator *emulator)

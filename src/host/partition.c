@@ -253,3 +253,14 @@ bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *proces
     }
     return true;
 }
+
+void lpm_partition_drop_runtime(LpmPartition *partition)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!lpm_store_delete(partition->host->store, LPM_KIND_RUNTIME, partition->profile->uuid,
+                          &error)) {
+        lpm_log_warning(&(LpmLogFields){.partition = partition->profile->name}, "%s",
+                        error->message);
+    }
+}

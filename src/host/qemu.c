@@ -100,8 +100,6 @@ static void remove_sockets(const LpmPartition *partition)
 
 static void release(LpmPartition *partition)
 {
-    g_autoptr(GError) error = NULL;
-
     free_later(partition);
     g_clear_handle_id(&partition->timer, g_source_remove);
     close(partition->pidfd);
@@ -115,12 +113,7 @@ static void release(LpmPartition *partition)
     g_clear_pointer(&partition->current_mode, g_free);
     partition->incoming = false;
     remove_sockets(partition);
-    if (!lpm_store_delete(partition->host->store, LPM_KIND_RUNTIME, partition->profile->uuid,
-                          &error)) {
-        /* Harmless: the process that it names is looked for, and not found, at the next start. */
-        lpm_log_warning(&(LpmLogFields){.partition = partition->profile->name}, "%s",
-                        error->message);
-    }
+    lpm_partition_drop_runtime(partition);
 }
 
 /* Why QEMU ended, for people; whether it was asked to in @ret_asked. */

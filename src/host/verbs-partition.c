@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The RPC verbs about one partition, or all. */
+#include "base/log.h"
 #include "host/emulator.h"
 #include "host/guest.h"
 #include "host/partition.h"
@@ -228,8 +229,13 @@ static void verb_show(LpmRpcRequest *request, json_t *arguments, void *data)
 
 static void create_undo(Call *call, const GError *error)
 {
+    g_autoptr(GError) failure = NULL;
+
     /* Disks that were made stay: a second try finds them. */
-    (void)lpm_partition_forget(call->partition, NULL);
+    if (!lpm_partition_forget(call->partition, &failure)) {
+        lpm_log_error(&(LpmLogFields){.partition = call->partition->profile->name}, "%s",
+                      failure->message);
+    }
     call_end(call, NULL, error);
 }
 
