@@ -117,8 +117,10 @@ bool lpm_qmp_is_open(const LpmQmp *qmp);
 bool lpm_qmp_is_doubtful(const LpmQmp *qmp);
 /*
  * Drops the connection (QEMU forgets what it has read but not begun) and connects anew, same
- * handlers. Events may have been missed: read query-status and query-migrate afterwards. On failure
- * @qmp is closed and stays doubtful.
+ * handlers. Where a move may be stuck, lpm_qmp_yank() comes first: while QEMU's main loop hangs it
+ * greets no new connection (TIMEOUT), and only closing the other end of the migration's socket
+ * frees it then. Events may have been missed: read the state afterwards. On failure @qmp is closed
+ * and stays doubtful; it may be tried again.
  */
 void lpm_qmp_reconnect(LpmQmp *qmp, unsigned timeout_ms, LpmQmpDone done, void *data);
 /* Deadline of commands sent from now on, in place of LPM_QMP_TIMEOUT_MS. */

@@ -135,7 +135,9 @@ static void on_line(const char *text, size_t length, void *data)
 {
     LpmRpcClient *client = data;
     g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) message = lpm_rpc_message_parse(text, length, &error);
+    g_autoptr(json_t) message = client->dialect
+                                    ? lpm_rpc_message_parse_foreign(text, length, &error)
+                                    : lpm_rpc_message_parse(text, length, &error);
 
     client->refs++;
     if (message) {

@@ -4,10 +4,13 @@
 #include "rpc/rpc.h"
 #include "tls/tls.h"
 
-#include <gio/gunixsocketaddress.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define KEEPALIVE_IDLE_S     4
 #define KEEPALIVE_INTERVAL_S 2
@@ -16,15 +19,15 @@
 
 void lpm_rpc_tune_socket(GSocketConnection *connection)
 {
-    GSocket *socket = g_socket_connection_get_socket(connection);
+    GSocket *tcp = g_socket_connection_get_socket(connection);
 
     /* Best effort: without them a lost peer is noticed later, by the deadlines of calls. */
-    g_socket_set_keepalive(socket, TRUE);
-    g_socket_set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S, NULL);
-    g_socket_set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S, NULL);
-    g_socket_set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT, NULL);
-    g_socket_set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS, NULL);
-    g_socket_set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, NULL);
+    g_socket_set_keepalive(tcp, TRUE);
+    g_socket_set_option(tcp, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S, NULL);
+    g_socket_set_option(tcp, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S, NULL);
+    g_socket_set_option(tcp, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT, NULL);
+    g_socket_set_option(tcp, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS, NULL);
+    g_socket_set_option(tcp, IPPROTO_TCP, TCP_NODELAY, 1, NULL);
 }
 
 /* --- Unix socket --- */
@@ -41,24 +44,39 @@ bool lpm_rpc_path_fits(const char *path, GError **error)
     return true;
 }
 
+/* Not through GSocketClient: that one blocks when the listener's backlog is full, and QEMU's holds
+ * one connection. */
+static GSocket *connect_now(const char *path, GError **error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    GSocket *socket_object;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        const char *why = errno == EAGAIN ? "too many others wait for it" : g_strerror(errno);
+
+        lpm_error_set(error, LPM_ERROR_UNREACHABLE, "cannot connect to %s: %s", path, why);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return NULL;
+    }
+    socket_object = g_socket_new_from_fd(fd, NULL);
+    g_assert(socket_object);
+    return socket_object;
+}
+
 GIOStream *lpm_rpc_unix_stream(const char *path, GError **error)
 {
-    g_autoptr(GSocketClient) client = g_socket_client_new();
-    g_autoptr(GSocketAddress) address = NULL;
-    g_autoptr(GError) cause = NULL;
-    GSocketConnection *connection;
+    g_autoptr(GSocket) socket_object = NULL;
 
     if (!lpm_rpc_path_fits(path, error)) {
         return NULL;
     }
-    address = g_unix_socket_address_new(path);
-    connection = g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, &cause);
-    if (!connection) {
-        lpm_error_set(error, LPM_ERROR_UNREACHABLE, "cannot connect to %s: %s", path,
-                      cause->message);
-        return NULL;
-    }
-    return G_IO_STREAM(connection);
+    socket_object = connect_now(path, error);
+    return socket_object ? G_IO_STREAM(g_socket_connection_factory_create_connection(socket_object))
+                         : NULL;
 }
 
 LpmRpcClient *lpm_rpc_connect_unix(const char *path, LpmRpcEvent on_event, LpmRpcClosed on_closed,

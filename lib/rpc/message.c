@@ -26,6 +26,55 @@ json_t *lpm_rpc_message_parse(const char *text, size_t length, GError **error)
     return message;
 }
 
+/* Digits of a whole number at @text that is out of json_int_t's range; 0: it is none, or is in
+ * range. */
+static size_t huge_integer(const char *text, size_t length)
+{
+    size_t digits = 0;
+    char copy[24];
+
+    while (digits < length && g_ascii_isdigit(text[digits])) {
+        digits++;
+    }
+    if (digits < 19 || digits > 20 || (digits < length && strchr(".eE", text[digits]))) {
+        return 0;
+    }
+    memcpy(copy, text, digits);
+    copy[digits] = '\0';
+    return g_ascii_strtoull(copy, NULL, 10) > (guint64)G_MAXINT64 ? digits : 0;
+}
+
+json_t *lpm_rpc_message_parse_foreign(const char *text, size_t length, GError **error)
+{
+    json_t *message = lpm_rpc_message_parse(text, length, NULL);
+    g_autoptr(GString) tamed = NULL;
+    bool in_string = false;
+
+    if (message) {
+        return message;
+    }
+    tamed = g_string_sized_new(length + 64);
+    for (size_t i = 0; i < length; i++) {
+        bool inside = in_string || (i > 0 && (g_ascii_isdigit(text[i - 1]) || text[i - 1] == '.'));
+        size_t digits = inside ? 0 : huge_integer(text + i, length - i);
+
+        if (digits > 0) {
+            g_string_append_len(tamed, text + i, (gssize)digits);
+            g_string_append(tamed, ".0");
+            i += digits - 1;
+            continue;
+        }
+        if (text[i] == '"') {
+            in_string = !in_string;
+        }
+        g_string_append_c(tamed, text[i]);
+        if (in_string && text[i] == '\\' && i + 1 < length) {
+            g_string_append_c(tamed, text[++i]);
+        }
+    }
+    return lpm_rpc_message_parse(tamed->str, tamed->len, error);
+}
+
 static bool is_usable_id(const json_t *id)
 {
     return json_is_integer(id) || (json_is_string(id) && json_string_length(id) <= ID_MAX);

@@ -17,6 +17,13 @@ json_t *lpm_rpc_message_parse(const char *text, size_t length,
                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /*
+ * The same for QEMU, which writes unsigned 64-bit integers: those that no json_int_t holds become
+ * reals.
+ */
+json_t *lpm_rpc_message_parse_foreign(const char *text, size_t length,
+                                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/*
  * Takes a request apart; PROTOCOL when it is none. @ret_parts->id is set also on failure where the
  * message has a usable one, so that the answer can carry it.
  */

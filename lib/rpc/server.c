@@ -72,9 +72,7 @@ static gboolean on_incoming_unix(G_GNUC_UNUSED GSocketService *service,
 /* A socket file that nobody serves is what a crash leaves behind. */
 static bool remove_stale(const char *path, GError **error)
 {
-    g_autoptr(GSocketClient) client = g_socket_client_new();
-    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
-    g_autoptr(GSocketConnection) connection = NULL;
+    g_autoptr(GIOStream) stream = NULL;
     struct stat status;
 
     if (lstat(path, &status) != 0) {
@@ -85,8 +83,8 @@ static bool remove_stale(const char *path, GError **error)
                              "%s exists and is not a socket: remove it or choose another path",
                              path);
     }
-    connection = g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, NULL);
-    if (connection) {
+    stream = lpm_rpc_unix_stream(path, NULL);
+    if (stream) {
         return lpm_error_set(error, LPM_ERROR_BUSY,
                              "%s is served by another process: stop that one first", path);
     }

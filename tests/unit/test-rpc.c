@@ -3,6 +3,7 @@
 
 #include "rpc/connect.h"
 #include "rpc/lines.h"
+#include "rpc/message.h"
 
 #include <fcntl.h>
 #include <gio/gunixsocketaddress.h>
@@ -659,6 +660,27 @@ static void test_client_events(Fixture *fixture, G_GNUC_UNUSED const void *data)
     seen_free(seen);
 }
 
+/* --- integers that only QEMU writes --- */
+
+static void test_foreign_integers(void)
+{
+    const char *text =
+        "{\"a\":18446744073709551615,\"b\":9223372036854775807,\"c\":\"\\\"99999999999999999999\","
+        "\"d\":[9223372036854775808,12345678901234567890.5,0.12345678901234567890],\"e\":7}";
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) message = lpm_rpc_message_parse_foreign(text, strlen(text), &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpfloat(lpm_json_real(message, "a", 0), ==, 18446744073709551615.0);
+    g_assert_cmpint(lpm_json_int(message, "b", 0), ==, G_MAXINT64);
+    g_assert_cmpstr(lpm_json_str(message, "c", ""), ==, "\"99999999999999999999");
+    g_assert_cmpfloat(lpm_json_real(message, "d.0", 0), ==, 9223372036854775808.0);
+    g_assert_cmpint(lpm_json_int(message, "e", 0), ==, 7);
+    g_assert_null(lpm_rpc_message_parse(text, strlen(text), NULL));
+    g_assert_null(lpm_rpc_message_parse_foreign("{\"a\":99999999999999999999", 25, &error));
+    g_assert_error(error, LPM_ERROR, LPM_ERROR_PROTOCOL);
+}
+
 /* --- against an other end of our own making --- */
 
 static GIOStream *stream_of(int fd)
@@ -796,6 +818,7 @@ int main(int argc, char **argv)
     ADD("client/free", test_client_free);
     ADD("client/server-goes", test_server_goes);
     ADD("client/events", test_client_events);
+    g_test_add_func("/rpc/foreign-integers", test_foreign_integers);
     g_test_add_func("/rpc/markdown", test_markdown);
     g_test_add_func("/rpc/client/odd-answers", test_client_odd_answers);
     g_test_add_func("/rpc/client/fragments", test_client_fragments);
