@@ -59,6 +59,10 @@ static bool make_identity(const LpmConsoleConfig *config, GError **error)
     g_autofree char *key = NULL;
     g_autofree char *csr = NULL;
     g_autofree char *cert = NULL;
+    g_autofree char *ca_path = g_build_filename(directory, "ca.pem", NULL);
+    g_autofree char *ca = NULL;
+    g_autofree char *chain = NULL;
+    g_autoptr(GError) cause = NULL;
 
     if (!lpm_tls_authority_ensure(directory, "openlpm-authority", error) ||
         !lpm_tls_request_new(config->name, &key, &csr, error)) {
@@ -66,8 +70,13 @@ static bool make_identity(const LpmConsoleConfig *config, GError **error)
     }
     cert = lpm_tls_authority_sign(directory, csr, config->name, "console",
                                   (const char *const *)addresses, CERT_DAYS, error);
-    return cert && write_file(directory, "key.pem", key, 0600, error) &&
-           write_file(directory, "cert.pem", cert, 0644, error);
+    if (!cert || !g_file_get_contents(ca_path, &ca, NULL, &cause)) {
+        return cert && lpm_error_set(error, LPM_ERROR_STORAGE, "%s", cause->message);
+    }
+    /* The authority goes along: a system that joins knows it by its fingerprint only. */
+    chain = g_strconcat(cert, ca, NULL);
+    return write_file(directory, "key.pem", key, 0600, error) &&
+           write_file(directory, "cert.pem", chain, 0644, error);
 }
 
 static char *absolute(const char *path)
