@@ -128,8 +128,8 @@ static char *reason_of_end(const LpmPartition *partition, bool *ret_asked)
     if (partition->pending_stop) {
         return NULL;
     }
-    if (partition->shutdown && g_str_has_prefix(partition->shutdown, "guest-reset")) {
-        return g_strdup("restarted by its operating system");
+    if (partition->shutdown && g_str_has_suffix(partition->shutdown, "reset")) {
+        return g_strdup("to be started anew: its mode changes");
     }
     if (partition->shutdown && g_str_has_prefix(partition->shutdown, "guest-")) {
         return g_strdup("shut down by its operating system");
@@ -168,7 +168,8 @@ static gboolean on_process_end(gint fd G_GNUC_UNUSED, GIOCondition condition G_G
     bool asked = false;
     g_autofree char *reason = reason_of_end(partition, &asked);
     bool again = partition->reset_restarts && !partition->pending_stop && !partition->link &&
-                 !partition->end_reason && g_strcmp0(partition->shutdown, "guest-reset") == 0;
+                 !partition->end_reason && partition->shutdown &&
+                 g_str_has_suffix(partition->shutdown, "reset");
 
     partition->pidfd_watch = 0;
     release(partition);
@@ -371,7 +372,9 @@ static void on_event(const LpmQmpEvent *event, void *data)
                       lpm_json_str(event->data, "device", "?"),
                       lpm_json_str(event->data, "reason", "error"));
     }
-    if (strcmp(event->name, "RESET") == 0 && !partition->link) {
+    /* On POWER the operating system negotiates its mode anew now; whoever asks next reads it. */
+    if (strcmp(event->name, "RESET") == 0 && !partition->link &&
+        partition->profile->family == LPM_FAMILY_POWER) {
         g_clear_pointer(&partition->current_mode, g_free);
     }
     if (partition->link && partition->link->qmp_event) {

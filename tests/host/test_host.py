@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real lpm-host with its local socket only, and real QEMUs of tiny x86 partitions: no network, no console.
+
+The partitions have an empty disk: their firmware runs, finds nothing to boot, and stays there.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("LPM_BUILD", ROOT / "build"))
+PROGRAM = BUILD / "src" / "host" / "lpm-host"
+SECONDS = 20
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Refused(Exception):
+    def __init__(self, error):
+        super().__init__(error["desc"])
+        self.kind = error["class"]
+
+
+def wait_for(condition, what, seconds=SECONDS):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+class Host:
+    def __init__(self, base):
+        self.base = base
+        self.process = None
+        self.config = base / "host.conf"
+        self.groups = {
+            "system": {"name": "system-t", "state_dir": base / "state", "run_dir": base / "run"},
+            "rpc": {"address": "127.0.0.1", "port": 0},
+            "power": {"supply": base / "supply"},
+            "storage:disks": {"path": base / "disks", "shared": "true"},
+        }
+        (base / "disks").mkdir(mode=0o755)
+        self.write_config()
+
+    def write_config(self):
+        self.config.write_text("".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items())
+                                       for group, keys in self.groups.items()))
+
+    def start(self):
+        self.log = open(self.base / "log", "a")
+        self.process = subprocess.Popen([PROGRAM, "--config", self.config], stderr=self.log, stdout=self.log,
+                                        env={**os.environ, "LPM_DATA_DIR": str(ROOT / "data")})
+
+        def answers():
+            assert self.process.poll() is None, (self.base / "log").read_text()
+            try:
+                return self.call("system-info")
+            except OSError:
+                return None
+        return wait_for(answers, "lpm-host answers")
+
+    def end(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(SECONDS)
+
+    def call(self, verb, **arguments):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(60)
+            connection.connect(str(self.base / "run" / "host.sock"))
+            connection.sendall(json.dumps({"execute": verb, "arguments": arguments, "id": 7}).encode() + b"\n")
+            for line in connection.makefile("rb"):
+                message = json.loads(line)
+                if message.get("id") == 7:
+                    if "error" in message:
+                        raise Refused(message["error"])
+                    return message["return"]
+        raise OSError("closed")
+
+    def create(self, name="p1", **changes):
+        profile = {"name": name, "family": "x86-64", "memory_mib": 64, "memory_backing": "shared",
+                   "disks": [{"name": "disk0", "pool": "disks", "file": f"{name}.qcow2", "format": "qcow2",
+                              "size_mib": 16}], **changes}
+        return self.call("partition-create", profile=profile)["profile"]
+
+    def state(self, name="p1"):
+        return self.call("partition-show", partition=name)["state"]
+
+    def pid(self, name="p1"):
+        return self.call("partition-show", partition=name)["pid"]
+
+    def clean(self):
+        if self.process and self.process.poll() is not None:
+            self.start()
+        if self.process:
+            for row in self.call("partition-list")["partitions"]:
+                if self.pid(row["name"]):
+                    self.call("partition-stop", partition=row["name"], how="hard")
+            self.end()
+            self.log.close()
+
+
+@pytest.fixture
+def host():
+    base = Path(tempfile.mkdtemp(prefix="lpm-host-", dir="/tmp"))
+    base.chmod(0o755)  # QEMU's user must reach its disks
+    made = Host(base)
+    try:
+        made.start()
+        yield made
+    finally:
+        try:
+            made.clean()
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+def test_life_of_a_partition(host):
+    profile = host.create()
+    assert len(profile["uuid"]) == 36
+    assert (host.base / "disks" / "p1.qcow2").exists()
+    assert host.state() == "not-activated"
+
+    assert host.call("partition-start", partition="p1") == {"state": "running"}
+    shown = host.call("partition-show", partition="p1")
+    pid = shown["pid"]
+    assert is_alive(pid)
+    assert shown["current_mode"].startswith("x86-64-v")
+    assert shown["profile"]["machine"].startswith("pc-q35-"), "the machine type is pinned at the first start"
+    assert shown["runtime"]["machine"] == shown["profile"]["machine"]
+    assert "virtio-blk-pci" in shown["runtime"]["devices"]
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    if os.geteuid() == 0:
+        assert "Uid:\t0" not in status, "QEMU must not run as root"
+    assert os.getsid(pid) != os.getsid(host.process.pid)
+
+    with pytest.raises(Refused, match="p1.*QEMU already"):
+        host.call("partition-start", partition="p1")
+    with pytest.raises(Refused, match="stop it first"):
+        host.call("partition-delete", partition="p1")
+
+    assert host.call("partition-restart", partition="p1", how="hard") == {"state": "running"}
+    assert not is_alive(pid) and is_alive(host.pid())
+    pid = host.pid()
+    assert host.call("partition-stop", partition="p1", how="hard") == {"state": "not-activated"}
+    assert not is_alive(pid)
+    with pytest.raises(Refused, match="not activated"):
+        host.call("partition-stop", partition="p1", how="hard")
+
+    host.call("partition-delete", partition="p1", disks=True)
+    assert not (host.base / "disks" / "p1.qcow2").exists()
+    assert host.call("partition-list") == {"partitions": []}
+
+
+def test_partition_outlives_lpm_host(host):
+    host.create()
+    host.call("partition-start", partition="p1")
+    pid = host.pid()
+
+    host.end(signal.SIGKILL)
+    assert is_alive(pid)
+    host.start()
+    assert (host.state(), host.pid()) == ("running", pid)
+
+    assert host.end(signal.SIGTERM) == 0
+    assert is_alive(pid)
+    host.start()
+    assert (host.state(), host.pid()) == ("running", pid)
+    assert host.call("partition-stop", partition="p1", how="hard") == {"state": "not-activated"}
+    assert not is_alive(pid)
+
+
+def test_death_of_qemu_is_noticed(host):
+    host.create()
+    host.call("partition-start", partition="p1")
+    os.kill(host.pid(), signal.SIGKILL)
+    wait_for(lambda: host.state() == "error", "death noticed")
+    assert "QEMU ended unasked" in host.call("partition-show", partition="p1")["reason"]
+    assert host.call("partition-start", partition="p1") == {"state": "running"}
+
+
+def test_death_of_qemu_while_lpm_host_is_away(host):
+    host.create()
+    host.call("partition-start", partition="p1")
+    pid = host.pid()
+    host.end(signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_alive(pid), "QEMU's end")
+    host.start()
+    shown = host.call("partition-show", partition="p1")
+    assert (shown["state"], shown["pid"]) == ("error", None)
+    assert "while lpm-host was not there" in shown["reason"]
+
+
+def test_orderly_stop_that_is_not_obeyed_kills_nothing(host):
+    host.create()
+    host.call("partition-start", partition="p1")
+    pid = host.pid()
+    with pytest.raises(Refused, match="did not shut down within 300 ms") as refused:
+        host.call("partition-stop", partition="p1", how="orderly", timeout_ms=300)
+    assert refused.value.kind == "timeout"
+    assert is_alive(pid)
+    wait_for(lambda: host.state() == "running", "running again")
+
+
+def test_failed_start_says_why_and_leaves_nothing(host):
+    host.create()
+    (host.base / "disks" / "p1.qcow2").write_bytes(b"this is no image" * 100)
+    with pytest.raises(Refused, match="qcow2"):
+        host.call("partition-start", partition="p1")
+    shown = host.call("partition-show", partition="p1")
+    assert (shown["state"], shown["pid"], shown["runtime"]) == ("not-activated", None, None)
+    (host.base / "disks" / "p1.qcow2").unlink()
+    with pytest.raises(Refused, match="p1.qcow2 cannot be opened: No such file"):
+        host.call("partition-start", partition="p1")
+
+
+@pytest.mark.parametrize("changes, words, kind", [
+    ({"disks": [{"name": "d", "pool": "nowhere", "file": "a", "format": "raw", "size_mib": 1}]},
+     "storage pool nowhere is not defined on system-t", "not-found"),
+    ({"disks": [{"name": "d", "pool": "disks", "file": "not-there", "format": "raw"}]}, "not-there does not exist", "storage"),
+    ({"preferred_mode": "POWER9"}, "preferred_mode POWER9 is not a mode of family x86-64", "usage"),
+    ({"boot": {"kernel": {"pool": "disks", "file": "vmlinuz"}}}, "vmlinuz does not exist", "storage"),
+    ({"colour": "red"}, "colour", "usage"),
+])
+def test_wrong_profiles_are_refused_whole(host, changes, words, kind):
+    with pytest.raises(Refused, match=words) as refused:
+        host.create(**changes)
+    assert refused.value.kind == kind
+    assert host.call("partition-list") == {"partitions": []}
+
+
+def test_names_are_unique_and_unknown_ones_named(host):
+    host.create()
+    with pytest.raises(Refused, match="has a partition p1 already"):
+        host.create()
+    with pytest.raises(Refused, match="there is no partition p9 on system-t"):
+        host.call("partition-show", partition="p9")
+
+
+def test_changes(host):
+    host.create()
+    with pytest.raises(Refused, match="family cannot be changed"):
+        host.call("partition-change", partition="p1", changes={"family": "power"})
+    host.call("partition-change", partition="p1", changes={"preferred_mode": "x86-64-v1", "name": "p2"})
+    assert host.call("partition-start", partition="p2") == {"state": "running"}
+    assert host.call("partition-show", partition="p2")["current_mode"] == "x86-64-v1"
+
+    answer = host.call("partition-change", partition="p2", changes={"preferred_mode": "default"})
+    assert answer["pending_restart"] is True
+    shown = host.call("partition-show", partition="p2")
+    assert shown["current_mode"] == "x86-64-v1" and shown["pending_mode"] > "x86-64-v1"
+    with pytest.raises(Refused, match="name cannot be changed while it is activated"):
+        host.call("partition-change", partition="p2", changes={"name": "p3"})
+    host.call("partition-restart", partition="p2", how="hard")
+    assert host.call("partition-show", partition="p2")["current_mode"] == shown["pending_mode"]
+
+
+def test_guest_reboot_becomes_a_restart_when_the_mode_changed(host):
+    host.create(preferred_mode="x86-64-v1")
+    host.call("partition-start", partition="p1")
+    pid = host.pid()
+
+    def reset():
+        run = host.base / "run" / "partitions" / host.call("partition-show", partition="p1")["profile"]["uuid"]
+        with socket.socket(socket.AF_UNIX) as qmp:  # the second monitor: the first is lpm-host's
+            qmp.connect(str(run / "qmp2.sock"))
+            for command in ("qmp_capabilities", "system_reset"):
+                qmp.sendall(json.dumps({"execute": command}).encode() + b"\n")
+            time.sleep(0.3)
+    reset()
+    assert host.pid() == pid, "nothing to evaluate anew: QEMU itself resets"
+    host.call("partition-change", partition="p1", changes={"preferred_mode": "default"})
+    pending = host.call("partition-show", partition="p1")["pending_mode"]
+    assert pending != "x86-64-v1" and host.call("partition-show", partition="p1")["current_mode"] == "x86-64-v1"
+    reset()
+    wait_for(lambda: host.call("partition-show", partition="p1")["current_mode"] == pending, "new mode")
+    assert host.pid() != pid and not is_alive(pid) and host.state() == "running"
+
+
+def test_facts_and_target_check(host):
+    host.create()
+    host.call("partition-start", partition="p1")
+    info = host.call("system-info")
+    assert info["state"] == "operating" and info["power"] == {"state": "mains"}
+    assert abs(info["clock_us"] / 1e6 - time.time()) < 5
+    assert info["emulators"]["x86-64"]["accel"] in ("tcg", "kvm") and "x86-64-v1" in info["emulators"]["x86-64"]["modes"]
+    assert info["processors"]["total"] - info["processors"]["free"] == 1
+
+    nonces = host.call("nonce-put", partition="p1")["nonces"]
+    facts = host.call("partition-facts", partition="p1")
+    disk = facts["disks"][0]
+    assert disk["nonce"] == nonces[0]["nonce"] and len(disk["nonce"]) == 32
+    assert (disk["size_bytes"], disk["format"], disk["locked_by"]) == (16 << 20, "qcow2", "")
+    assert facts["agent"] == "silent" and facts["consoles_open"] == 0
+    assert facts["current_mode"] in info["emulators"]["x86-64"]["modes"]
+
+    checked = host.call("target-check", profile=facts["profile"], runtime=facts["runtime"], nonces=nonces)
+    assert checked["uuid_used_by"] == "p1" and checked["name_used_by"] == ""
+    assert checked["machine_known"] is True and checked["unknown_devices"] == []
+    seen = checked["disks"][0]
+    assert seen["visible"] and seen["nonce"] == nonces[0]["nonce"] and seen["size_bytes"] == 16 << 20
+    assert seen["locked_by"] == "", "the source's own QEMU does not count"
+
+    host.call("nonce-drop", partition="p1")
+    assert list((host.base / "disks" / ".lpm").glob("nonce-*")) == []
+    runtime = dict(facts["runtime"], machine="pc-q35-99.0", devices=["virtio-blk-pci", "imagined-device"])
+    checked = host.call("target-check", profile=facts["profile"], runtime=runtime, nonces=nonces)
+    assert checked["machine_known"] is False and checked["unknown_devices"] == ["imagined-device"]
+    assert checked["disks"][0]["nonce"] == ""
+
+
+def test_somebody_else_holds_the_disk(host):
+    host.create()
+    with open(host.base / "disks" / "p1.qcow2", "rb"):
+        facts = host.call("partition-facts", partition="p1")
+    assert f"process {os.getpid()}" in facts["disks"][0]["locked_by"]
+
+
+def test_nonces_never_read_other_files(host):
+    profile = host.create()
+    (host.base / "disks" / "secret").write_text("abcdef")
+    nonces = [{"disk": "disk0", "pool": "disks", "file": name, "nonce": "x"} for name in ("secret", "../log", "nonce-/../secret")]
+    for nonce in nonces:
+        checked = host.call("target-check", profile=profile, nonces=[nonce])
+        assert checked["disks"][0]["nonce"] == ""
+
+
+def test_battery_and_maintenance(host):
+    battery = host.base / "supply" / "BAT0"
+    battery.mkdir(parents=True)
+    (battery / "type").write_text("Battery\n")
+    (battery / "status").write_text("Discharging\n")
+    host.call("system-set", maintenance=True)
+    info = host.call("system-info")
+    assert (info["power"]["state"], info["state"]) == ("battery", "maintenance")
+    host.end(signal.SIGKILL)
+    assert host.start()["state"] == "maintenance"
+
+
+def test_one_lpm_host_a_state_directory(host):
+    second = subprocess.run([PROGRAM, "--config", host.config], capture_output=True, text=True, timeout=SECONDS,
+                            env={**os.environ, "LPM_DATA_DIR": str(ROOT / "data")})
+    assert second.returncode != 0 and "another lpm-host works in" in second.stderr
+
+
+def test_command_line(host):
+    def run(*argv):
+        return subprocess.run([PROGRAM, *argv], capture_output=True, text=True, timeout=SECONDS)
+    assert run("--version").stdout.startswith("lpm-host ")
+    assert "partition-create (" in run("--print-verbs").stdout
+    assert json.loads(run("--config", host.config, "call", "partition-list").stdout) == {"partitions": []}
+    failed = run("--config", host.config, "call", "partition-show", '{"partition": "p9"}')
+    assert failed.returncode == 3 and "p9" in failed.stderr
+    host.config.write_text("[system]\nnmae = x\n")
+    failed = run("--config", host.config)
+    assert failed.returncode != 0 and "[system] nmae" in failed.stderr
+    failed = run("join", "--console", "192.0.2.1:1", "--token", "LPM1-SHORT")
+    assert failed.returncode != 0 and "no join token" in failed.stderr
