@@ -227,6 +227,34 @@ static bool keep_pins(Activation *activation, GError **error)
     return lpm_partition_keep(partition, error);
 }
 
+/* This one is among those that are promised something already. */
+static bool has_room(Activation *activation, GError **error)
+{
+    LpmHost *host = activation->partition->host;
+    const LpmProfile *profile = activation->plan->profile;
+    int64_t memory_mib;
+    int processors;
+
+    activation->partition->activation = NULL;
+    lpm_host_free(host, &memory_mib, &processors);
+    activation->partition->activation = activation;
+    if (profile->memory_mib > memory_mib) {
+        return lpm_error_set(error, LPM_ERROR_BUSY,
+                             "it needs %" G_GINT64_FORMAT " MiB of memory, and %s "
+                             "has %" G_GINT64_FORMAT
+                             " MiB to give; stop other partitions, or raise "
+                             "memory_mib in group [limits]",
+                             profile->memory_mib, lpm_host_name(host), memory_mib);
+    }
+    if (profile->processors > processors) {
+        return lpm_error_set(error, LPM_ERROR_BUSY,
+                             "it needs %d processors, and %s has %d to give; stop "
+                             "other partitions, or raise processors in group [limits]",
+                             profile->processors, lpm_host_name(host), processors);
+    }
+    return true;
+}
+
 static void on_emulators(const GError *none G_GNUC_UNUSED, void *data)
 {
     Activation *activation = data;
@@ -242,10 +270,10 @@ static void on_emulators(const GError *none G_GNUC_UNUSED, void *data)
         (void)lpm_process_user(partition->host->config->qemu_user, &activation->uid,
                                &activation->gid);
     }
-    if (!activation->plan || !keep_pins(activation, &error) || !resolve_files(activation, &error) ||
-        !make_taps(activation, &error) || !make_memory(activation, &error) ||
-        !make_run_dir(activation, &error) || !make_argv(activation, &error) ||
-        !launch(activation, &error)) {
+    if (!activation->plan || !has_room(activation, &error) || !keep_pins(activation, &error) ||
+        !resolve_files(activation, &error) || !make_taps(activation, &error) ||
+        !make_memory(activation, &error) || !make_run_dir(activation, &error) ||
+        !make_argv(activation, &error) || !launch(activation, &error)) {
         fail(activation, error);
         return;
     }

@@ -52,36 +52,53 @@ static int64_t meminfo_kib(const char *text, const char *key)
     return line ? g_ascii_strtoll(line + strlen(key), NULL, 10) : 0;
 }
 
-static json_t *memory_facts(const LpmHost *host)
+static int total_processors(const LpmHost *host)
+{
+    return host->config->processors ? host->config->processors
+                                    : (int)g_get_num_processors() * PROCESSORS_EACH;
+}
+
+void lpm_host_free(const LpmHost *host, int64_t *ret_memory_mib, int *ret_processors)
 {
     const LpmHostConfig *config = host->config;
     g_autofree char *text = NULL;
-    int64_t total, available, promised, allowed, huge_kib;
+    int64_t total, available, promised, allowed;
     int processors;
 
     (void)g_file_get_contents("/proc/meminfo", &text, NULL, NULL);
     total = meminfo_kib(text, "MemTotal:") / 1024;
     available = meminfo_kib(text, "MemAvailable:") / 1024 - config->reserve_mib;
-    huge_kib = meminfo_kib(text, "HugePages_Total:") > 0 ? meminfo_kib(text, "Hugepagesize:") : 0;
     lpm_host_promised(host, &promised, &processors);
-    /* What running partitions have not touched yet is still promised to them: the configured limit
-     * counts it. */
+    /* What running partitions have not touched yet is still promised to them: the limit counts it.
+     */
     allowed = (config->memory_mib ? config->memory_mib : total - config->reserve_mib) - promised;
+    *ret_memory_mib = MAX(0, MIN(available, allowed));
+    *ret_processors = MAX(0, total_processors(host) - processors);
+}
+
+static json_t *memory_facts(const LpmHost *host)
+{
+    g_autofree char *text = NULL;
+    int64_t total, free_mib, huge_kib;
+    int processors;
+
+    (void)g_file_get_contents("/proc/meminfo", &text, NULL, NULL);
+    total = meminfo_kib(text, "MemTotal:") / 1024;
+    lpm_host_free(host, &free_mib, &processors);
+    huge_kib = meminfo_kib(text, "HugePages_Total:") > 0 ? meminfo_kib(text, "Hugepagesize:") : 0;
     return lpm_json_pack("{s:I, s:I, s:I, s:I}", "total_mib", (json_int_t)total, "free_mib",
-                         (json_int_t)MAX(0, MIN(available, allowed)), "huge_page_kib",
-                         (json_int_t)huge_kib, "huge_free_mib",
+                         (json_int_t)free_mib, "huge_page_kib", (json_int_t)huge_kib,
+                         "huge_free_mib",
                          (json_int_t)(meminfo_kib(text, "HugePages_Free:") * huge_kib / 1024));
 }
 
 static json_t *processor_facts(const LpmHost *host)
 {
-    int64_t memory;
-    int promised;
-    int total = host->config->processors ? host->config->processors
-                                         : (int)g_get_num_processors() * PROCESSORS_EACH;
+    int64_t memory_mib;
+    int processors;
 
-    lpm_host_promised(host, &memory, &promised);
-    return lpm_json_pack("{s:i, s:i}", "total", total, "free", MAX(0, total - promised));
+    lpm_host_free(host, &memory_mib, &processors);
+    return lpm_json_pack("{s:i, s:i}", "total", total_processors(host), "free", processors);
 }
 
 /* --- emulators --- */

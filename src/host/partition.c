@@ -254,6 +254,27 @@ bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *proces
     return true;
 }
 
+void lpm_partition_has_run(LpmPartition *partition)
+{
+    LpmStore *store = partition->host->store;
+    const char *uuid = partition->profile->uuid;
+    g_autoptr(json_t) document = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!partition->incoming) {
+        return;
+    }
+    partition->incoming = false;
+    document = lpm_store_get(store, LPM_KIND_RUNTIME, uuid, NULL, &error);
+    if (document) {
+        json_object_set_new(document, "incoming", json_false());
+    }
+    if (document && !lpm_store_put(store, LPM_KIND_RUNTIME, uuid, document, NULL, &error)) {
+        lpm_log_warning(&(LpmLogFields){.partition = partition->profile->name}, "%s",
+                        error->message);
+    }
+}
+
 void lpm_partition_drop_runtime(LpmPartition *partition)
 {
     g_autoptr(GError) error = NULL;

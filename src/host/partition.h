@@ -88,6 +88,8 @@ bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, G
 /* Writes the runtime document; @process NULL: not started yet. */
 bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *process,
                                char *const *argv, GError **error);
+/* It runs here now, whatever it was started for: written down too, once. */
+void lpm_partition_has_run(LpmPartition *partition);
 /* Removes it; a failure is logged: the process that it names is looked for, and not found, at the
  * next start. */
 void lpm_partition_drop_runtime(LpmPartition *partition);

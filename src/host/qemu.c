@@ -299,7 +299,7 @@ static void apply_status(LpmPartition *partition, const LpmQmpStatus *status)
     g_autofree char *reason = NULL;
 
     if (status->state == LPM_QMP_RUN_RUNNING) {
-        partition->incoming = false;
+        lpm_partition_has_run(partition);
     } else if (partition->incoming && state == LPM_PARTITION_PAUSED) {
         state = LPM_PARTITION_INCOMING;
     } else if (status->state == LPM_QMP_RUN_PRELAUNCH) {

@@ -357,6 +357,23 @@ def test_battery_and_maintenance(host):
     assert host.start()["state"] == "maintenance"
 
 
+def test_limits(host):
+    host.groups["limits"] = {"memory_mib": 100, "processors": 3}
+    host.write_config()
+    host.end()
+    host.start()
+    host.create("p1")
+    host.create("p2", processors=3)
+    host.create("p3")
+    assert host.call("partition-start", partition="p1") == {"state": "running"}
+    with pytest.raises(Refused, match="p2 cannot be activated on system-t: it needs 64 MiB of memory, and system-t has 36 MiB"):
+        host.call("partition-start", partition="p2")
+    host.call("partition-change", partition="p2", changes={"memory_mib": 32})
+    with pytest.raises(Refused, match="it needs 3 processors, and system-t has 2 to give"):
+        host.call("partition-start", partition="p2")
+    assert host.state("p2") == "not-activated"
+
+
 def test_one_lpm_host_a_state_directory(host):
     second = subprocess.run([PROGRAM, "--config", host.config], capture_output=True, text=True, timeout=SECONDS,
                             env={**os.environ, "LPM_DATA_DIR": str(ROOT / "data")})
