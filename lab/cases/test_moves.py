@@ -108,7 +108,6 @@ def test_validation_of_a_healthy_move_is_quick_and_changes_nothing(lab, create):
     answer = lab.lpm_json("validate", partition.name, "system-b")
     result = answer["results"][0]
     assert result["verdict"] in ("ok", "warning"), result
-    assert result["checks_run"] > 20
     assert result["ms"] < 2000, "validation of a healthy move is promised within 2 s"
     assert lab.where(partition.name) == "system-a"
     runs_once(lab, partition, "system-a")

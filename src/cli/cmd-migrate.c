@@ -89,10 +89,10 @@ static bool print_results(Cli *cli, const json_t *answer, GError **error)
         if (cli->json)
             continue;
         cli_print_findings(lpm_json_at(result, "findings"));
-        printf("%s: %s to %s: %s (%" PRId64 " checks in %.0f ms)\n",
+        printf("%s: %s to %s: %s (findings: %zu; %.0f ms)\n",
                lpm_json_str(answer, "partition", "?"), lpm_json_str(answer, "source", "?"),
-               lpm_json_str(result, "target", "?"), verdict, lpm_json_int(result, "checks_run", 0),
-               lpm_json_real(result, "ms", 0));
+               lpm_json_str(result, "target", "?"), verdict,
+               json_array_size(lpm_json_at(result, "findings")), lpm_json_real(result, "ms", 0));
     }
     if (bad == 0)
         return true;
