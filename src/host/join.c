@@ -284,6 +284,11 @@ static bool join_console(const LpmHostConfig *config, const char *console, const
         return lpm_error_set(error, LPM_ERROR_USAGE, "\"%s\" is not a legal name of a system",
                              name);
     }
+    if (!config->rpc_port) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "the console must know where it reaches this system: "
+                             "give port in group [rpc] of the configuration another value than 0");
+    }
     if (!parse_console(console, &join, error) || !parse_token(token, join.token, error) ||
         !fetch_authority(&join, error) || !lpm_tls_request_new(name, &key, &csr, error)) {
         return false;

@@ -4,11 +4,13 @@
 The partitions have an empty disk: their firmware runs, finds nothing to boot, and stays there.
 """
 
+import http.client
 import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -393,3 +395,73 @@ def test_command_line(host):
     assert failed.returncode != 0 and "[system] nmae" in failed.stderr
     failed = run("join", "--console", "192.0.2.1:1", "--token", "LPM1-SHORT")
     assert failed.returncode != 0 and "no join token" in failed.stderr
+
+
+@pytest.fixture
+def console(host):
+    """A real lpm-console on loopback, with a system invited; gives the token."""
+    base = host.base / "console"
+    base.mkdir()
+    ports = free_ports(3)
+    (base / "console.conf").write_text(
+        f"[console]\nstate_dir={base}/state\nname=console\naddresses=127.0.0.1\nlisten=127.0.0.1\n"
+        f"https_port={ports[0]}\nrpc_port={ports[1]}\n")
+    program = [BUILD / "src" / "console" / "lpm-console", "--config", base / "console.conf"]
+    environment = {**os.environ, "LPM_DATA_DIR": str(ROOT / "data")}
+    subprocess.run([*program, "init"], check=True, capture_output=True, timeout=SECONDS, env=environment)
+    host.groups["rpc"]["port"] = ports[2]
+    host.write_config()
+    with open(base / "log", "w") as log:
+        daemon = subprocess.Popen(program, stderr=log, stdout=log, env=environment)
+    settings = dict(line.split("=", 1) for line in (base / "state" / "admin.conf").read_text().splitlines() if "=" in line)
+
+    def rest(method, path, body=None):
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", ports[0], timeout=SECONDS, context=ssl.create_default_context(cafile=settings["ca"]))
+        connection.request(method, path, json.dumps(body) if body else None,
+                           {"Authorization": f"Bearer {settings['token']}", "Content-Type": "application/json"})
+        return json.loads(connection.getresponse().read())
+
+    def invitation():
+        try:
+            return rest("POST", "/v1/systems", {"name": "system-t"})["token"]
+        except OSError:
+            return None
+    token = wait_for(invitation, "console answers")
+    yield f"127.0.0.1:{ports[1]}", token, lambda: rest("GET", "/v1/systems/system-t")["state"]
+    daemon.terminate()
+    daemon.wait(SECONDS)
+
+
+def free_ports(n):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def test_join(host, console):
+    address, token, state = console
+
+    def join(token, name="system-t"):
+        return subprocess.run([PROGRAM, "--config", host.config, "join", "--console", address, "--token", token, "--name", name],
+                              capture_output=True, text=True, timeout=SECONDS)
+    host.end()
+    host.start()  # with the port that it is to be reached at
+    foreign = join(token[:-6] + "AAAAAA")
+    assert foreign.returncode != 0 and "not the console that made this token" in foreign.stderr
+    guessed = join(token[:5] + "AAAAAA" + token[11:])
+    assert guessed.returncode != 0 and "token" in guessed.stderr
+    assert not (host.base / "state" / "tls" / "cert.pem").exists()
+
+    joined = join(token)
+    assert joined.returncode == 0, joined.stderr
+    assert "joined as system-t" in joined.stdout
+    assert (host.base / "state" / "tls" / "key.pem").stat().st_mode & 0o777 == 0o600
+    wait_for(lambda: state() == "connected", "console connected, without a restart of lpm-host")
+    again = join(token)
+    assert again.returncode != 0, "a token is good once"
+    host.end()
+    host.start()
+    wait_for(lambda: state() == "connected", "console connected after a restart")
