@@ -78,8 +78,14 @@ class Player:
         if len(self.fds) != 1:
             raise Mistake(f"expected one descriptor, got {len(self.fds)}")
 
+    def write(self, data):
+        try:
+            self.peer.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what the client must do before it may close, an expect step says
+
     def put(self, message):
-        self.peer.sendall(json.dumps(message).encode() + b"\r\n")
+        self.write(json.dumps(message).encode() + b"\r\n")
 
     def reply(self, message):
         if self.id is not None:
@@ -100,16 +106,13 @@ class Player:
         self.reply({"error": {"class": kind, "desc": desc}})
 
     def send(self, text):
-        self.peer.sendall(text.encode() + b"\n")
+        self.write(text.encode() + b"\n")
 
     def hex(self, text):
-        self.peer.sendall(bytes.fromhex(text))
+        self.write(bytes.fromhex(text))
 
     def fill(self, text):
-        try:
-            self.peer.sendall(b"x" * int(text))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        self.write(b"x" * int(text))
 
     def event(self, text):
         name, data = text.split(":", 1)
@@ -117,7 +120,7 @@ class Player:
 
     def sync(self, _):
         message = self.expect("guest-sync-delimited")
-        self.peer.sendall(b"\xff" + json.dumps({"return": message["arguments"]["id"]}).encode() + b"\n")
+        self.write(b"\xff" + json.dumps({"return": message["arguments"]["id"]}).encode() + b"\n")
 
     def sleep(self, text):
         time.sleep(int(text) / 1000)
@@ -139,7 +142,7 @@ def main():
         for step in sys.argv[2:]:
             name, _, rest = step.partition(":")
             getattr(player, name)(rest)
-    except (Mistake, TimeoutError, ValueError) as error:
+    except (Mistake, OSError, ValueError) as error:
         print(f"fake_qemu: {step}: {error}", file=sys.stderr)
         return 1
     return 0
