@@ -375,7 +375,6 @@ static void on_stop(json_t *result, const GError *error, void *data)
 
     move->asking_stop = false;
     if (result && move->state == LPM_MOB_DRV_MOVING) {
-        move->stop_requested = true;
         lpm_move_advance(move, LPM_MOB_EV_STOP);
     } else if (error && move->state == LPM_MOB_DRV_MOVING && !unsure(error)) {
         move->stop_requested = false; /* too late: it goes on */
@@ -419,7 +418,9 @@ void lpm_move_stop(LpmMove *move, LpmMoveDone done, void *data)
                       move->systems[LPM_HALF_SOURCE]);
         stop_end(stop, error);
     } else {
+        /* Set first: the halves may tell of their end before the answer comes. */
         move->asking_stop = true;
+        move->stop_requested = true;
         lpm_system_call(source, "migration-stop", lpm_json_pack("{s:s}", "migration", move->id),
                         STOP_TIMEOUT_MS, on_stop, stop);
     }

@@ -160,8 +160,8 @@ static void add_check_finding(Target *target)
 {
     LpmFinding *finding;
 
-    if (!target->check_error) {
-        return;
+    if (!target->check_error || !target->link.answered) {
+        return; /* a system that does not answer at all has a finding of its own */
     }
     finding = g_new0(LpmFinding, 1);
     finding->check = "console.target-check";
@@ -231,7 +231,7 @@ static void on_target_check(json_t *result, const GError *error, void *data)
 
     if (result) {
         target->check = json_incref(result);
-    } else if (target->link.answered) {
+    } else {
         target->check_error = g_strdup(error->message);
     }
     end_call(target->validation);

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation and moves, with systems that answer late, wrongly or never, and a console that is killed."""
+
+import time
+
+import pytest
+
+from fakehost import Drop, Failure, Hang
+
+FINAL = ("completed", "refused", "failed", "stopped")
+
+
+def validate(console, **arguments):
+    return console.rest("POST", "/v1/validate", {"partition": "web1", **arguments})
+
+
+def slow_down(pair):
+    """Moves that do not end by themselves while a test looks."""
+    for host in pair:
+        host.pace = 30
+
+
+def test_a_healthy_pair_is_valid_within_two_seconds(console, pair):
+    start = time.monotonic()
+    answer = validate(console, target="system-b")
+    assert time.monotonic() - start < 2
+    result = answer["results"][0]
+    assert result["verdict"] == "ok", result["findings"]
+    assert answer["source"] == "system-a" and answer["active"] is True
+    assert result["summary"]["bytes_per_second"] == 900000000
+    assert "migration-prepare" not in pair[1].calls
+    console.wait(lambda: "nonce-drop" in pair[0].calls, "the nonces to be dropped")
+
+
+def test_all_reasons_are_said_at_once(console, pair):
+    source, target = pair
+    facts, check = source.do_partition_facts, target.do_target_check
+    source.verbs["partition-facts"] = lambda a: {**facts(a), "agent": "silent", "local_devices": ["vfio-pci"]}
+    target.verbs["target-check"] = lambda a: {**check(a), "switches": [], "unknown_devices": ["virtio-net-pci"]}
+    source.verbs["probe-run"] = lambda a: {"connected": False, "round_trip_us": 0, "bytes_per_second": 0,
+                                           "error": "no route"}
+    result = validate(console, target="system-b")["results"][0]
+    errors = {f["check"] for f in result["findings"] if f["severity"] == "error"}
+    assert result["verdict"] == "error" and len(errors) >= 4
+    assert all(f["remedy"] and f["object"] for f in result["findings"])
+    move = console.wait_state(console.migrate(), "refused")
+    assert {f["check"] for f in move["findings"] if f["severity"] == "error"} == errors
+    assert move["error"]["class"] == "refused" and "migration-prepare" not in target.calls
+
+
+def test_what_could_not_be_asked_is_a_reason(console, pair):
+    def fails(_):
+        raise Failure("storage", "pool san is gone")
+    pair[1].verbs["target-check"] = fails
+    result = validate(console, target="system-b")["results"][0]
+    assert result["verdict"] == "error"
+    assert any("pool san is gone" in f["found"] for f in result["findings"])
+
+
+def test_all_targets(console, pair):
+    answer = validate(console, all_targets=True)
+    assert [(r["target"], r["verdict"]) for r in answer["results"]] == [("system-b", "ok")]
+    pair[1].vanish()
+    answer = validate(console, all_targets=True)
+    assert answer["results"][0]["verdict"] == "error"
+
+
+@pytest.mark.parametrize("body, expected", [
+    ({"partition": "web9", "target": "system-b"}, "not-found"), ({"partition": "web1", "target": "system-z"}, "not-found"),
+    ({"partition": "web1", "target": "system-a"}, "usage"), ({"partition": "web1"}, "usage"),
+    ({"partition": "web1", "target": "system-b", "options": {"speed": 1}}, "usage"),
+    ({"partition": "web1", "target": "system-b", "options": {"max_rate": -1}}, "usage"),
+    ({"partition": "web1", "target": "system-b", "options": {"verify": 1}}, "usage"),
+    ({"partition": "web1", "target": "system-b", "options": {"overrides": ["no.such"]}}, "usage"),
+    ({"partition": "web1", "target": "system-b", "options": {"overrides": ["general.target-answers"]}}, "usage")],
+    ids=range(9))
+def test_wrong_requests_change_nothing(console, pair, body, expected):
+    for path in ("/v1/migrations", "/v1/validate"):
+        assert console.refused("POST", path, body).error_class == expected
+    assert console.rest("GET", "/v1/migrations")["migrations"] == []
+
+
+def test_a_target_that_is_down_is_said_at_once(console, pair):
+    pair[1].vanish()
+    console.wait(lambda: console.rest("GET", "/v1/systems/system-b")["state"] == "unreachable", "loss")
+    refused = console.refused("POST", "/v1/migrations", {"partition": "web1", "target": "system-b"})
+    assert refused.error_class == "unreachable" and "system-b" in refused.error["message"]
+
+
+def test_a_move(console, pair):
+    move = console.migrate(verify=False)
+    seen, revision = set(), -1
+    while True:
+        shown = console.rest("GET", f"/v1/migrations/{move}?since={revision}&wait_ms=2000")
+        assert shown["revision"] > revision
+        revision = shown["revision"]
+        seen.add((shown["state"], shown["phase"]))
+        if shown["finished"]:
+            break
+    assert shown["state"] == "completed" and shown["error"] is None and shown["progress"] == 1
+    assert ("moving", "copy") in seen
+    assert (shown["stream_bytes"], shown["wire_bytes"], shown["blackout_ms"]) == (1000, 1100, 25.5)
+    assert shown["total_ms"] == 100.0
+    assert shown["phases"][1] == {"name": "copy", "start": 20.0, "start_us": 1020000, "ms": 80.0}
+    assert shown["source_half"]["outcome"] == shown["target_half"]["outcome"] == "completed"
+    assert "system-b" in shown["note"]
+    assert console.rest("GET", "/v1/partitions/web1")["system"] == "system-b"
+    console.kill()
+    console.start()
+    again = console.migration(move)
+    assert {**again, "revision": 0} == {**shown, "revision": 0} and again["revision"] > shown["revision"]
+
+
+def test_one_move_at_a_time(console, pair):
+    slow_down(pair)
+    first = console.migrate()
+    console.wait_state(first, "moving")
+    refused = console.refused("POST", "/v1/migrations", {"partition": "web1", "target": "system-b"})
+    assert refused.error_class == "busy" and first in refused.error["message"]
+
+
+def test_without_events_the_console_asks(console, pair):
+    for host in pair:
+        host.emit = lambda event, data: None
+    assert console.wait_state(console.migrate(), *FINAL)["state"] == "completed"
+
+
+def test_news_end_a_wait(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    shown = console.wait_state(move, "moving")
+    start = time.monotonic()
+    console.rest("GET", f"/v1/migrations/{move}?since={shown['revision'] + 1000}&wait_ms=300")
+    assert 0.25 < time.monotonic() - start < 3
+
+
+def test_stop(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    assert console.rest("POST", f"/v1/migrations/{move}/stop")["stop_requested"] is True
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == "stopped" and "system-a" in shown["note"]
+    assert console.refused("POST", f"/v1/migrations/{move}/stop").error_class == "state"
+
+
+def test_too_late_to_stop(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    pair[0].moves[move]["journal"] = "post"
+    assert console.refused("POST", f"/v1/migrations/{move}/stop").error_class == "state"
+    assert console.migration(move)["state"] == "moving"
+
+
+@pytest.mark.parametrize("state, host, verb", [("validating", 0, "partition-facts"), ("preparing", 1, "migration-prepare"),
+                                               ("starting", 0, "migration-start")])
+def test_stop_in_the_steps_before(console, pair, state, host, verb):
+    original = pair[host].verbs[verb]
+
+    def late(arguments):
+        time.sleep(1)
+        return original(arguments)
+    pair[host].verbs[verb] = late
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, state)
+    console.rest("POST", f"/v1/migrations/{move}/stop")
+    assert console.wait_state(move, *FINAL)["state"] == "stopped"
+    for system in pair:
+        if move in system.moves:
+            assert system.moves[move]["journal"] == "cleaned"
+
+
+def test_the_target_refuses_to_prepare(console, pair):
+    def refuses(_):
+        raise Failure("qemu", "no such machine type")
+    pair[1].verbs["migration-prepare"] = refuses
+    shown = console.wait_state(console.migrate(), *FINAL)
+    assert shown["state"] == "failed" and shown["error"]["class"] == "qemu"
+    assert "no such machine type" in shown["error"]["message"] and "migration-start" not in pair[0].calls
+
+
+def test_the_source_refuses_to_start(console, pair):
+    def refuses(_):
+        raise Failure("busy", "another one is under way")
+    pair[0].verbs["migration-start"] = refuses
+    move = console.migrate()
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == "failed" and shown["error"]["class"] == "busy"
+    assert pair[1].moves[move]["journal"] == "cleaned"
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_the_target_vanishes_between_prepare_and_start(console, pair, prepared):
+    """It is told to discard what it had prepared as soon as it is back."""
+    source, target = pair
+    prepare = target.do_migration_prepare
+
+    def prepare_and_die(arguments):
+        if prepared:
+            prepare(arguments)
+        target.vanish()
+        raise Hang()
+    target.verbs["migration-prepare"] = prepare_and_die
+    move = console.migrate()
+    shown = console.wait_state(move, *FINAL, timeout=30)
+    assert shown["state"] == "failed" and "told to discard" in shown["note"]
+    assert move not in source.moves
+    target.come_back()
+    console.wait(lambda: "migration-recover" in target.calls, "the target to be told")
+    if prepared:
+        console.wait(lambda: target.moves[move]["journal"] == "cleaned", "the target to discard")
+
+
+def test_the_answer_to_start_is_lost_but_it_has_begun(console, pair):
+    start = pair[0].do_migration_start
+
+    def begins_and_drops(arguments):
+        start(arguments)
+        raise Drop()
+    pair[0].verbs["migration-start"] = begins_and_drops
+    assert console.wait_state(console.migrate(), *FINAL)["state"] == "completed"
+
+
+def test_the_word_to_start_is_lost(console, pair):
+    def drops(_):
+        raise Drop()
+    pair[0].verbs["migration-start"] = drops
+    move = console.migrate()
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == "failed" and shown["error"]["class"] == "unreachable"
+    assert pair[1].moves[move]["journal"] == "cleaned"
+
+
+def test_reasons_of_both_halves_are_told(console, pair):
+    source, target = pair
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    source.enter(source.moves[move], "cleaned", outcome="aborted", error={"class": "mover", "desc": "the mover is gone"})
+    target.enter(target.moves[move], "cleaned", outcome="aborted", error={"class": "qemu", "desc": "no stream"})
+    shown = console.wait_state(move, *FINAL)
+    assert shown["error"]["class"] == "mover"
+    assert "the mover is gone" in shown["error"]["message"] and "no stream" in shown["error"]["message"]
+
+
+def test_the_source_dies_after_the_target_has_it(console, pair):
+    source, target = pair
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    source.vanish()
+    target.add("web1")
+    target.enter(target.moves[move], "cleaned", "finish", "completed")
+    shown = console.wait_state(move, *FINAL, timeout=20)
+    assert shown["state"] == "completed" and "system-a has not ended its half" in shown["note"]
+
+
+def test_systems_that_are_waited_for_are_named(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    pair[0].vanish()
+    console.wait(lambda: console.migration(move)["waiting_for"] == ["system-a"], "the source to be missed")
+
+
+def test_recover_by_force(console, pair):
+    source, target = pair
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
+    assert refused.error_class == "state" and "system-b" in refused.error["message"]
+    assert "migration-recover" not in source.calls
+    target.vanish()
+
+    def takes_back(arguments):
+        assert arguments["force"] is True
+        source.enter(source.moves[move], "cleaned", outcome="aborted", error={"class": "aborted", "desc": "taken back"})
+        return source.status(source.moves[move])
+    source.verbs["migration-recover"] = takes_back
+    assert console.rest("POST", f"/v1/migrations/{move}/recover", {"force": True})["source_half"]["finished"] is True
+    shown = console.wait_state(move, *FINAL, timeout=20)
+    assert shown["state"] == "failed" and "taken back" in shown["error"]["message"]
+
+
+def test_recover_needs_a_system_that_answers(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    for host in pair:
+        host.vanish()
+    console.wait(lambda: len(console.migration(move)["waiting_for"]) == 2, "both to be missed")
+    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {})
+    assert refused.error_class == "unreachable" and "system-a" in refused.error["message"]
+
+
+def test_odd_status_does_not_hurt(console, pair):
+    source, _ = pair
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    for odd in ({}, {"migration": 7}, {"migration": move}, {"migration": move, "side": "source", "phases": 7, "verify": []},
+                {"migration": move, "side": "source", "phases": [7], "total_bytes": "x", "error": "y"},
+                {"migration": "x" * 100, "side": "source"}):
+        source.emit("migration", odd)
+    source.emit("nonsense", {})
+    source.emit("partition", {"partition": "web1", "state": "running"})
+    time.sleep(0.2)
+    assert console.migration(move)["state"] == "moving"
+    source.enter(source.moves[move], "precopy", "copy")
+    console.wait(lambda: console.migration(move)["phase"] == "copy", "good news")
+
+
+# The console is killed in each state
+
+def kill_in(console, move, state):
+    console.wait_state(move, state)
+    console.kill()
+
+
+def test_killed_while_validating(console, pair):
+    def hangs(_):
+        raise Hang()
+    pair[0].verbs["partition-facts"] = hangs
+    move = console.migrate()
+    kill_in(console, move, "validating")
+    console.start()
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == "failed" and "nothing was changed" in shown["error"]["message"]
+    assert "migration-prepare" not in pair[1].calls
+
+
+def test_killed_while_preparing(console, pair):
+    prepare = pair[1].do_migration_prepare
+
+    def prepares_and_hangs(arguments):
+        prepare(arguments)
+        raise Hang()
+    pair[1].verbs["migration-prepare"] = prepares_and_hangs
+    move = console.migrate()
+    kill_in(console, move, "preparing")
+    console.start()
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == "failed" and "restarted" in shown["error"]["message"]
+    assert pair[1].moves[move]["journal"] == "cleaned" and move not in pair[0].moves
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_killed_while_starting(console, pair, began):
+    start = pair[0].do_migration_start
+
+    def hangs(arguments):
+        if began:
+            start(arguments)
+        raise Hang()
+    pair[0].verbs["migration-start"] = hangs
+    pair[0].pace = 0.3
+    move = console.migrate()
+    kill_in(console, move, "starting")
+    console.start()
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == ("completed" if began else "failed")
+    assert pair[1].moves[move]["journal"] == "cleaned"
+
+
+def test_killed_while_moving(console, pair):
+    pair[0].pace = 0.3
+    move = console.migrate()
+    kill_in(console, move, "moving")
+    console.wait(lambda: pair[0].moves[move]["journal"] == "cleaned", "the move to end without the console")
+    console.start()
+    assert console.wait_state(move, *FINAL)["state"] == "completed"
+
+
+def test_killed_while_stopping(console, pair):
+    slow_down(pair)
+    pair[0].verbs["migration-stop"] = lambda _: {}
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    console.rest("POST", f"/v1/migrations/{move}/stop")
+    kill_in(console, move, "stopping")
+    for host in pair:
+        host.enter(host.moves[move], "cleaned", outcome="aborted", error={"class": "aborted", "desc": "stopped"})
+    console.start()
+    assert console.wait_state(move, *FINAL)["state"] == "stopped"
+
+
+def test_killed_and_both_systems_are_away(console, pair):
+    """The console waits for them, and says so."""
+    pair[0].pace = 0.3
+    move = console.migrate()
+    kill_in(console, move, "moving")
+    for host in pair:
+        host.vanish()
+    console.start()
+    console.wait(lambda: sorted(console.migration(move)["waiting_for"]) == ["system-a", "system-b"], "both to be missed")
+    for host in pair:
+        host.come_back()
+    assert console.wait_state(move, *FINAL)["state"] == "completed"
+
+
+def test_back_and_forth(console, pair):
+    for target in ("system-b", "system-a") * 3:
+        shown = console.wait_state(console.migrate(target=target), *FINAL)
+        assert shown["state"] == "completed" and shown["target"] == target
+    assert len(console.rest("GET", "/v1/migrations")["migrations"]) == 6
