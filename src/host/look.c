@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop of both halves: read the record, ask QEMU, take the one row that applies, look again.
+ * There is no other recovery code: a restart of lpm-host, a failure and an operator's request all
+ * end here.
+ */
+#include "host/migration.h"
+
+#include "base/log.h"
+#include "host/crash.h"
+
+#include <string.h>
+
+static LpmLogFields fields_of(const LpmMigration *migration)
+{
+    return (LpmLogFields){.migration = migration->id, .partition = migration->name};
+}
+
+/* --- record --- */
+
+LpmMobRecordView lpm_mig_record_view(const LpmMigration *migration)
+{
+    return lpm_record_view(migration->record_known ? &migration->record : NULL,
+                           lpm_mig_source_name(migration), migration->id_bytes,
+                           migration->base_revision);
+}
+
+static void note_record(LpmMigration *migration, const LpmRecord *now)
+{
+    /* A read that was overtaken by a swap tells what was before. */
+    if (now && migration->record_known && now->revision > 0 &&
+        now->revision < migration->record.revision) {
+        return;
+    }
+    migration->record_known = now && now->revision > 0;
+    if (migration->record_known) {
+        migration->record = *now;
+    }
+}
+
+typedef struct {
+    LpmMigration *migration; /* a reference */
+    LpmReadDone read_done;
+    LpmSwapDone swap_done;
+    const char *what;
+} RecordCall;
+
+static void read_answered(LpmArbiterResult result, const LpmRecord *now, const GError *error,
+                          void *data)
+{
+    g_autofree RecordCall *call = data;
+    (void)result;
+    g_autoptr(GError) missing = NULL;
+    note_record(call->migration, now);
+    if (!error && !call->migration->record_known) {
+        lpm_error_set(&missing, LPM_ERROR_NOT_FOUND,
+                      "there is no ownership record of partition %s at %s; both systems must see "
+                      "the same storage pool",
+                      call->migration->name, call->migration->arbiter->where);
+    }
+    call->read_done(call->migration, error ? error : missing);
+    lpm_mig_unref(call->migration);
+}
+
+void lpm_mig_read(LpmMigration *migration, unsigned deadline_ms, LpmReadDone done)
+{
+    RecordCall *call = g_new0(RecordCall, 1);
+    call->migration = lpm_mig_ref(migration);
+    call->read_done = done;
+    lpm_arbiter_read(migration->arbiter, deadline_ms, read_answered, call);
+}
+
+static const char *side_word(const LpmMigration *migration)
+{
+    return migration->side == LPM_MOB_SRC ? "src" : "dst";
+}
+
+static void swap_answered(LpmArbiterResult result, const LpmRecord *now, const GError *error,
+                          void *data)
+{
+    g_autofree RecordCall *call = data;
+    LpmMigration *migration = call->migration;
+    LpmLogFields fields = fields_of(migration);
+    note_record(migration, now);
+    if (result == LPM_ARBITER_DONE) {
+        LPM_CRASH_POINT(side_word(migration), call->what, "after");
+        lpm_log_info(&fields, "record: %s (revision %" G_GUINT64_FORMAT ")",
+                     lpm_record_state_name(now->state), now->revision);
+    } else {
+        lpm_log_warning(&fields, "swap \"%s\": %s", call->what,
+                        error ? error->message : "lost, somebody else was quicker");
+    }
+    migration->record_fresh = result != LPM_ARBITER_UNKNOWN;
+    call->swap_done(migration, result, error);
+    lpm_mig_unref(migration);
+}
+
+void lpm_mig_swap(LpmMigration *migration, LpmRecordState to, LpmRecordBy by, const char *what,
+                  LpmSwapDone done)
+{
+    LpmRecord next;
+    uint64_t now_us = (uint64_t)lpm_clock_realtime_us(migration->host->clock);
+    if (!migration->record_known ||
+        !lpm_record_next(&migration->record, to, by, migration->id_bytes, migration->peer, now_us,
+                         &next)) {
+        done(migration, LPM_ARBITER_LOST, NULL);
+        return;
+    }
+    RecordCall *call = g_new0(RecordCall, 1);
+    call->migration = lpm_mig_ref(migration);
+    call->swap_done = done;
+    call->what = what;
+    LPM_CRASH_POINT(side_word(migration), what, "before");
+    lpm_arbiter_swap(migration->arbiter, migration->record.revision, &next, LPM_ARBITER_QUICK_MS,
+                     swap_answered, call);
+}
+
+/* --- the loop --- */
+
+static void record_read(LpmMigration *migration, const GError *error)
+{
+    LpmLogFields fields = fields_of(migration);
+    if (error && migration->looks == 0) {
+        lpm_log_warning(&fields, "the record cannot be read: %s", error->message);
+    }
+    migration->ops->look(migration);
+}
+
+void lpm_mig_look(LpmMigration *migration)
+{
+    if (migration->ended) {
+        return;
+    }
+    if (migration->looking) {
+        migration->look_again = true;
+        return;
+    }
+    migration->looking = true;
+    migration->look_again = false;
+    migration->rows = true;
+    g_clear_handle_id(&migration->look_timer, g_source_remove);
+    lpm_mig_ref(migration);
+    if (migration->record_fresh) {
+        migration->record_fresh = false;
+        migration->ops->look(migration);
+    } else {
+        lpm_mig_read(migration, LPM_ARBITER_DEADLINE_MS, record_read);
+    }
+}
+
+static void log_row(LpmMigration *migration, const LpmMobRow *row, LpmMobRecordView view,
+                    unsigned qemu)
+{
+    if (row == migration->last_row) {
+        return;
+    }
+    migration->last_row = row;
+    migration->looks = 0;
+    LpmLogFields fields = fields_of(migration);
+    lpm_log_info(&fields, "journal %s, record %s, QEMU %s: %s%s%s",
+                 lpm_mob_state_name(migration->side, migration->journal),
+                 lpm_mob_record_view_name(view), lpm_mob_qemu_name(migration->side, qemu),
+                 lpm_mob_action_text(migration->side, row->action), row->why[0] ? "; " : "",
+                 row->why);
+    lpm_mig_publish(migration);
+}
+
+/* Rows that the loop itself takes. */
+static bool common_action(LpmMigration *migration, const LpmMobRow *row, LpmMobRecordView view,
+                          unsigned qemu)
+{
+    bool src = migration->side == LPM_MOB_SRC;
+    unsigned wait = src ? (unsigned)LPM_MOB_SRC_DO_WAIT : (unsigned)LPM_MOB_DST_DO_WAIT;
+    unsigned nothing = src ? (unsigned)LPM_MOB_SRC_DO_NOTHING : (unsigned)LPM_MOB_DST_DO_NOTHING;
+    unsigned report = src ? (unsigned)LPM_MOB_SRC_DO_REPORT : (unsigned)LPM_MOB_DST_DO_REPORT;
+    if (row->action == report) {
+        g_autoptr(GError) error = NULL;
+        lpm_error_set(&error, LPM_ERROR_INTERNAL,
+                      "partition %s: journal \"%s\", record \"%s\" and QEMU \"%s\" cannot be "
+                      "together (%s); nothing was changed. Look at the partition on both systems",
+                      migration->name, lpm_mob_state_name(migration->side, migration->journal),
+                      lpm_mob_record_view_name(view), lpm_mob_qemu_name(migration->side, qemu),
+                      row->why);
+        lpm_mig_note_error(migration, error);
+    }
+    bool patient = row->patient &&
+                   lpm_clock_monotonic_us(migration->host->clock) < migration->patient_until_us;
+    if (row->action == nothing) {
+        lpm_mig_next(migration, LPM_NEXT_NEVER);
+    } else if (row->action == wait || row->action == report || patient) {
+        lpm_mig_next(migration, LPM_NEXT_LATER);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void lpm_mig_decide(LpmMigration *migration, unsigned qemu)
+{
+    LpmMobRecordView view = lpm_mig_record_view(migration);
+    const LpmMobRow *row =
+        migration->side == LPM_MOB_SRC
+            ? lpm_mob_src_decide((LpmMobSrcJournal)migration->journal, view, (LpmMobSrcQemu)qemu)
+            : lpm_mob_dst_decide((LpmMobDstJournal)migration->journal, view, (LpmMobDstQemu)qemu);
+    log_row(migration, row, view, qemu);
+    if (!common_action(migration, row, view, qemu)) {
+        migration->ops->act(migration, row->action);
+    }
+}
+
+static gboolean look_timer(gpointer data)
+{
+    LpmMigration *migration = data;
+    migration->look_timer = 0;
+    lpm_mig_look(migration);
+    return G_SOURCE_REMOVE;
+}
+
+void lpm_mig_next(LpmMigration *migration, LpmNext next)
+{
+    bool again = migration->look_again;
+    migration->looking = false;
+    migration->look_again = false;
+    if (migration->ended || next == LPM_NEXT_NEVER) {
+        lpm_mig_unref(migration);
+        return;
+    }
+    if (next == LPM_NEXT_NOW || again) {
+        lpm_mig_look(migration);
+        lpm_mig_unref(migration);
+        return;
+    }
+    unsigned delay =
+        migration->looks++ < LPM_MIG_QUICK_LOOKS ? LPM_MIG_LOOK_MS : LPM_MIG_SLOW_LOOK_MS;
+    g_clear_handle_id(&migration->look_timer, g_source_remove);
+    migration->look_timer = g_timeout_add(delay, look_timer, migration);
+    lpm_mig_unref(migration);
+}
+
+void lpm_mig_note_error(LpmMigration *migration, const GError *error)
+{
+    if (!error || migration->error) {
+        return;
+    }
+    migration->error = g_error_copy(error);
+    LpmLogFields fields = fields_of(migration);
+    lpm_log_error(&fields, "%s", error->message);
+    lpm_mig_publish(migration);
+}
+
+void lpm_mig_trouble(LpmMigration *migration, const GError *error)
+{
+    if (migration->ended) {
+        return;
+    }
+    lpm_mig_note_error(migration, error);
+    lpm_mig_look(migration);
+}

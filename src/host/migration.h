@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What both halves of a move have in common: journal, record, phases, status, and the loop that
+ * looks at everything and takes the one row of lib/mobility that applies. The halves are
+ * mobility-src.c and mobility-dst.c.
+ */
+#pragma once
+
+#include "host/arbiter.h"
+#include "host/host.h"
+#include "host/mover-ctl.h"
+
+#define LPM_KIND_JOURNAL "journal" /* key: migration id */
+
+enum {
+    LPM_MIG_HISTORY = 100,       /* ended moves that are kept */
+    LPM_MIG_LOOK_MS = 250,       /* between two looks while waiting for the other side */
+    LPM_MIG_SLOW_LOOK_MS = 2000, /* the same after LPM_MIG_QUICK_LOOKS of them */
+    LPM_MIG_QUICK_LOOKS = 40,
+    LPM_MIG_STATUS_MS = 250,
+    LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
+};
+
+typedef struct LpmMigration LpmMigration;
+
+typedef struct {
+    bool verify;
+    int64_t max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms;
+} LpmMoveOptions;
+
+typedef enum {
+    LPM_PHASE_PREPARE,
+    LPM_PHASE_COPY,
+    LPM_PHASE_SWITCHOVER,
+    LPM_PHASE_VERIFY,
+    LPM_PHASE_COMMIT,
+    LPM_PHASE_FINISH,
+    LPM_PHASE_N,
+} LpmMovePhase;
+
+typedef struct {
+    int64_t start_real_us, start_mono_us, end_mono_us; /* 0: not yet */
+} LpmPhaseTime;
+
+/* HINT's "what": why the other lpm-host should look now. */
+enum { LPM_HINT_OFFER = 1, LPM_HINT_RUN = 2, LPM_HINT_BACK = 3 };
+
+/* What a half adds to the loop. */
+typedef struct {
+    /* Finds out what QEMU does, then calls lpm_mig_decide() with it; later, or from inside. */
+    void (*look)(LpmMigration *migration);
+    /* Takes the row's action and ends with exactly one lpm_mig_next(). */
+    void (*act)(LpmMigration *migration, unsigned action);
+    void (*free)(LpmMigration *migration);
+} LpmHalfOps;
+
+/* What lpm_mig_next() does. */
+typedef enum { LPM_NEXT_NOW, LPM_NEXT_LATER, LPM_NEXT_NEVER } LpmNext;
+
+/* The common part, first member of each half. */
+struct LpmMigration {
+    const LpmHalfOps *ops;
+    LpmMobMachine side; /* LPM_MOB_SRC or LPM_MOB_DST */
+    unsigned refs;
+    LpmHost *host;
+    LpmPartition *partition; /* a reference; NULL when this system does not know it (any more) */
+    char *id, *name, *uuid, *peer;
+    uint8_t id_bytes[LPM_RECORD_ID_SIZE];
+    bool active;
+    LpmMoveOptions options;
+    json_t *profile, *runtime; /* target, until it is cleaned; else NULL */
+    LpmMigrationLink link;
+    bool attached;
+    int64_t started_us;
+
+    unsigned journal; /* LpmMobSrcJournal or LpmMobDstJournal, as written down */
+    char *outcome;    /* "completed", "aborted"; NULL while open */
+    GError *error;    /* what went wrong first; NULL */
+
+    LpmArbiter *arbiter;
+    uint64_t base_revision; /* of the record when the journal began */
+    LpmRecord record;
+    bool record_known, record_fresh; /* fresh: the last answer's, not to be read again */
+
+    /* the loop */
+    bool rows; /* the rows decide from now on */
+    bool looking, look_again;
+    unsigned looks; /* that ended with "later", in a row */
+    guint look_timer;
+    int64_t patient_until_us; /* monotonic; rows that are patient wait for it */
+    const LpmMobRow *last_row;
+    bool ended;
+
+    LpmMover *mover;
+    bool mover_connected;
+    /* status */
+    LpmPhaseTime phases[LPM_PHASE_N];
+    LpmMovePhase phase;
+    LpmStreamStats stats;
+    LpmStreamVerified verified;
+    bool verified_known;
+    uint32_t round_trip_us;
+    int64_t predicted_blackout_ms, blackout_us, eta_ms; /* -1: not known */
+    uint64_t total_bytes, remaining_bytes, dirty_rate_bytes, passes;
+    guint status_timer;
+};
+
+/* --- life (migration.c) --- */
+
+/* Fills the common part of a half made with g_new0(). Texts are copied. */
+void lpm_mig_init(LpmMigration *migration, LpmHost *host, LpmMobMachine side, const LpmHalfOps *ops,
+                  const char *id);
+LpmMigration *lpm_mig_ref(LpmMigration *migration);
+void lpm_mig_unref(LpmMigration *migration); /* NULL is fine */
+/* Name of the system that owned the partition when the move began. */
+const char *lpm_mig_source_name(const LpmMigration *migration);
+/* Puts it into the host's table; the table owns a reference until lpm_mig_end(). */
+void lpm_mig_register(LpmMigration *migration);
+/* Takes the partition (a reference) and attaches to it. BUSY when another move has it. */
+bool lpm_mig_attach(LpmMigration *migration, LpmPartition *partition, GError **error);
+void lpm_mig_detach(LpmMigration *migration);
+
+/* --- journal (migration.c) --- */
+
+/* Follows the edge of @event and writes the entry down; it is durable when this returns true. */
+bool lpm_mig_journal(LpmMigration *migration, LpmMobEvent event, GError **error);
+/* Last entry: outcome, error, and the status for later questions. Then takes it out of the table.
+ */
+bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **error);
+/* Common part from a journal document; false when it is damaged. */
+bool lpm_mig_load(LpmMigration *migration, const json_t *document, GError **error);
+
+/* Options from their JSON form with the defaults; @json may be NULL. */
+bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error);
+
+/* --- record and loop (look.c) --- */
+
+/*
+ * Swaps the record that was seen last to @to, with crash points named @what. @done gets the result;
+ * the record is up to date then. A swap that the rules do not allow is LOST.
+ */
+typedef void (*LpmSwapDone)(LpmMigration *migration, LpmArbiterResult result, const GError *error);
+void lpm_mig_swap(LpmMigration *migration, LpmRecordState to, LpmRecordBy by, const char *what,
+                  LpmSwapDone done);
+typedef void (*LpmReadDone)(LpmMigration *migration, const GError *error);
+/* Reads the record; an answer that did not come leaves it unknown. */
+void lpm_mig_read(LpmMigration *migration, unsigned deadline_ms, LpmReadDone done);
+LpmMobRecordView lpm_mig_record_view(const LpmMigration *migration);
+
+/* Looks and takes a row, now. Does nothing once it has ended. */
+void lpm_mig_look(LpmMigration *migration);
+/* For the half's look(): what QEMU does. */
+void lpm_mig_decide(LpmMigration *migration, unsigned qemu);
+void lpm_mig_next(LpmMigration *migration, LpmNext next);
+/* Something is wrong: keeps the first reason (copied, may be NULL), and from now on the rows
+ * decide. */
+void lpm_mig_trouble(LpmMigration *migration, const GError *error);
+/* Keeps the reason and tells, without changing who decides. */
+void lpm_mig_note_error(LpmMigration *migration, const GError *error);
+
+/* --- status (status.c) --- */
+
+void lpm_mig_enter_phase(LpmMigration *migration, LpmMovePhase phase);
+/* Same, begun at @mono_us. */
+void lpm_mig_enter_phase_at(LpmMigration *migration, LpmMovePhase phase, int64_t mono_us);
+void lpm_mig_end_phases(LpmMigration *migration);
+json_t *lpm_mig_status(const LpmMigration *migration); /* new reference */
+/* Sends the event "migration". */
+void lpm_mig_publish(LpmMigration *migration);
+/* Publishes every LPM_MIG_STATUS_MS from now on, or no longer. */
+void lpm_mig_publish_always(LpmMigration *migration, bool on);
+/* Wall clock of another process on this machine, as our monotonic time; never later than now. */
+int64_t lpm_mig_mono_of(const LpmMigration *migration, int64_t realtime_us);
+
+/* --- the halves --- */
+
+LpmMigration *lpm_mig_src_new(LpmHost *host, const char *id);
+LpmMigration *lpm_mig_dst_new(LpmHost *host, const char *id);
+
+/* @arguments of migration-start; @done when the journal says planned (or post), or why not. */
+void lpm_mig_src_start(LpmHost *host, json_t *arguments, LpmHostDone done, void *data);
+/* @arguments of migration-prepare; @done with {"addresses","port"}. */
+void lpm_mig_dst_prepare(LpmHost *host, json_t *arguments, LpmHostReply done, void *data);
+/* Stops a move at the source; STATE once it was offered. */
+bool lpm_mig_src_stop(LpmMigration *migration, GError **error);
+/* The operator's word: see handover.md. STATE when it does not apply. */
+void lpm_mig_src_force(LpmMigration *migration, LpmHostDone done, void *data);
+bool lpm_mig_dst_force(LpmMigration *migration, GError **error);
+
+/* --- mobility.c, recover.c, verbs-mobility.c --- */
+
+struct LpmMobility {
+    GHashTable *migrations; /* id -> LpmMigration, those not cleaned */
+    unsigned movers;        /* of probes */
+};
+
+/* Open move of this id; NULL. Borrowed. */
+LpmMigration *lpm_mobility_find(LpmHost *host, const char *id);
+/* Open move of this partition; NULL. Borrowed. */
+LpmMigration *lpm_mobility_of(LpmHost *host, const char *uuid);
+/* BUSY when this system has as many active (or inactive) moves as it may. */
+bool lpm_mobility_slot(LpmHost *host, bool active, GError **error);
+/* Takes up every journal that is not cleaned. */
+bool lpm_mobility_recover(LpmHost *host, GError **error);
+/*
+ * A target half that is cleaned looks once more: an offer that came too late is refused. A source
+ * half has nothing to do.
+ */
+void lpm_mobility_refuse_late(LpmHost *host, const char *id, const json_t *document);
+extern const LpmRpcVerb lpm_mobility_verbs[];
+/* probe.c: the verbs probe-listen and probe-run. */
+void lpm_probe_listen(LpmRpcRequest *request, json_t *arguments, void *server_data);
+void lpm_probe_run(LpmRpcRequest *request, json_t *arguments, void *server_data);
+
+/* Arguments of a mover from this system's configuration and identity; DENIED when not joined. */
+bool lpm_mobility_mover_spec(LpmHost *host, const char *peer, const char *key_hex,
+                             const uint8_t id[LPM_RECORD_ID_SIZE], LpmMoverSpec *ret,
+                             GError **error);
+/* Size of a memory descriptor in bytes; 0 for -1. */
+uint64_t lpm_mobility_memory_size(int fd);
+/*
+ * The "migration" of @arguments when it is a good id that no open or kept move has. Borrowed from
+ * @arguments; NULL: USAGE or EXISTS.
+ */
+const char *lpm_mobility_new_id(LpmHost *host, const json_t *arguments, GError **error);
+/* A listening socket at this system's mover address; the caller's. -1 with NETWORK. */
+int lpm_mobility_listen(LpmHost *host, uint16_t *ret_port, GError **error);
+/* Connects to the first of @addresses (array of strings) that answers; fd is the callee's to keep.
+ */
+typedef void (*LpmConnectDone)(int fd, const GError *error, void *data);
+void lpm_mobility_connect(const json_t *addresses, uint16_t port, unsigned timeout_ms,
+                          LpmConnectDone done, void *data);

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The target half once the rows decide: what QEMU does, and the action of each row. */
+#include "host/mobility-dst.h"
+
+#include "base/log.h"
+#include "bytes/bytes.h"
+#include "host/crash.h"
+
+#include <string.h>
+
+enum { RECONNECT_MS = 1000 };
+
+static DstMove *dst(LpmMigration *migration)
+{
+    return (DstMove *)migration;
+}
+
+static LpmQmp *qmp_of(const DstMove *move)
+{
+    return move->base.partition ? move->base.partition->qmp : NULL;
+}
+
+static bool has_qemu(const DstMove *move)
+{
+    return move->base.partition && lpm_partition_has_qemu(move->base.partition);
+}
+
+/* --- what QEMU does --- */
+
+/* Paused is "never ran" only as long as the journal does not say running. */
+static unsigned view_of(const DstMove *move, LpmQmpRunState run, LpmQmpMigStatus mig)
+{
+    switch (run) {
+    case LPM_QMP_RUN_INMIGRATE:
+        return LPM_MOB_DST_QEMU_INCOMING;
+    case LPM_QMP_RUN_PAUSED:
+        if (move->runs || move->base.journal == LPM_MOB_DST_RUNNING) {
+            return LPM_MOB_DST_QEMU_RUNNING;
+        }
+        return mig == LPM_QMP_MIG_COMPLETED ? LPM_MOB_DST_QEMU_PAUSED : LPM_MOB_DST_QEMU_INCOMING;
+    case LPM_QMP_RUN_PRELAUNCH:
+        return LPM_MOB_DST_QEMU_INCOMING;
+    case LPM_QMP_RUN_RUNNING:
+    case LPM_QMP_RUN_DEBUG:
+    case LPM_QMP_RUN_GUEST_PANICKED:
+    case LPM_QMP_RUN_IO_ERROR:
+    case LPM_QMP_RUN_SHUTDOWN:
+    case LPM_QMP_RUN_SUSPENDED:
+    case LPM_QMP_RUN_WATCHDOG:
+    case LPM_QMP_RUN_SAVE_VM:
+        return LPM_MOB_DST_QEMU_RUNNING;
+    case LPM_QMP_RUN_UNKNOWN:
+    case LPM_QMP_RUN_COLO:
+    case LPM_QMP_RUN_FINISH_MIGRATE:
+    case LPM_QMP_RUN_INTERNAL_ERROR:
+    case LPM_QMP_RUN_POSTMIGRATE:
+    case LPM_QMP_RUN_RESTORE_VM:
+    case LPM_QMP_RUN_N:
+        break;
+    }
+    return LPM_MOB_DST_QEMU_UNSURE;
+}
+
+static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
+                       void *data)
+{
+    DstMove *move = data;
+    unsigned view = !has_qemu(move) ? LPM_MOB_DST_QEMU_DEAD
+                    : error         ? LPM_MOB_DST_QEMU_UNSURE
+                                    : view_of(move, status->state, mig->status);
+    lpm_mig_decide(&move->base, view);
+    lpm_mig_unref(&move->base);
+}
+
+static void reconnected(const GError *error, void *data)
+{
+    DstMove *move = data;
+    LpmQmp *qmp = qmp_of(move);
+    if (error || !qmp) {
+        unsigned view = has_qemu(move) ? LPM_MOB_DST_QEMU_UNSURE : LPM_MOB_DST_QEMU_DEAD;
+        lpm_mig_decide(&move->base, view);
+        lpm_mig_unref(&move->base);
+        return;
+    }
+    lpm_qmp_query_state(qmp, state_seen, move);
+}
+
+/* An inactive move has no QEMU: see handover.md. */
+static unsigned inactive_view(const DstMove *move)
+{
+    return move->base.journal >= LPM_MOB_DST_INTENT ? LPM_MOB_DST_QEMU_RUNNING
+                                                    : LPM_MOB_DST_QEMU_PAUSED;
+}
+
+static void look(LpmMigration *migration)
+{
+    DstMove *move = dst(migration);
+    LpmQmp *qmp = qmp_of(move);
+    if (!migration->active) {
+        lpm_mig_decide(migration, inactive_view(move));
+        return;
+    }
+    if (!has_qemu(move)) {
+        lpm_mig_decide(migration, LPM_MOB_DST_QEMU_DEAD);
+        return;
+    }
+    if (!qmp) {
+        lpm_mig_decide(migration, LPM_MOB_DST_QEMU_UNSURE);
+        return;
+    }
+    bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);
+    if (good && (move->runs || move->loaded_known)) {
+        lpm_mig_decide(migration, move->runs ? LPM_MOB_DST_QEMU_RUNNING : LPM_MOB_DST_QEMU_PAUSED);
+        return;
+    }
+    lpm_mig_ref(migration);
+    if (good) {
+        lpm_qmp_query_state(qmp, state_seen, move);
+    } else {
+        lpm_qmp_reconnect(qmp, RECONNECT_MS, reconnected, move);
+    }
+}
+
+static void qemu_gone(LpmPartition *partition, const char *reason, void *data)
+{
+    DstMove *move = data;
+    (void)partition;
+    if (move->ending_qemu) {
+        return;
+    }
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s on %s ended: %s", move->base.name,
+                  lpm_host_name(move->base.host), reason);
+    lpm_mig_ref(&move->base);
+    lpm_dst_answer(move, NULL, error);
+    lpm_mig_trouble(&move->base, error);
+    lpm_mig_unref(&move->base);
+}
+
+static void qmp_closed(LpmPartition *partition, const GError *error, void *data)
+{
+    DstMove *move = data;
+    (void)partition;
+    if (!move->ending_qemu) {
+        lpm_mig_trouble(&move->base, error);
+    }
+}
+
+/* --- actions --- */
+
+static void swapped(LpmMigration *migration, LpmArbiterResult result, const GError *error)
+{
+    (void)error;
+    bool again = result == LPM_ARBITER_DONE || result == LPM_ARBITER_LOST;
+    lpm_mig_next(migration, again ? LPM_NEXT_NOW : LPM_NEXT_LATER);
+}
+
+/* The source offers only after its own VERIFIED; ours is on its way then. */
+static bool verify_is_open(const LpmMigration *migration)
+{
+    return migration->options.verify && migration->mover && !migration->verified_known;
+}
+
+static void do_take(DstMove *move)
+{
+    if (verify_is_open(&move->base)) {
+        lpm_mig_next(&move->base, LPM_NEXT_LATER);
+        return;
+    }
+    lpm_mig_swap(&move->base, LPM_RECORD_TAKEN, LPM_RECORD_BY_PEER, "take", swapped);
+}
+
+static void do_refuse(DstMove *move)
+{
+    lpm_mig_swap(&move->base, LPM_RECORD_BACK, LPM_RECORD_BY_PEER, "refuse", swapped);
+}
+
+static void do_return(DstMove *move)
+{
+    lpm_mig_swap(&move->base, LPM_RECORD_BACK, LPM_RECORD_BY_PEER, "return", swapped);
+}
+
+/* A journal entry; the record is ours meanwhile and need not be read again. */
+static void write_and_go_on(DstMove *move, LpmMobEvent event)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    bool written = lpm_mig_journal(migration, event, &error);
+    lpm_mig_note_error(migration, error);
+    migration->record_fresh = written;
+    lpm_mig_next(migration, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
+}
+
+static void do_intent(DstMove *move)
+{
+    write_and_go_on(move, LPM_MOB_EV_TAKEN);
+}
+
+static void do_running(DstMove *move)
+{
+    write_and_go_on(move, LPM_MOB_EV_RUNS);
+}
+
+/* To the source, for the blackout: see handover.md. */
+static void tell_running(DstMove *move)
+{
+    LpmMigration *migration = &move->base;
+    int64_t resumed = move->resume_mono_us ? move->resume_mono_us
+                                           : lpm_clock_monotonic_us(migration->host->clock);
+    int64_t since = move->hint_mono_us ? MAX(0, resumed - move->hint_mono_us) : -1;
+    if (!migration->mover) {
+        return;
+    }
+    g_autoptr(json_t) message =
+        lpm_json_pack("{s:s, s:I}", "event", "running", "since_offer_us", (json_int_t)since);
+    g_autofree char *text = lpm_json_text(message);
+    lpm_mover_send_peer(migration->mover, text);
+}
+
+static void continued(const GError *error, void *data)
+{
+    DstMove *move = data;
+    LpmMigration *migration = &move->base;
+    if (error) {
+        move->loaded_known = false;
+        lpm_mig_note_error(migration, error);
+        lpm_mig_next(migration, LPM_NEXT_LATER);
+    } else {
+        LPM_CRASH_POINT("dst", "cont", "after");
+        move->runs = true;
+        migration->record_fresh = true;
+        lpm_partition_set_state(migration->partition, LPM_PARTITION_RUNNING, NULL);
+        tell_running(move);
+        lpm_mig_next(migration, LPM_NEXT_NOW);
+    }
+    lpm_mig_unref(migration);
+}
+
+static void do_cont(DstMove *move)
+{
+    LpmQmp *qmp = qmp_of(move);
+    if (!qmp) {
+        lpm_mig_next(&move->base, LPM_NEXT_LATER);
+        return;
+    }
+    LPM_CRASH_POINT("dst", "cont", "before");
+    lpm_mig_ref(&move->base);
+    lpm_qmp_cont(qmp, LPM_QMP_RUN_PAUSED, continued, move);
+}
+
+static void owned(LpmMigration *migration, LpmArbiterResult result, const GError *error)
+{
+    if (result == LPM_ARBITER_DONE && migration->mover) {
+        lpm_mover_send_hint(migration->mover, migration->record.epoch, LPM_HINT_RUN);
+    }
+    swapped(migration, result, error);
+}
+
+static void do_own(DstMove *move)
+{
+    lpm_mig_swap(&move->base, LPM_RECORD_RUN, LPM_RECORD_BY_PEER, "run", owned);
+}
+
+static void do_arrived(DstMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (migration->phase != LPM_PHASE_FINISH) {
+        lpm_mig_enter_phase(migration, LPM_PHASE_FINISH);
+    }
+    if (has_qemu(move)) {
+        lpm_partition_announce(migration->partition);
+    }
+    LPM_CRASH_POINT("dst", "keep", "before");
+    bool kept = migration->partition && lpm_partition_keep(migration->partition, &error);
+    LPM_CRASH_POINT("dst", "keep", "after");
+    if (kept) {
+        lpm_mover_finish(migration->mover);
+        migration->mover = NULL;
+        g_clear_error(&migration->error); /* whatever it was: the partition has arrived */
+        kept = lpm_mig_cleaned(migration, "completed", &error);
+    }
+    lpm_mig_note_error(migration, error);
+    lpm_mig_next(migration, kept ? LPM_NEXT_NEVER : LPM_NEXT_LATER);
+}
+
+static void qemu_ended(const GError *error, void *data)
+{
+    DstMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = error ? g_error_copy(error) : NULL;
+    LPM_CRASH_POINT("dst", "end-qemu", "after");
+    lpm_mig_detach(migration);
+    bool done =
+        !failure && (!migration->partition || lpm_partition_forget(migration->partition, &failure));
+    if (done) {
+        g_clear_pointer(&migration->partition, lpm_partition_unref);
+        g_autoptr(GError) off = NULL;
+        lpm_error_set(&off, LPM_ERROR_ABORTED,
+                      "the move is off; partition %s belongs to %s as before", migration->name,
+                      migration->peer);
+        lpm_dst_answer(move, NULL, migration->error ? migration->error : off);
+        lpm_mig_note_error(migration, off);
+        done = lpm_mig_cleaned(migration, "aborted", &failure);
+    }
+    lpm_mig_note_error(migration, failure);
+    lpm_mig_next(migration, done ? LPM_NEXT_NEVER : LPM_NEXT_LATER);
+    lpm_mig_unref(migration);
+}
+
+static void do_discard(DstMove *move)
+{
+    LpmMigration *migration = &move->base;
+    move->ending_qemu = true;
+    move->loaded_known = false;
+    const char *reason = migration->error ? migration->error->message : "the move is off";
+    lpm_mover_abort(migration->mover, reason);
+    migration->mover = NULL;
+    LPM_CRASH_POINT("dst", "end-qemu", "before");
+    lpm_mig_ref(migration);
+    if (!migration->partition) {
+        qemu_ended(NULL, move);
+        return;
+    }
+    lpm_partition_end_qemu(migration->partition, "the move is off", qemu_ended, move);
+}
+
+static void act(LpmMigration *migration, unsigned action)
+{
+    static void (*const actions[LPM_MOB_DST_DO_N])(DstMove * move) = {
+        [LPM_MOB_DST_DO_TAKE] = do_take,       [LPM_MOB_DST_DO_REFUSE] = do_refuse,
+        [LPM_MOB_DST_DO_INTENT] = do_intent,   [LPM_MOB_DST_DO_CONT] = do_cont,
+        [LPM_MOB_DST_DO_RUNNING] = do_running, [LPM_MOB_DST_DO_OWN] = do_own,
+        [LPM_MOB_DST_DO_RETURN] = do_return,   [LPM_MOB_DST_DO_DISCARD] = do_discard,
+        [LPM_MOB_DST_DO_ARRIVED] = do_arrived,
+    };
+    g_clear_handle_id(&dst(migration)->give_up_timer, g_source_remove);
+    actions[action](dst(migration));
+}
+
+bool lpm_mig_dst_force(LpmMigration *migration, GError **error)
+{
+    DstMove *move = dst(migration);
+    bool early =
+        migration->journal == LPM_MOB_DST_PREPARED || migration->journal == LPM_MOB_DST_LOADED;
+    if (!early || lpm_mig_record_view(migration) != LPM_MOB_REC_SOURCE || migration->looking) {
+        return lpm_error_set(
+            error, LPM_ERROR_STATE,
+            "migration %s of partition %s: what has come is given up by force only "
+            "before the source has offered it; recover without force",
+            migration->id, migration->name);
+    }
+    migration->looking = true; /* one step of the loop, taken by hand */
+    lpm_mig_ref(migration);
+    migration->rows = true;
+    do_discard(move);
+    return true;
+}
+
+/* --- life --- */
+
+static void free_half(LpmMigration *migration)
+{
+    DstMove *move = dst(migration);
+    g_clear_handle_id(&move->give_up_timer, g_source_remove);
+    lpm_bytes_close(&move->vasi);
+    lpm_bytes_close(&move->listener);
+    g_free(move->key);
+    g_free(move);
+}
+
+static const LpmHalfOps ops = {look, act, free_half};
+
+LpmMigration *lpm_mig_dst_new(LpmHost *host, const char *id)
+{
+    DstMove *move = g_new0(DstMove, 1);
+    move->vasi = -1;
+    move->listener = -1;
+    lpm_mig_init(&move->base, host, LPM_MOB_DST, &ops, id);
+    move->base.link.qmp_event = lpm_dst_qmp_event;
+    move->base.link.qmp_closed = qmp_closed;
+    move->base.link.qemu_gone = qemu_gone;
+    return &move->base;
+}

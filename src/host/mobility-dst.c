@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The target half of a move, in the order of time: prepare, listen, load, say so. From then on, and
+ * whenever something is wrong, the rows decide: mobility-dst-rows.c.
+ */
+#include "host/mobility-dst.h"
+
+#include "base/log.h"
+#include "bytes/bytes.h"
+
+#include <string.h>
+
+enum { INACTIVE_GIVE_UP_MS = 60 * 1000 };
+
+static DstMove *dst(LpmMigration *migration)
+{
+    return (DstMove *)migration;
+}
+
+static bool off_course(const DstMove *move)
+{
+    return move->base.rows || move->base.ended;
+}
+
+static LpmQmp *qmp_of(const DstMove *move)
+{
+    return move->base.partition ? move->base.partition->qmp : NULL;
+}
+
+void lpm_dst_answer(DstMove *move, json_t *result, const GError *error)
+{
+    LpmHostReply prepared = move->prepared;
+    move->prepared = NULL;
+    if (prepared) {
+        prepared(result, error, move->prepared_data);
+    }
+}
+
+static void trouble(DstMove *move, const GError *error)
+{
+    lpm_mig_ref(&move->base);
+    lpm_dst_answer(move, NULL, error);
+    lpm_mig_trouble(&move->base, error);
+    lpm_mig_unref(&move->base);
+}
+
+/* --- loaded --- */
+
+/* QEMU has it all and the digest is right. */
+static void on_digest_ok(DstMove *move, const LpmStreamEnd *end)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (off_course(move) || !move->loaded_known) {
+        return;
+    }
+    if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, &error)) {
+        trouble(move, error);
+        return;
+    }
+    LpmStreamMessage message = {.end = *end};
+    lpm_mover_send(migration->mover, LPM_STREAM_LOADED, &message);
+    if (migration->options.verify) {
+        lpm_mover_send(migration->mover, LPM_STREAM_VERIFY, NULL);
+        lpm_mig_enter_phase(migration, LPM_PHASE_VERIFY);
+    } else {
+        lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
+    }
+    lpm_mig_look(migration);
+}
+
+static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
+                            const GError *error, void *data)
+{
+    DstMove *move = data;
+    g_autoptr(GError) failure = NULL;
+    if (!off_course(move)) {
+        if (error) {
+            trouble(move, error);
+        } else if (status->state != LPM_QMP_RUN_PAUSED || mig->status != LPM_QMP_MIG_COMPLETED) {
+            lpm_error_set(&failure, LPM_ERROR_QEMU, "QEMU on %s said completed, but is %s and %s",
+                          lpm_host_name(move->base.host), lpm_qmp_mig_name(mig->status),
+                          lpm_qmp_run_name(status->state));
+            trouble(move, failure);
+        } else {
+            move->loaded_known = true;
+            lpm_mover_send(move->base.mover, LPM_STREAM_CHECK, NULL);
+        }
+    }
+    lpm_mig_unref(&move->base);
+}
+
+void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data)
+{
+    DstMove *move = data;
+    (void)partition;
+    if (strcmp(event->name, "RESUME") == 0) {
+        move->resume_mono_us = lpm_mig_mono_of(&move->base, event->realtime_us);
+    } else if (strcmp(event->name, "STOP") == 0) {
+        move->loaded_known = false;
+    }
+    if (strcmp(event->name, "MIGRATION") != 0 || off_course(move)) {
+        return;
+    }
+    LpmQmpMigStatus status = lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL));
+    if (status == LPM_QMP_MIG_COMPLETED) {
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_state(qmp_of(move), completed_state, move);
+    }
+}
+
+/* --- mover --- */
+
+static void incoming(const GError *error, void *data)
+{
+    DstMove *move = data;
+    if (error && !off_course(move)) {
+        trouble(move, error);
+    }
+    lpm_mig_unref(&move->base);
+}
+
+static void on_connected(DstMove *move, const LpmStreamConnected *connected)
+{
+    LpmMigration *migration = &move->base;
+    migration->mover_connected = true;
+    migration->round_trip_us = connected->rtt_us;
+    if (off_course(move)) {
+        return;
+    }
+    lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
+    lpm_mig_publish_always(migration, true);
+    lpm_mig_ref(migration);
+    lpm_qmp_migrate_incoming_fd(qmp_of(move), move->vasi, incoming, move);
+    lpm_bytes_close(&move->vasi);
+}
+
+static void on_ready(DstMove *move)
+{
+    g_autoptr(json_t) result = json_object();
+    json_t *addresses = json_array();
+    for (char **one = move->base.host->config->mover_addresses; one && *one; one++) {
+        json_array_append_new(addresses, json_string(*one));
+    }
+    json_object_set_new(result, "addresses", addresses);
+    json_object_set_new(result, "port", json_integer(move->port));
+    lpm_dst_answer(move, result, NULL);
+}
+
+static void on_hint(DstMove *move, const LpmStreamHint *hint)
+{
+    LpmMigration *migration = &move->base;
+    if (!migration->rows) {
+        return; /* nothing can be offered before it is loaded */
+    }
+    if (hint->what == LPM_HINT_OFFER && move->hint_mono_us == 0) {
+        move->hint_mono_us = lpm_clock_monotonic_us(migration->host->clock);
+        if (migration->phase != LPM_PHASE_COMMIT) {
+            lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
+        }
+    }
+    migration->record_fresh = false;
+    lpm_mig_look(migration);
+}
+
+static void mover_event(uint32_t type, const LpmStreamMessage *message, void *data)
+{
+    DstMove *move = data;
+    LpmMigration *migration = &move->base;
+    lpm_mig_ref(migration);
+    if (type == LPM_STREAM_READY) {
+        on_ready(move);
+    } else if (type == LPM_STREAM_CONNECTED) {
+        on_connected(move, &message->connected);
+    } else if (type == LPM_STREAM_STATS) {
+        migration->stats = message->stats;
+        migration->round_trip_us =
+            message->stats.rtt_us ? message->stats.rtt_us : migration->round_trip_us;
+    } else if (type == LPM_STREAM_REFUSED) {
+        LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
+        lpm_log_warning(&fields, "the mover turned somebody away: %s", message->reason.reason);
+    } else if (type == LPM_STREAM_DIGEST_OK) {
+        on_digest_ok(move, &message->end);
+    } else if (type == LPM_STREAM_VERIFIED) {
+        migration->verified = message->verified;
+        migration->verified_known = true;
+        lpm_mig_publish(migration);
+    } else if (type == (uint32_t)LPM_STREAM_HINT) {
+        on_hint(move, &message->hint);
+    }
+    lpm_mig_unref(migration);
+}
+
+static void mover_gone(const GError *error, void *data)
+{
+    DstMove *move = data;
+    LpmMigration *migration = &move->base;
+    migration->mover_connected = false;
+    lpm_mover_kill(migration->mover);
+    migration->mover = NULL;
+    if (migration->journal >= LPM_MOB_DST_INTENT) {
+        return; /* it runs here: the movers are not needed any more */
+    }
+    trouble(move, error);
+}
+
+/* --- prepare --- */
+
+static bool start_mover(DstMove *move, GError **error)
+{
+    LpmMigration *migration = &move->base;
+    LpmMoverHandlers handlers = {mover_event, mover_gone, move};
+    LpmMoverSpec spec;
+    LPM_AUTO_FD int vasi = -1;
+    int memory = -1;
+    if (migration->options.verify) {
+        memory = lpm_partition_memory_fd(migration->partition, error);
+        if (memory < 0) {
+            return false;
+        }
+    }
+    move->listener = lpm_mobility_listen(migration->host, &move->port, error);
+    if (move->listener < 0 || !lpm_mover_vasi(&move->vasi, &vasi, error) ||
+        !lpm_mobility_mover_spec(migration->host, migration->peer, move->key, migration->id_bytes,
+                                 &spec, error)) {
+        return false;
+    }
+    spec.config.side = LPM_STREAM_SIDE_DST;
+    spec.config.mode = LPM_STREAM_MODE_MOVE;
+    spec.config.connect_ms = (uint32_t)migration->options.connect_timeout_ms;
+    spec.config.memory_size = lpm_mobility_memory_size(memory);
+    spec.net = move->listener;
+    spec.vasi = vasi;
+    spec.memory = memory;
+    migration->mover = lpm_mover_start(&spec, &handlers, error);
+    lpm_bytes_close(&move->listener);
+    return migration->mover != NULL;
+}
+
+static void capabilities_set(const GError *error, void *data)
+{
+    DstMove *move = data;
+    g_autoptr(GError) failure = NULL;
+    if (!off_course(move)) {
+        if (error || !start_mover(move, &failure)) {
+            trouble(move, error ? error : failure);
+        }
+    }
+    lpm_mig_unref(&move->base);
+}
+
+static void qemu_started(const GError *error, void *data)
+{
+    DstMove *move = data;
+    if (off_course(move)) {
+        lpm_mig_unref(&move->base);
+        return;
+    }
+    if (error) {
+        trouble(move, error);
+        lpm_mig_unref(&move->base);
+        return;
+    }
+    lpm_qmp_set_capabilities(qmp_of(move), lpm_qmp_move_capabilities, capabilities_set, move);
+}
+
+/* Refused before the journal began: nothing is left of it. */
+static void refuse(DstMove *move, const GError *error)
+{
+    LpmMigration *migration = &move->base;
+    LpmPartition *partition = migration->partition;
+    migration->ended = true;
+    lpm_dst_answer(move, NULL, error);
+    lpm_mig_detach(migration);
+    if (partition && !partition->stored) {
+        g_autoptr(GError) ignored = NULL;
+        if (!lpm_partition_forget(partition, &ignored)) {
+            LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
+            lpm_log_warning(&fields, "%s", ignored->message);
+        }
+    }
+    g_hash_table_remove(migration->host->mobility->migrations, migration->id);
+}
+
+/* No offer came: the source will find out by its own time-out if one still comes. */
+static gboolean give_up(gpointer data)
+{
+    DstMove *move = data;
+    g_autoptr(GError) error = NULL;
+    move->give_up_timer = 0;
+    lpm_error_set(&error, LPM_ERROR_TIMEOUT, "%s did not offer partition %s in time",
+                  move->base.peer, move->base.name);
+    lpm_mig_note_error(&move->base, error);
+    (void)lpm_mig_dst_force(&move->base, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void begin_inactive(DstMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, &error)) {
+        trouble(move, error);
+        return;
+    }
+    g_autoptr(json_t) result = lpm_json_pack("{s:[], s:n}", "addresses", "port");
+    move->give_up_timer = g_timeout_add(INACTIVE_GIVE_UP_MS, give_up, move);
+    lpm_dst_answer(move, result, NULL);
+    lpm_mig_look(migration);
+}
+
+static bool check_record(const LpmMigration *migration, GError **error)
+{
+    const LpmRecord *record = &migration->record;
+    if (lpm_record_settled(record->state) && strcmp(record->owner, migration->peer) == 0) {
+        return true;
+    }
+    return lpm_error_set(error, LPM_ERROR_STATE,
+                         "the ownership record of partition %s says %s of system %s: %s cannot "
+                         "move it; recover its last migration first",
+                         migration->name, lpm_record_state_name(record->state), record->owner,
+                         migration->peer);
+}
+
+static void first_read(LpmMigration *migration, const GError *error)
+{
+    DstMove *move = dst(migration);
+    g_autoptr(GError) failure = NULL;
+    if (error || !check_record(migration, &failure)) {
+        refuse(move, error ? error : failure);
+        return;
+    }
+    migration->base_revision = migration->record.revision;
+    if (!lpm_mig_journal(migration, LPM_MOB_EV_ACCEPT, &failure)) {
+        refuse(move, failure);
+        return;
+    }
+    lpm_mig_enter_phase(migration, LPM_PHASE_PREPARE);
+    if (!migration->active) {
+        begin_inactive(move);
+        return;
+    }
+    lpm_mig_ref(migration);
+    lpm_partition_start_incoming(migration->partition, migration->runtime, qemu_started, move);
+}
+
+/*
+ * A profile of the same UUID may still be here from an earlier time; the record says that the
+ * partition is the source's, so it is of no more use.
+ */
+static LpmPartition *take_partition(DstMove *move, GError **error)
+{
+    LpmHost *host = move->base.host;
+    LpmProfile *profile = lpm_profile_from_json(move->base.profile, error);
+    if (!profile) {
+        return NULL;
+    }
+    LpmPartition *old = g_hash_table_lookup(host->partitions, profile->uuid);
+    if (old) {
+        lpm_error_set(error, LPM_ERROR_EXISTS,
+                      "partition %s (%s) exists on %s already; delete it there, or recover the "
+                      "migration that left it behind",
+                      old->profile->name, old->profile->uuid, lpm_host_name(host));
+        lpm_profile_free(profile);
+        return NULL;
+    }
+    return lpm_partition_add(host, profile, error);
+}
+
+static bool read_arguments(DstMove *move, const json_t *arguments, GError **error)
+{
+    LpmMigration *migration = &move->base;
+    const char *source = NULL, *key = NULL;
+    if (!lpm_json_need_str(arguments, "source", &source, error) ||
+        !lpm_move_options_read(lpm_json_at(arguments, "options"), &migration->options, error)) {
+        return false;
+    }
+    migration->active = lpm_json_bool(arguments, "active", true);
+    if (!lpm_name_is_valid(source) || strcmp(source, lpm_host_name(migration->host)) == 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "\"%s\" cannot be the source of a move to %s",
+                             source, lpm_host_name(migration->host));
+    }
+    if (migration->host->maintenance) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "system %s is in maintenance and takes no partitions",
+                             lpm_host_name(migration->host));
+    }
+    if (migration->active && !lpm_json_need_str(arguments, "key", &key, error)) {
+        return false;
+    }
+    migration->peer = g_strdup(source);
+    move->key = g_strdup(key);
+    migration->profile = json_incref(lpm_json_at(arguments, "profile"));
+    migration->runtime = json_incref(lpm_json_at(arguments, "runtime"));
+    if (!json_is_object(migration->profile) ||
+        (migration->active && !json_is_object(migration->runtime))) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "profile and runtime: objects are needed");
+    }
+    return true;
+}
+
+static bool accept(DstMove *move, const json_t *arguments, GError **error)
+{
+    LpmMigration *migration = &move->base;
+    if (!read_arguments(move, arguments, error) ||
+        !lpm_mobility_slot(migration->host, migration->active, error)) {
+        return false;
+    }
+    LpmPartition *partition = take_partition(move, error);
+    if (!partition) {
+        return false;
+    }
+    g_autoptr(GError) failure = NULL;
+    migration->name = g_strdup(partition->profile->name);
+    migration->uuid = g_strdup(partition->profile->uuid);
+    migration->arbiter = lpm_arbiter_for(migration->host, partition->profile, &failure);
+    if (!migration->arbiter || !lpm_mig_attach(migration, partition, &failure)) {
+        g_propagate_error(error, g_steal_pointer(&failure));
+        (void)lpm_partition_forget(partition, NULL);
+        return false;
+    }
+    return true;
+}
+
+void lpm_mig_dst_prepare(LpmHost *host, json_t *arguments, LpmHostReply done, void *data)
+{
+    g_autoptr(GError) error = NULL;
+    const char *id = lpm_mobility_new_id(host, arguments, &error);
+    if (!id) {
+        done(NULL, error, data);
+        return;
+    }
+    DstMove *move = dst(lpm_mig_dst_new(host, id));
+    if (!accept(move, arguments, &error)) {
+        done(NULL, error, data);
+        lpm_mig_unref(&move->base);
+        return;
+    }
+    move->prepared = done;
+    move->prepared_data = data;
+    lpm_mig_register(&move->base);
+    lpm_mig_read(&move->base, LPM_ARBITER_DEADLINE_MS, first_read);
+    lpm_mig_unref(&move->base);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The target half's own part, shared by its two files. */
+#pragma once
+
+#include "host/migration.h"
+
+typedef struct {
+    LpmMigration base;
+    /* migration-prepare */
+    LpmHostReply prepared; /* NULL once answered */
+    void *prepared_data;
+    char *key;
+    int listener, vasi; /* until the mover, and QEMU, have them */
+    uint16_t port;
+    /* copying */
+    bool loaded_known; /* QEMU said completed and is paused: not asked again before cont */
+    LpmStreamEnd end;
+    /* commit */
+    int64_t hint_mono_us, resume_mono_us;
+    guint give_up_timer;
+    bool runs; /* cont was answered */
+    bool ending_qemu;
+} DstMove;
+
+void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
+/* Answers migration-prepare if that is still open. */
+void lpm_dst_answer(DstMove *move, json_t *result, const GError *error);

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source half once the rows decide: what QEMU does, and the action of each row. */
+#include "host/mobility-src.h"
+
+#include "base/log.h"
+#include "bytes/bytes.h"
+#include "host/crash.h"
+
+#include <string.h>
+
+enum { RECONNECT_MS = 1000 };
+
+static SrcMove *src(LpmMigration *migration)
+{
+    return (SrcMove *)migration;
+}
+
+static LpmQmp *qmp_of(const SrcMove *move)
+{
+    return move->base.partition ? move->base.partition->qmp : NULL;
+}
+
+static bool has_qemu(const SrcMove *move)
+{
+    return move->base.partition && lpm_partition_has_qemu(move->base.partition);
+}
+
+/* --- what QEMU does --- */
+
+/* A move that still copies can be ended by migrate_cancel just as one in pre-switchover can. */
+static unsigned view_of(const SrcMove *move, LpmQmpRunState run, LpmQmpMigStatus mig)
+{
+    bool copying =
+        mig == LPM_QMP_MIG_SETUP || mig == LPM_QMP_MIG_ACTIVE || mig == LPM_QMP_MIG_WAIT_UNPLUG;
+    bool stopped = run == LPM_QMP_RUN_PAUSED || run == LPM_QMP_RUN_FINISH_MIGRATE;
+    if (run == LPM_QMP_RUN_UNKNOWN) {
+        return LPM_MOB_SRC_QEMU_UNSURE;
+    }
+    if (mig == LPM_QMP_MIG_PRE_SWITCHOVER || (copying && move->base.journal == LPM_MOB_SRC_ABORT)) {
+        return LPM_MOB_SRC_QEMU_PRE;
+    }
+    if (mig == LPM_QMP_MIG_DEVICE || (copying && stopped)) {
+        return LPM_MOB_SRC_QEMU_DEVICE;
+    }
+    if (run == LPM_QMP_RUN_POSTMIGRATE || stopped) {
+        return LPM_MOB_SRC_QEMU_COMPLETED;
+    }
+    return LPM_MOB_SRC_QEMU_RUNNING;
+}
+
+static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
+                       void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    if (!has_qemu(move)) {
+        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_DEAD);
+    } else if (error) {
+        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_UNSURE);
+    } else if (mig->status == LPM_QMP_MIG_CANCELLING) {
+        lpm_mig_next(migration, LPM_NEXT_LATER); /* ends by itself within moments */
+    } else {
+        move->state = status->state;
+        lpm_mig_decide(migration, view_of(move, status->state, mig->status));
+    }
+    lpm_mig_unref(migration);
+}
+
+static void reconnected(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmQmp *qmp = qmp_of(move);
+    if (error || !qmp) {
+        unsigned view = has_qemu(move) ? LPM_MOB_SRC_QEMU_UNSURE : LPM_MOB_SRC_QEMU_DEAD;
+        lpm_mig_decide(&move->base, view);
+        lpm_mig_unref(&move->base);
+        return;
+    }
+    lpm_qmp_query_state(qmp, state_seen, move);
+}
+
+/* An inactive move has no QEMU: see handover.md. */
+static unsigned inactive_view(const SrcMove *move)
+{
+    return move->base.journal == LPM_MOB_SRC_ABORT ? LPM_MOB_SRC_QEMU_RUNNING
+                                                   : LPM_MOB_SRC_QEMU_COMPLETED;
+}
+
+static void look(LpmMigration *migration)
+{
+    SrcMove *move = src(migration);
+    LpmQmp *qmp = qmp_of(move);
+    if (!migration->active) {
+        lpm_mig_decide(migration, inactive_view(move));
+        return;
+    }
+    if (!has_qemu(move)) {
+        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_DEAD);
+        return;
+    }
+    if (!qmp) {
+        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_UNSURE);
+        return;
+    }
+    bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);
+    /* In device nothing is asked either: its answer could take as long as the stream is stuck. */
+    if (good && lpm_qmp_last_migration(qmp) == LPM_QMP_MIG_DEVICE && !move->device_over) {
+        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_DEVICE);
+        return;
+    }
+    lpm_mig_ref(migration);
+    if (good) {
+        lpm_qmp_query_state(qmp, state_seen, move);
+    } else {
+        lpm_qmp_reconnect(qmp, RECONNECT_MS, reconnected, move);
+    }
+}
+
+static void qemu_gone(LpmPartition *partition, const char *reason, void *data)
+{
+    SrcMove *move = data;
+    (void)partition;
+    if (move->ending_qemu) {
+        return;
+    }
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s on %s ended: %s", move->base.name,
+                  lpm_host_name(move->base.host), reason);
+    lpm_mig_trouble(&move->base, error);
+}
+
+static void qmp_closed(LpmPartition *partition, const GError *error, void *data)
+{
+    SrcMove *move = data;
+    (void)partition;
+    if (!move->ending_qemu) {
+        lpm_mig_trouble(&move->base, error);
+    }
+}
+
+/* --- actions --- */
+
+/* Writes abort, once, and ends the mover, which tells the peer. */
+static bool write_abort(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (migration->journal != LPM_MOB_SRC_ABORT &&
+        !lpm_mig_journal(migration, LPM_MOB_EV_ABORT, &error)) {
+        lpm_mig_note_error(migration, error);
+        return false;
+    }
+    const char *reason = migration->error ? migration->error->message : "lpm-host was restarted";
+    lpm_mover_abort(migration->mover, reason);
+    migration->mover = NULL;
+    migration->mover_connected = false;
+    lpm_bytes_close(&move->vasi);
+    return true;
+}
+
+static void cancelled(const GError *error, void *data)
+{
+    (void)error; /* mostly: there was nothing to cancel any more. The next look says what is */
+    lpm_mig_next(data, LPM_NEXT_NOW);
+    lpm_mig_unref(data);
+}
+
+static void do_cancel(SrcMove *move)
+{
+    LpmQmp *qmp = qmp_of(move);
+    if (!write_abort(move)) {
+        lpm_mig_next(&move->base, LPM_NEXT_LATER);
+        return;
+    }
+    LPM_CRASH_POINT("src", "cancel", "before");
+    if (!qmp) {
+        lpm_mig_next(&move->base, LPM_NEXT_NOW);
+        return;
+    }
+    lpm_mig_ref(&move->base);
+    lpm_qmp_migrate_cancel(qmp, cancelled, move);
+}
+
+static void yanked(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    if (error && error->code == LPM_ERROR_STATE) {
+        move->device_over = true;
+    }
+    lpm_mig_next(&move->base, LPM_NEXT_LATER);
+    lpm_mig_unref(&move->base);
+}
+
+static void do_yank(SrcMove *move)
+{
+    LpmQmp *qmp = qmp_of(move);
+    if (!write_abort(move) || !qmp) {
+        lpm_mig_next(&move->base, LPM_NEXT_LATER);
+        return;
+    }
+    LPM_CRASH_POINT("src", "yank", "before");
+    lpm_mig_ref(&move->base);
+    lpm_qmp_yank(qmp, yanked, move);
+}
+
+static void do_abort(SrcMove *move)
+{
+    lpm_mig_next(&move->base, write_abort(move) ? LPM_NEXT_NOW : LPM_NEXT_LATER);
+}
+
+static void swapped(LpmMigration *migration, LpmArbiterResult result, const GError *error)
+{
+    (void)error;
+    bool again = result == LPM_ARBITER_DONE || result == LPM_ARBITER_LOST;
+    lpm_mig_next(migration, again ? LPM_NEXT_NOW : LPM_NEXT_LATER);
+}
+
+static void do_back(SrcMove *move)
+{
+    lpm_mig_swap(&move->base, LPM_RECORD_BACK, LPM_RECORD_BY_OWNER, "back", swapped);
+}
+
+static void do_offer(SrcMove *move)
+{
+    move->offering = true;
+    lpm_mig_swap(&move->base, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER, "offer", swapped);
+}
+
+static void continued(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    if (error) {
+        lpm_mig_note_error(&move->base, error);
+    } else {
+        LPM_CRASH_POINT("src", "cont", "after");
+        move->base.record_fresh = true;
+    }
+    lpm_mig_next(&move->base, error ? LPM_NEXT_LATER : LPM_NEXT_NOW);
+    lpm_mig_unref(&move->base);
+}
+
+static void do_cont(SrcMove *move)
+{
+    LpmQmp *qmp = qmp_of(move);
+    if (!qmp) {
+        lpm_mig_next(&move->base, LPM_NEXT_LATER);
+        return;
+    }
+    bool post = move->state == LPM_QMP_RUN_POSTMIGRATE;
+    LPM_CRASH_POINT("src", "cont", "before");
+    lpm_mig_ref(&move->base);
+    lpm_qmp_cont(qmp, post ? LPM_QMP_RUN_POSTMIGRATE : LPM_QMP_RUN_UNKNOWN, continued, move);
+}
+
+/* For people: what happened, where the partition is, what to do. */
+static void explain_stay(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    const char *why = migration->error ? migration->error->message
+                                       : "lpm-host of the source was restarted during the move";
+    int code = migration->error ? migration->error->code : (int)LPM_ERROR_ABORTED;
+    const char *here = lpm_host_name(migration->host);
+    bool dead = migration->active && !has_qemu(move);
+    GError *whole = g_error_new(LPM_ERROR, code, "%s. Partition %s %s %s; %s", why, migration->name,
+                                dead                ? "stays on"
+                                : migration->active ? "runs on"
+                                                    : "stays on",
+                                here,
+                                dead ? "its QEMU ended, start it there again"
+                                     : "nothing was lost, the move can be started again");
+    g_clear_error(&migration->error);
+    migration->error = whole;
+}
+
+static void do_stayed(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (!move->explained) {
+        explain_stay(move);
+        move->explained = true;
+    }
+    lpm_mover_abort(migration->mover, "the move is off");
+    migration->mover = NULL;
+    LPM_CRASH_POINT("src", "stayed", "before");
+    if (!lpm_mig_cleaned(migration, "aborted", &error)) {
+        lpm_mig_note_error(migration, error);
+    }
+    lpm_mig_next(migration, migration->ended ? LPM_NEXT_NEVER : LPM_NEXT_LATER);
+}
+
+static void qemu_ended(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = error ? g_error_copy(error) : NULL;
+    LPM_CRASH_POINT("src", "end-qemu", "after");
+    lpm_mig_detach(migration);
+    g_clear_error(&migration->error); /* whatever it was: the partition has arrived */
+    bool forgotten =
+        !failure && (!migration->partition || lpm_partition_forget(migration->partition, &failure));
+    if (forgotten) {
+        LPM_CRASH_POINT("src", "forget", "after");
+        g_clear_pointer(&migration->partition, lpm_partition_unref);
+        lpm_mover_finish(migration->mover);
+        migration->mover = NULL;
+        if (!lpm_mig_cleaned(migration, "completed", &failure)) {
+            forgotten = false;
+        }
+    }
+    if (!forgotten) {
+        lpm_mig_note_error(migration, failure);
+    }
+    lpm_mig_next(migration, forgotten ? LPM_NEXT_NEVER : LPM_NEXT_LATER);
+    lpm_mig_unref(migration);
+}
+
+static void do_left(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    move->ending_qemu = true;
+    if (migration->phase < LPM_PHASE_N && migration->phase != LPM_PHASE_FINISH) {
+        lpm_mig_enter_phase(migration, LPM_PHASE_FINISH);
+    }
+    LPM_CRASH_POINT("src", "end-qemu", "before");
+    lpm_mig_ref(migration);
+    if (!migration->partition) {
+        qemu_ended(NULL, move);
+        return;
+    }
+    g_autofree char *reason = g_strdup_printf("moved to %s", migration->peer);
+    lpm_partition_end_qemu(migration->partition, reason, qemu_ended, move);
+}
+
+static void act(LpmMigration *migration, unsigned action)
+{
+    static void (*const actions[LPM_MOB_SRC_DO_N])(SrcMove * move) = {
+        [LPM_MOB_SRC_DO_CANCEL] = do_cancel, [LPM_MOB_SRC_DO_YANK] = do_yank,
+        [LPM_MOB_SRC_DO_ABORT] = do_abort,   [LPM_MOB_SRC_DO_OFFER] = do_offer,
+        [LPM_MOB_SRC_DO_BACK] = do_back,     [LPM_MOB_SRC_DO_CONT] = do_cont,
+        [LPM_MOB_SRC_DO_STAYED] = do_stayed, [LPM_MOB_SRC_DO_LEFT] = do_left,
+    };
+    SrcMove *move = src(migration);
+    g_clear_handle_id(&move->poll_timer, g_source_remove);
+    g_clear_handle_id(&move->limit_timer, g_source_remove);
+    lpm_mig_publish_always(migration, false);
+    actions[action](move);
+}
+
+/* --- the operator's word --- */
+
+static void word_given(LpmMigration *migration, LpmArbiterResult result, const GError *error)
+{
+    SrcMove *move = src(migration);
+    g_autoptr(GError) failure = error ? g_error_copy(error) : NULL;
+    if (result == LPM_ARBITER_LOST) {
+        lpm_error_set(
+            &failure, LPM_ERROR_CONFLICT,
+            "%s was quicker: the ownership record of partition %s has changed, look again",
+            migration->peer, migration->name);
+    }
+    move->started(failure, move->started_data);
+    move->started = NULL;
+    lpm_mig_look(migration);
+}
+
+void lpm_mig_src_force(LpmMigration *migration, LpmHostDone done, void *data)
+{
+    SrcMove *move = src(migration);
+    LpmMobRecordView view = lpm_mig_record_view(migration);
+    g_autoptr(GError) error = NULL;
+    bool taken = view == LPM_MOB_REC_TAKEN;
+    bool offered = view == LPM_MOB_REC_OFFER && !has_qemu(move);
+    if (migration->mover_connected) {
+        lpm_error_set(&error, LPM_ERROR_STATE, "%s still answers: it decides about partition %s",
+                      migration->peer, migration->name);
+    } else if (!taken && !offered) {
+        lpm_error_set(&error, LPM_ERROR_STATE,
+                      "the ownership record of partition %s is not in the hands of %s: force does "
+                      "not apply, recover without it",
+                      migration->name, migration->peer);
+    } else if (move->started) {
+        lpm_error_set(&error, LPM_ERROR_BUSY, "migration %s is being recovered", migration->id);
+    }
+    if (error) {
+        done(error, data);
+        return;
+    }
+    move->started = done;
+    move->started_data = data;
+    lpm_mig_swap(migration, LPM_RECORD_BACK, taken ? LPM_RECORD_BY_WORD : LPM_RECORD_BY_OWNER,
+                 "word", word_given);
+}
+
+/* --- life --- */
+
+static void free_half(LpmMigration *migration)
+{
+    SrcMove *move = src(migration);
+    g_clear_handle_id(&move->poll_timer, g_source_remove);
+    g_clear_handle_id(&move->limit_timer, g_source_remove);
+    lpm_bytes_close(&move->vasi);
+    json_decref(move->addresses);
+    g_free(move->key);
+    g_free(move);
+}
+
+static const LpmHalfOps ops = {look, act, free_half};
+
+LpmMigration *lpm_mig_src_new(LpmHost *host, const char *id)
+{
+    SrcMove *move = g_new0(SrcMove, 1);
+    move->vasi = -1;
+    move->memory_fd = -1;
+    lpm_mig_init(&move->base, host, LPM_MOB_SRC, &ops, id);
+    move->base.link.qmp_event = lpm_src_qmp_event;
+    move->base.link.qmp_closed = qmp_closed;
+    move->base.link.qemu_gone = qemu_gone;
+    return &move->base;
+}

@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source half of a move, in the order of time: start, connect, copy, switch over, offer. What
+ * happens after the offer, and whenever something is wrong, is in mobility-src-rows.c.
+ */
+#include "host/mobility-src.h"
+
+#include "base/log.h"
+#include "bytes/bytes.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    POLL_MS = 250,
+    ARBITER_EVERY = 4, /* polls between two looks at the arbiter */
+    DOWNTIME_FIRST_MS = 50,
+    DOWNTIME_STEP_MS = 50,
+    DOWNTIME_HOLD_MS = 1, /* no switchover while the arbiter does not answer */
+    PASSES_BEFORE_STEP = 3,
+    COMMIT_ESTIMATE_MS = 25, /* device state, LOADED, two swaps and a journal entry */
+    SWITCHOVER_LIMIT_MS = 5000,
+    VERIFY_MS_PER_MIB = 10, /* several times what hashing takes */
+};
+#define BANDWIDTH_UNLIMITED (INT64_C(1) << 40)
+
+static LpmLogFields fields_of(const SrcMove *move)
+{
+    return (LpmLogFields){.migration = move->base.id, .partition = move->base.name};
+}
+
+/* Whether the normal way is over: the rows decide, or everything has ended. */
+static bool off_course(const SrcMove *move)
+{
+    return move->base.rows || move->base.ended;
+}
+
+static SrcMove *src(LpmMigration *migration)
+{
+    return (SrcMove *)migration;
+}
+
+static LpmQmp *qmp_of(const SrcMove *move)
+{
+    return move->base.partition ? move->base.partition->qmp : NULL;
+}
+
+/* --- offer --- */
+
+static void offered(LpmMigration *migration, LpmArbiterResult result, const GError *error)
+{
+    SrcMove *move = src(migration);
+    (void)error;
+    migration->patient_until_us =
+        lpm_clock_monotonic_us(migration->host->clock) + migration->options.offer_timeout_ms * 1000;
+    if (result == LPM_ARBITER_DONE && migration->mover) {
+        move->offer_mono_us = lpm_clock_monotonic_us(migration->host->clock);
+        lpm_mover_send_hint(migration->mover, migration->record.epoch, LPM_HINT_OFFER);
+    }
+    lpm_mig_publish(migration);
+    lpm_mig_look(migration);
+}
+
+/* Everything that must be true before the partition is offered. */
+static void maybe_offer(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    bool verified = !migration->options.verify || migration->verified_known;
+    if (off_course(move) || migration->journal != LPM_MOB_SRC_POST || !move->peer_loaded ||
+        !verified || move->offering) {
+        return;
+    }
+    move->offering = true;
+    g_clear_handle_id(&move->limit_timer, g_source_remove);
+    lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
+    lpm_mig_swap(migration, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER, "offer", offered);
+}
+
+/* --- switchover --- */
+
+static gboolean switchover_too_long(gpointer data)
+{
+    SrcMove *move = data;
+    move->limit_timer = 0;
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(&error, LPM_ERROR_TIMEOUT, "the switchover took longer than %u ms",
+                  move->limit_ms);
+    lpm_mig_trouble(&move->base, error);
+    return G_SOURCE_REMOVE;
+}
+
+static void limit_switchover(SrcMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    unsigned verify = migration->options.verify
+                          ? (unsigned)migration->partition->profile->memory_mib * VERIFY_MS_PER_MIB
+                          : 0;
+    move->limit_ms = SWITCHOVER_LIMIT_MS + verify;
+    g_clear_handle_id(&move->limit_timer, g_source_remove);
+    move->limit_timer = g_timeout_add(move->limit_ms, switchover_too_long, move);
+}
+
+static void continued(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    if (error && !off_course(move)) {
+        lpm_mig_trouble(&move->base, error);
+    }
+    lpm_mig_unref(&move->base);
+}
+
+/* The arbiter has answered while QEMU stands in pre-switchover. */
+static void ready_to_switch(LpmMigration *migration, const GError *error)
+{
+    SrcMove *move = src(migration);
+    g_autoptr(GError) failure = NULL;
+    if (off_course(move)) {
+        return;
+    }
+    if (error) {
+        lpm_mig_trouble(migration, error);
+        return;
+    }
+    if (lpm_mig_record_view(migration) != LPM_MOB_REC_SOURCE) {
+        lpm_error_set(&failure, LPM_ERROR_CONFLICT,
+                      "the ownership record of partition %s was changed during the copy",
+                      migration->name);
+    } else if (lpm_mig_journal(migration, LPM_MOB_EV_READY, &failure)) {
+        lpm_mover_send(migration->mover, LPM_STREAM_SWITCHOVER, NULL);
+        if (migration->options.max_rate > 0) {
+            LpmStreamMessage message = {.rate.max_rate = 0};
+            lpm_mover_send(migration->mover, LPM_STREAM_RATE, &message);
+        }
+        lpm_mig_ref(migration);
+        lpm_qmp_migrate_continue(qmp_of(move), continued, move);
+        return;
+    }
+    lpm_mig_trouble(migration, failure);
+}
+
+static void on_pre_switchover(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_clear_handle_id(&move->poll_timer, g_source_remove);
+    int64_t now = lpm_clock_monotonic_us(migration->host->clock);
+    if (move->stop_mono_us == 0) {
+        move->stop_mono_us = now;
+    }
+    lpm_mig_enter_phase_at(migration, LPM_PHASE_SWITCHOVER, move->stop_mono_us);
+    limit_switchover(move);
+    lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, ready_to_switch);
+}
+
+static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
+                            const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    if (!off_course(move)) {
+        if (error) {
+            lpm_mig_trouble(migration, error);
+        } else if (status->state != LPM_QMP_RUN_POSTMIGRATE ||
+                   mig->status != LPM_QMP_MIG_COMPLETED) {
+            lpm_error_set(&failure, LPM_ERROR_QEMU, "QEMU said completed, but is %s and %s",
+                          lpm_qmp_mig_name(mig->status), lpm_qmp_run_name(status->state));
+            lpm_mig_trouble(migration, failure);
+        } else if (!lpm_mig_journal(migration, LPM_MOB_EV_QEMU_DONE, &failure)) {
+            lpm_mig_trouble(migration, failure);
+        } else {
+            maybe_offer(move);
+        }
+    }
+    lpm_mig_unref(migration);
+}
+
+/* QEMU's own words for why it failed; the mover or the other side may have told before. */
+static void failed_state(const LpmQmpMigration *mig, const GError *error, void *data)
+{
+    SrcMove *move = data;
+    g_autoptr(GError) failure = NULL;
+    lpm_error_set(&failure, LPM_ERROR_QEMU, "QEMU gave the move up: %s",
+                  error             ? error->message
+                  : mig->error_desc ? mig->error_desc
+                                    : lpm_qmp_mig_name(mig->status));
+    lpm_mig_trouble(&move->base, failure);
+    lpm_mig_unref(&move->base);
+}
+
+static void on_migration_status(SrcMove *move, LpmQmpMigStatus status)
+{
+    LpmMigration *migration = &move->base;
+    if (status == LPM_QMP_MIG_PRE_SWITCHOVER) {
+        on_pre_switchover(move);
+    } else if (status == LPM_QMP_MIG_COMPLETED) {
+        lpm_mig_ref(migration);
+        lpm_qmp_query_state(qmp_of(move), completed_state, move);
+    } else if (status == LPM_QMP_MIG_FAILED || status == LPM_QMP_MIG_CANCELLED) {
+        /* A mover that has just ended explains it better, and is heard of within moments. */
+        lpm_mig_ref(migration);
+        lpm_qmp_query_migrate(qmp_of(move), failed_state, move);
+    }
+}
+
+void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data)
+{
+    SrcMove *move = data;
+    (void)partition;
+    if (strcmp(event->name, "STOP") == 0) {
+        move->stop_mono_us = lpm_mig_mono_of(&move->base, event->realtime_us);
+    }
+    if (strcmp(event->name, "MIGRATION") == 0) {
+        LpmQmpMigStatus status = lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL));
+        if (!off_course(move)) {
+            on_migration_status(move, status);
+            return;
+        }
+    }
+    if (move->base.rows && !move->base.ended) {
+        lpm_mig_look(&move->base);
+    }
+}
+
+/* --- copy --- */
+
+static void ignore(const GError *error, void *data)
+{
+    (void)error;
+    lpm_mig_unref(data);
+}
+
+static void set_downtime(SrcMove *move, int64_t ms)
+{
+    const LpmQmpParameter wanted[] = {{"downtime-limit", ms, false}, {NULL}};
+    lpm_mig_ref(&move->base);
+    lpm_qmp_set_parameters(qmp_of(move), wanted, ignore, move);
+}
+
+/* Too long without an answer means that the commit would be slow, too: copy on meanwhile. */
+static void arbiter_answered(LpmMigration *migration, const GError *error)
+{
+    SrcMove *move = src(migration);
+    bool hold = error != NULL;
+    if (off_course(move) || migration->journal != LPM_MOB_SRC_PRECOPY || hold == move->holding) {
+        return;
+    }
+    LpmLogFields fields = fields_of(move);
+    lpm_log_warning(&fields, "switchover %s: %s", hold ? "held back" : "allowed again",
+                    hold ? error->message : "the arbiter answers");
+    move->holding = hold;
+    set_downtime(move, hold ? DOWNTIME_HOLD_MS : move->downtime_ms);
+}
+
+/* One step up at the end of each pass that did not get it done, as far as the limit goes. */
+static void ramp(SrcMove *move, const LpmQmpMigration *mig)
+{
+    int64_t limit = move->base.options.max_blackout_ms;
+    if (mig->dirty_sync_count <= move->last_pass) {
+        return;
+    }
+    move->last_pass = mig->dirty_sync_count;
+    if (mig->dirty_sync_count < PASSES_BEFORE_STEP || move->downtime_ms >= limit) {
+        return;
+    }
+    move->downtime_ms = MIN(move->downtime_ms + DOWNTIME_STEP_MS, limit);
+    if (!move->holding) {
+        set_downtime(move, move->downtime_ms);
+    }
+}
+
+static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
+{
+    LpmMigration *migration = &move->base;
+    migration->total_bytes = mig->total;
+    migration->remaining_bytes = mig->remaining;
+    migration->dirty_rate_bytes = mig->dirty_pages_rate * mig->page_size;
+    migration->passes = mig->dirty_sync_count;
+    if (mig->expected_downtime_ms >= 0) {
+        migration->predicted_blackout_ms = mig->expected_downtime_ms + COMMIT_ESTIMATE_MS;
+    }
+    uint64_t rate = migration->stats.rate_out;
+    migration->eta_ms = rate > 0 ? (int64_t)(mig->remaining * 1000 / rate) : -1;
+}
+
+static void polled(const LpmQmpMigration *mig, const GError *error, void *data)
+{
+    SrcMove *move = data;
+    move->polling = false;
+    if (!off_course(move)) {
+        if (error) {
+            lpm_mig_trouble(&move->base, error);
+        } else if (mig->status == LPM_QMP_MIG_ACTIVE) {
+            note_progress(move, mig);
+            ramp(move, mig);
+        }
+    }
+    lpm_mig_unref(&move->base);
+}
+
+static gboolean poll(gpointer data)
+{
+    SrcMove *move = data;
+    LpmQmp *qmp = qmp_of(move);
+    if (off_course(move) || !qmp) {
+        move->poll_timer = 0;
+        return G_SOURCE_REMOVE;
+    }
+    if (!move->polling && lpm_qmp_last_migration(qmp) == LPM_QMP_MIG_ACTIVE) {
+        move->polling = true;
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_migrate(qmp, polled, move);
+        if (move->polls++ % ARBITER_EVERY == 0) {
+            lpm_mig_read(&move->base, LPM_ARBITER_QUICK_MS, arbiter_answered);
+        }
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+static void migrating(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    if (error && !off_course(move)) {
+        lpm_mig_trouble(&move->base, error);
+    }
+    lpm_mig_unref(&move->base);
+}
+
+static void parameters_set(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    if (off_course(move)) {
+        lpm_mig_unref(migration);
+        return;
+    }
+    if (error || !lpm_mig_journal(migration, LPM_MOB_EV_CONNECTED, &failure)) {
+        lpm_mig_trouble(migration, error ? error : failure);
+        lpm_mig_unref(migration);
+        return;
+    }
+    lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
+    lpm_mig_publish_always(migration, true);
+    move->poll_timer = g_timeout_add(POLL_MS, poll, move);
+    lpm_qmp_migrate_fd(qmp_of(move), move->vasi, migrating, move);
+    lpm_bytes_close(&move->vasi);
+}
+
+static void capabilities_set(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    int64_t rate = move->base.options.max_rate;
+    const LpmQmpParameter wanted[] = {
+        {"max-bandwidth", rate > 0 ? rate : BANDWIDTH_UNLIMITED, true},
+        {"downtime-limit", move->downtime_ms, true},
+        {NULL},
+    };
+    if (off_course(move)) {
+        lpm_mig_unref(&move->base);
+    } else if (error) {
+        lpm_mig_trouble(&move->base, error);
+        lpm_mig_unref(&move->base);
+    } else {
+        lpm_qmp_set_parameters(qmp_of(move), wanted, parameters_set, move);
+    }
+}
+
+/* --- mover --- */
+
+static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
+{
+    LpmMigration *migration = &move->base;
+    migration->mover_connected = true;
+    migration->round_trip_us = connected->rtt_us;
+    if (off_course(move)) {
+        return;
+    }
+    move->downtime_ms = MIN(DOWNTIME_FIRST_MS, migration->options.max_blackout_ms);
+    lpm_mig_ref(migration);
+    lpm_qmp_set_capabilities(qmp_of(move), lpm_qmp_move_capabilities, capabilities_set, move);
+}
+
+/* Words of the target's lpm-host. The blackout needs no clock in common: see handover.md. */
+static void on_peer(SrcMove *move, const LpmStreamPeer *peer)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(json_t) message = lpm_json_parse((const char *)peer->data, peer->size, NULL);
+    if (g_strcmp0(lpm_json_str(message, "event", NULL), "running") != 0) {
+        return;
+    }
+    int64_t since = lpm_json_int(message, "since_offer_us", -1);
+    if (since >= 0 && move->offer_mono_us > 0 && move->stop_mono_us > 0) {
+        migration->blackout_us =
+            move->offer_mono_us - move->stop_mono_us + since + migration->round_trip_us / 2;
+    }
+    lpm_mig_publish(migration);
+}
+
+static void mover_event(uint32_t type, const LpmStreamMessage *message, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    lpm_mig_ref(migration);
+    if (type == LPM_STREAM_CONNECTED) {
+        on_connected(move, &message->connected);
+    } else if (type == LPM_STREAM_STATS) {
+        migration->stats = message->stats;
+        migration->round_trip_us =
+            message->stats.rtt_us ? message->stats.rtt_us : migration->round_trip_us;
+    } else if (type == LPM_STREAM_LOADED) {
+        move->peer_loaded = true;
+        if (migration->options.verify && !off_course(move)) {
+            lpm_mig_enter_phase(migration, LPM_PHASE_VERIFY);
+        }
+        maybe_offer(move);
+    } else if (type == LPM_STREAM_VERIFIED) {
+        migration->verified = message->verified;
+        migration->verified_known = true;
+        maybe_offer(move);
+    } else if (type == (uint32_t)LPM_STREAM_HINT && move->offering) {
+        lpm_mig_look(migration);
+    } else if (type == LPM_STREAM_PEER) {
+        on_peer(move, &message->peer);
+    }
+    lpm_mig_unref(migration);
+}
+
+static void mover_gone(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    migration->mover_connected = false;
+    lpm_mover_kill(migration->mover);
+    migration->mover = NULL;
+    if (!move->offering) { /* from the offer on it is not needed any more */
+        lpm_mig_trouble(migration, error);
+    }
+}
+
+/* The TCP connection stands: VASI, mover. */
+static void tcp_connected(int fd, const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    LPM_AUTO_FD int net = fd;
+    LPM_AUTO_FD int vasi = -1;
+    LpmMoverSpec spec;
+    LpmMoverHandlers handlers = {mover_event, mover_gone, move};
+    g_autoptr(GError) failure = NULL;
+    if (off_course(move)) {
+        lpm_mig_unref(migration);
+        return;
+    }
+    if (!error && lpm_mover_vasi(&move->vasi, &vasi, &failure) &&
+        lpm_mobility_mover_spec(migration->host, migration->peer, move->key, migration->id_bytes,
+                                &spec, &failure)) {
+        spec.config.side = LPM_STREAM_SIDE_SRC;
+        spec.config.mode = LPM_STREAM_MODE_MOVE;
+        spec.config.max_rate = (uint64_t)migration->options.max_rate;
+        spec.config.connect_ms = (uint32_t)migration->options.connect_timeout_ms;
+        spec.net = net;
+        spec.vasi = vasi;
+        spec.memory = move->memory_fd;
+        spec.config.memory_size = lpm_mobility_memory_size(spec.memory);
+        migration->mover = lpm_mover_start(&spec, &handlers, &failure);
+    }
+    if (!migration->mover) {
+        lpm_mig_trouble(migration, error ? error : failure);
+    }
+    lpm_mig_unref(migration);
+}
+
+/* --- start --- */
+
+static void answer(SrcMove *move, const GError *error)
+{
+    LpmHostDone done = move->started;
+    move->started = NULL;
+    if (done) {
+        done(error, move->started_data);
+    }
+}
+
+/* Refused before the journal began: nothing is left of it. */
+static void refuse(SrcMove *move, const GError *error)
+{
+    LpmMigration *migration = &move->base;
+    migration->ended = true;
+    answer(move, error);
+    lpm_mig_detach(migration);
+    g_hash_table_remove(migration->host->mobility->migrations, migration->id);
+}
+
+static void begin_active(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    lpm_mig_enter_phase(migration, LPM_PHASE_PREPARE);
+    lpm_mig_ref(migration);
+    lpm_mobility_connect(move->addresses, move->port,
+                         (unsigned)migration->options.connect_timeout_ms, tcp_connected, move);
+}
+
+static void begin_inactive(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    if (!lpm_mig_journal(migration, LPM_MOB_EV_OFFER_NOW, &failure)) {
+        lpm_mig_trouble(migration, failure);
+        return;
+    }
+    lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
+    move->offering = true;
+    lpm_mig_swap(migration, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER, "offer", offered);
+}
+
+static void first_read(LpmMigration *migration, const GError *error)
+{
+    SrcMove *move = src(migration);
+    g_autoptr(GError) failure = NULL;
+    const LpmRecord *record = &migration->record;
+    if (error) {
+        refuse(move, error);
+        return;
+    }
+    if (!lpm_record_settled(record->state) ||
+        strcmp(record->owner, lpm_host_name(migration->host)) != 0) {
+        lpm_error_set(&failure, LPM_ERROR_STATE,
+                      "the ownership record of partition %s says %s of system %s, so it cannot be "
+                      "moved from %s; recover its last migration first",
+                      migration->name, lpm_record_state_name(record->state), record->owner,
+                      lpm_host_name(migration->host));
+        refuse(move, failure);
+        return;
+    }
+    migration->base_revision = record->revision;
+    if (!lpm_mig_journal(migration, LPM_MOB_EV_ACCEPT, &failure)) {
+        refuse(move, failure);
+        return;
+    }
+    lpm_mig_ref(migration);
+    answer(move, NULL);
+    if (migration->active) {
+        begin_active(move);
+    } else {
+        begin_inactive(move);
+    }
+    lpm_mig_unref(migration);
+}
+
+static bool check_state(SrcMove *move, LpmPartition *partition, GError **error)
+{
+    const LpmMigration *migration = &move->base;
+    const char *name = partition->profile->name;
+    LpmPartitionState wanted =
+        migration->active ? LPM_PARTITION_RUNNING : LPM_PARTITION_NOT_ACTIVATED;
+    if (partition->state != wanted || !partition->stored) {
+        return lpm_error_set(error, LPM_ERROR_STATE, "partition %s is %s; an %s move needs it %s",
+                             name, lpm_partition_state_name(partition->state),
+                             migration->active ? "active" : "inactive",
+                             lpm_partition_state_name(wanted));
+    }
+    if (partition->profile->migration_disabled) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "mobility of partition %s is switched off in its profile; change "
+                             "migration_disabled to move it",
+                             name);
+    }
+    if (!migration->options.verify || !migration->active) {
+        return true;
+    }
+    move->memory_fd = lpm_partition_memory_fd(partition, error);
+    if (move->memory_fd < 0) {
+        g_prefix_error(error, "a verified move compares the memory of partition %s: ", name);
+        return false;
+    }
+    return true;
+}
+
+static bool read_arguments(SrcMove *move, const json_t *arguments, GError **error)
+{
+    LpmMigration *migration = &move->base;
+    const char *target = NULL;
+    int64_t port = 0;
+    if (!lpm_json_need_str(arguments, "target", &target, error) ||
+        !lpm_move_options_read(lpm_json_at(arguments, "options"), &migration->options, error)) {
+        return false;
+    }
+    if (!lpm_name_is_valid(target) || strcmp(target, lpm_host_name(migration->host)) == 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "\"%s\" cannot be the target of a move from %s", target,
+                             lpm_host_name(migration->host));
+    }
+    migration->active = lpm_json_bool(arguments, "active", true);
+    migration->peer = g_strdup(target);
+    if (!migration->active) {
+        return true;
+    }
+    const char *key = NULL;
+    if (!lpm_json_need_str(arguments, "key", &key, error) ||
+        !lpm_json_need_int(arguments, "port", 1, 65535, &port, error)) {
+        return false;
+    }
+    json_t *addresses = lpm_json_at(arguments, "addresses");
+    if (!json_is_array(addresses) || json_array_size(addresses) == 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "addresses: at least one is needed");
+    }
+    move->addresses = json_incref(addresses);
+    move->port = (uint16_t)port;
+    move->key = g_strdup(key);
+    return true;
+}
+
+static bool accept(SrcMove *move, json_t *arguments, GError **error)
+{
+    LpmMigration *migration = &move->base;
+    const char *name = NULL;
+    if (!read_arguments(move, arguments, error) ||
+        !lpm_json_need_str(arguments, "partition", &name, error) ||
+        !lpm_mobility_slot(migration->host, migration->active, error)) {
+        return false;
+    }
+    LpmPartition *partition = lpm_host_find(migration->host, name, error);
+    if (!partition || !check_state(move, partition, error)) {
+        return false;
+    }
+    migration->name = g_strdup(partition->profile->name);
+    migration->uuid = g_strdup(partition->profile->uuid);
+    if (migration->options.max_blackout_ms == 0) {
+        int own = partition->profile->max_blackout_ms;
+        migration->options.max_blackout_ms = own > 0 ? own : LPM_MIG_DEFAULT_BLACKOUT_MS;
+    }
+    migration->arbiter = lpm_arbiter_for(migration->host, partition->profile, error);
+    return migration->arbiter && lpm_mig_attach(migration, partition, error);
+}
+
+void lpm_mig_src_start(LpmHost *host, json_t *arguments, LpmHostDone done, void *data)
+{
+    g_autoptr(GError) error = NULL;
+    const char *id = lpm_mobility_new_id(host, arguments, &error);
+    if (!id) {
+        done(error, data);
+        return;
+    }
+    SrcMove *move = src(lpm_mig_src_new(host, id));
+    if (!accept(move, arguments, &error)) {
+        done(error, data);
+        lpm_mig_unref(&move->base);
+        return;
+    }
+    move->started = done;
+    move->started_data = data;
+    lpm_mig_register(&move->base);
+    lpm_mig_read(&move->base, LPM_ARBITER_DEADLINE_MS, first_read);
+    lpm_mig_unref(&move->base);
+}
+
+bool lpm_mig_src_stop(LpmMigration *migration, GError **error)
+{
+    SrcMove *move = src(migration);
+    LpmMobRecordView view = lpm_mig_record_view(migration);
+    if (move->offering || (view != LPM_MOB_REC_SOURCE && view != LPM_MOB_REC_UNKNOWN)) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "migration %s of partition %s cannot be stopped any more: the "
+                             "partition is already offered to %s",
+                             migration->id, migration->name, migration->peer);
+    }
+    g_autoptr(GError) stopped = NULL;
+    lpm_error_set(&stopped, LPM_ERROR_ABORTED, "the move was stopped on request");
+    lpm_mig_trouble(migration, stopped);
+    return true;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source half's own part, shared by its two files. */
+#pragma once
+
+#include "host/migration.h"
+
+typedef struct {
+    LpmMigration base;
+    /* migration-start */
+    LpmHostDone started; /* NULL once answered */
+    void *started_data;
+    json_t *addresses;
+    uint16_t port;
+    char *key;
+    int vasi;      /* QEMU's end, until QEMU has it */
+    int memory_fd; /* borrowed from the partition; -1: not verified */
+    /* copying */
+    guint poll_timer, limit_timer;
+    bool polling, holding;
+    unsigned polls, limit_ms;
+    int64_t downtime_ms;
+    uint64_t last_pass;
+    /* switchover */
+    bool peer_loaded, offering;
+    int64_t stop_mono_us, offer_mono_us;
+    /* rows */
+    bool device_over;     /* QEMU said that there is nothing to yank any more */
+    bool explained;       /* the error has its second half */
+    bool ending_qemu;     /* its end is our doing */
+    LpmQmpRunState state; /* seen last */
+} SrcMove;
+
+void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What mobility is for the rest of lpm-host: its table of hooks, its facts, and small things that
+ * both halves need. */
+#include "host/migration.h"
+
+#include "base/log.h"
+#include "host/ownership.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- lookup --- */
+
+LpmMigration *lpm_mobility_find(LpmHost *host, const char *id)
+{
+    return g_hash_table_lookup(host->mobility->migrations, id);
+}
+
+LpmMigration *lpm_mobility_of(LpmHost *host, const char *uuid)
+{
+    GHashTableIter iter;
+    gpointer value = NULL;
+    g_hash_table_iter_init(&iter, host->mobility->migrations);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        LpmMigration *migration = value;
+        if (g_strcmp0(migration->uuid, uuid) == 0) {
+            return migration;
+        }
+    }
+    return NULL;
+}
+
+static int count(LpmHost *host, bool active)
+{
+    GHashTableIter iter;
+    gpointer value = NULL;
+    int n = 0;
+    g_hash_table_iter_init(&iter, host->mobility->migrations);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        n += ((LpmMigration *)value)->active == active;
+    }
+    return n;
+}
+
+bool lpm_mobility_slot(LpmHost *host, bool active, GError **error)
+{
+    int limit = active ? host->config->active_moves : host->config->inactive_moves;
+    int used = count(host, active);
+    if (used < limit) {
+        return true;
+    }
+    return lpm_error_set(error, LPM_ERROR_BUSY,
+                         "system %s has %d of %d %s moves under way; wait for one to end",
+                         lpm_host_name(host), used, limit, active ? "active" : "inactive");
+}
+
+const char *lpm_mobility_new_id(LpmHost *host, const json_t *arguments, GError **error)
+{
+    const char *id = NULL;
+    uint8_t bytes[LPM_RECORD_ID_SIZE];
+    if (!lpm_json_need_str(arguments, "migration", &id, error)) {
+        return NULL;
+    }
+    if (strlen(id) != 2 * LPM_RECORD_ID_SIZE || !lpm_record_id_from_text(id, bytes)) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "migration: \"%s\" is not 32 hexadecimal digits", id);
+        return NULL;
+    }
+    g_autoptr(json_t) old = lpm_store_get(host->store, LPM_KIND_JOURNAL, id, NULL, NULL);
+    if (old || lpm_mobility_find(host, id)) {
+        lpm_error_set(error, LPM_ERROR_EXISTS, "migration %s exists on %s already", id,
+                      lpm_host_name(host));
+        return NULL;
+    }
+    return id;
+}
+
+/* --- mover --- */
+
+uint64_t lpm_mobility_memory_size(int fd)
+{
+    struct stat status;
+    return fd >= 0 && fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+}
+
+static bool read_key(const char *hex, uint8_t key[LPM_STREAM_KEY_SIZE], GError **error)
+{
+    size_t n = hex ? strlen(hex) : 0;
+    bool good = n == 2 * LPM_STREAM_KEY_SIZE;
+    for (size_t i = 0; good && i < LPM_STREAM_KEY_SIZE; i++) {
+        int high = g_ascii_xdigit_value(hex[2 * i]), low = g_ascii_xdigit_value(hex[2 * i + 1]);
+        good = high >= 0 && low >= 0;
+        key[i] = (uint8_t)(high << 4 | low);
+    }
+    return good || lpm_error_set(error, LPM_ERROR_USAGE, "key: 64 hexadecimal digits are needed");
+}
+
+bool lpm_mobility_mover_spec(LpmHost *host, const char *peer, const char *key_hex,
+                             const uint8_t id[LPM_RECORD_ID_SIZE], LpmMoverSpec *ret,
+                             GError **error)
+{
+    LpmMoverSpec spec = {.program = host->config->mover_program, .memory = -1, .vasi = -1};
+    if (!host->credentials) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "system %s has not joined a console and has no certificate; join it "
+                             "first",
+                             lpm_host_name(host));
+    }
+    if (!read_key(key_hex, spec.config.key, error)) {
+        return false;
+    }
+    spec.cert_path = lpm_tls_credentials_cert_path(host->credentials);
+    spec.key_path = lpm_tls_credentials_key_path(host->credentials);
+    spec.ca_path = lpm_tls_credentials_ca_path(host->credentials);
+    spec.config.transport = LPM_STREAM_TRANSPORT_TLS;
+    spec.config.codec = LPM_STREAM_CODEC_RAW;
+    memcpy(spec.config.migration, id, LPM_STREAM_ID_SIZE);
+    g_strlcpy(spec.config.system, lpm_host_name(host), sizeof spec.config.system);
+    g_strlcpy(spec.config.peer, peer, sizeof spec.config.peer);
+    *ret = spec;
+    return true;
+}
+
+/* --- facts --- */
+
+static void mover_facts(LpmHost *host, json_t *facts)
+{
+    const char *program = host->config->mover_program;
+    bool present = access(program, X_OK) == 0;
+    g_autofree char *reason =
+        present ? g_strdup("") : g_strdup_printf("%s is not there or cannot be run", program);
+    int used = count(host, true) + (int)host->mobility->movers;
+    json_object_set_new(facts, "mover",
+                        lpm_json_pack("{s:b, s:s, s:i, s:i}", "present", present, "reason", reason,
+                                      "limit", host->config->active_moves, "used", used));
+}
+
+static void vasi_facts(json_t *facts)
+{
+    int qemu = -1, mover = -1;
+    g_autoptr(GError) error = NULL;
+    bool possible = lpm_mover_vasi(&qemu, &mover, &error);
+    if (possible) {
+        close(qemu);
+        close(mover);
+    }
+    json_object_set_new(
+        facts, "vasi",
+        lpm_json_pack("{s:b, s:s}", "possible", possible, "reason", error ? error->message : ""));
+}
+
+static void system_facts(LpmHost *host, json_t *facts)
+{
+    json_object_set_new(facts, "slots",
+                        lpm_json_pack("{s:i, s:i, s:i, s:i}", "active_limit",
+                                      host->config->active_moves, "active_used", count(host, true),
+                                      "inactive_limit", host->config->inactive_moves,
+                                      "inactive_used", count(host, false)));
+    json_object_set_new(facts, "stream_versions", lpm_json_pack("[i]", LPM_STREAM_VERSION));
+    mover_facts(host, facts);
+    vasi_facts(facts);
+}
+
+/* A move that waits for something is unfinished; one on its normal way goes on. */
+static void move_facts(LpmHost *host, const char *uuid, json_t *facts)
+{
+    LpmMigration *migration = lpm_mobility_of(host, uuid);
+    bool stuck = migration && migration->rows && migration->looks > LPM_MIG_QUICK_LOOKS;
+    json_object_set_new(facts, "other_move", json_string(migration && !stuck ? migration->id : ""));
+    json_object_set_new(facts, "unfinished_move", json_string(stuck ? migration->id : ""));
+}
+
+typedef struct {
+    json_t *facts;
+    LpmHostDone done;
+    void *data;
+} FactsCall;
+
+static void partition_record(json_t *result, const GError *error, void *data)
+{
+    g_autofree FactsCall *call = data;
+    (void)error; /* an owner that is not known is left out, and validation says so */
+    if (result) {
+        json_object_set(call->facts, "owner", lpm_json_at(result, "owner"));
+    }
+    json_decref(call->facts);
+    call->done(NULL, call->data);
+}
+
+static FactsCall *facts_call(json_t *facts, LpmHostDone done, void *data)
+{
+    FactsCall *call = g_new0(FactsCall, 1);
+    call->facts = json_incref(facts);
+    call->done = done;
+    call->data = data;
+    return call;
+}
+
+static void partition_facts(LpmPartition *partition, json_t *facts, LpmHostDone done, void *data)
+{
+    g_autoptr(LpmArbiter) arbiter = lpm_arbiter_for(partition->host, partition->profile, NULL);
+    move_facts(partition->host, partition->profile->uuid, facts);
+    if (arbiter) {
+        json_object_set_new(facts, "arbiter", json_string(arbiter->ops->name));
+    }
+    lpm_ownership_show(partition, partition_record, facts_call(facts, done, data));
+}
+
+static void target_record(LpmArbiterResult result, const LpmRecord *now, const GError *error,
+                          void *data)
+{
+    g_autofree FactsCall *call = data;
+    bool there = result == LPM_ARBITER_DONE && now->revision > 0;
+    const char *reason = there   ? ""
+                         : error ? error->message
+                                 : "there is no ownership record where this system looks for it";
+    json_object_set_new(call->facts, "arbiter_reachable", json_boolean(there));
+    json_object_set_new(call->facts, "arbiter_reason", json_string(reason));
+    json_decref(call->facts);
+    call->done(NULL, call->data);
+}
+
+typedef struct {
+    LpmHostDone done;
+    void *data;
+} Later;
+
+static gboolean done_later(gpointer data)
+{
+    g_autofree Later *later = data;
+    later->done(NULL, later->data);
+    return G_SOURCE_REMOVE;
+}
+
+static void target_facts(LpmHost *host, const LpmProfile *profile, json_t *facts, LpmHostDone done,
+                         void *data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(LpmArbiter) arbiter = lpm_arbiter_for(host, profile, &error);
+    LpmMigration *open = lpm_mobility_of(host, profile->uuid);
+    json_object_set_new(facts, "unfinished_move", json_string(open ? open->id : ""));
+    if (arbiter) {
+        lpm_arbiter_read(arbiter, LPM_ARBITER_QUICK_MS, target_record,
+                         facts_call(facts, done, data));
+        return;
+    }
+    json_object_set_new(facts, "arbiter_reachable", json_false());
+    json_object_set_new(facts, "arbiter_reason", json_string(error->message));
+    Later *later = g_new0(Later, 1);
+    later->done = done;
+    later->data = data;
+    g_idle_add(done_later, later);
+}
+
+/* --- hooks --- */
+
+static void release(gpointer migration)
+{
+    lpm_mig_unref(migration);
+}
+
+static bool open_mobility(LpmHost *host, GError **error)
+{
+    host->mobility = g_new0(LpmMobility, 1);
+    host->mobility->migrations = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, release);
+    return lpm_mobility_recover(host, error);
+}
+
+/* Movers end with us; every open journal is taken up again at the next start. */
+static void close_mobility(LpmHost *host)
+{
+    if (host->mobility) {
+        g_hash_table_destroy(host->mobility->migrations);
+        g_clear_pointer(&host->mobility, g_free);
+    }
+}
+
+const LpmMobilityHooks lpm_mobility_hooks = {
+    .open = open_mobility,
+    .close = close_mobility,
+    .record_create = lpm_ownership_create,
+    .record_may_start = lpm_ownership_may_start,
+    .record_delete = lpm_ownership_delete,
+    .record_show = lpm_ownership_show,
+    .system_facts = system_facts,
+    .partition_facts = partition_facts,
+    .target_facts = target_facts,
+    .verbs = lpm_mobility_verbs,
+};

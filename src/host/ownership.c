@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "host/ownership.h"
+
+#include "host/arbiter.h"
+
+#include <string.h>
+
+/* --- which arbiter --- */
+
+/* Beside the first disk that the partition may write to; NULL without one. */
+static const LpmFileRef *first_disk(const LpmProfile *profile)
+{
+    for (size_t i = 0; i < profile->n_disks; i++) {
+        if (!profile->disks[i].read_only) {
+            return &profile->disks[i].at;
+        }
+    }
+    return NULL;
+}
+
+static LpmArbiter *file_in(const char *directory, const LpmProfile *profile,
+                           const uint8_t id[LPM_RECORD_ID_SIZE])
+{
+    g_autofree char *name = g_strdup_printf("%s.record", profile->uuid);
+    g_autofree char *path = g_build_filename(directory, ".lpm", name, NULL);
+    return lpm_arbiter_file_new(path, id);
+}
+
+LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GError **error)
+{
+    uint8_t id[LPM_RECORD_ID_SIZE];
+    if (!lpm_record_id_from_text(profile->uuid, id)) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "partition %s: \"%s\" is not a UUID", profile->name,
+                      profile->uuid);
+        return NULL;
+    }
+    const LpmFileRef *disk = first_disk(profile);
+    bool console = profile->arbiter == LPM_ARBITER_CONSOLE ||
+                   (profile->arbiter == LPM_ARBITER_AUTO && !disk && host->credentials);
+    if (console) {
+        return lpm_arbiter_console_new(host, id, error);
+    }
+    if (!disk) {
+        return file_in(host->config->state_dir, profile, id);
+    }
+    const char *pool = lpm_host_pool_path(host, disk->pool, error);
+    return pool ? file_in(pool, profile, id) : NULL;
+}
+
+/* --- calls --- */
+
+typedef struct {
+    LpmPartition *partition; /* references */
+    LpmArbiter *arbiter;
+    LpmHostDone done;
+    LpmHostReply reply;
+    void *data;
+    GError *error; /* told later, when there is no arbiter to ask */
+} Call;
+
+static void call_end(Call *call, json_t *result, const GError *error)
+{
+    if (call->reply) {
+        call->reply(result, error, call->data);
+    } else {
+        call->done(error, call->data);
+    }
+    lpm_arbiter_unref(call->arbiter);
+    lpm_partition_unref(call->partition);
+    g_clear_error(&call->error);
+    g_free(call);
+}
+
+static gboolean tell_later(gpointer data)
+{
+    Call *call = data;
+    call_end(call, NULL, call->error);
+    return G_SOURCE_REMOVE;
+}
+
+/* A call with its arbiter; NULL when there is none and the failure is on its way. */
+static Call *call_new(LpmPartition *partition, LpmHostDone done, LpmHostReply reply, void *data)
+{
+    Call *call = g_new0(Call, 1);
+    call->partition = lpm_partition_ref(partition);
+    call->done = done;
+    call->reply = reply;
+    call->data = data;
+    call->arbiter = lpm_arbiter_for(partition->host, partition->profile, &call->error);
+    if (!call->arbiter) {
+        g_idle_add(tell_later, call);
+        return NULL;
+    }
+    return call;
+}
+
+static const char *name_of(const Call *call)
+{
+    return call->partition->profile->name;
+}
+
+/* Ends the call when the arbiter did not answer. */
+static bool no_answer(Call *call, LpmArbiterResult result, const GError *error)
+{
+    if (result != LPM_ARBITER_UNKNOWN) {
+        return false;
+    }
+    g_autoptr(GError) whole = g_error_copy(error);
+    g_prefix_error(&whole, "partition %s: ", name_of(call));
+    call_end(call, NULL, whole);
+    return true;
+}
+
+/* --- create --- */
+
+static void created(LpmArbiterResult result, const LpmRecord *now, const GError *error, void *data)
+{
+    Call *call = data;
+    g_autoptr(GError) failure = NULL;
+    if (no_answer(call, result, error)) {
+        return;
+    }
+    if (result == LPM_ARBITER_LOST) {
+        lpm_error_set(&failure, LPM_ERROR_EXISTS,
+                      "partition %s has an ownership record already (%s), owner %s; delete it on "
+                      "that system, or give the new partition another UUID",
+                      name_of(call), call->arbiter->where, now->owner);
+    }
+    call_end(call, NULL, failure);
+}
+
+void lpm_ownership_create(LpmPartition *partition, LpmHostDone done, void *data)
+{
+    Call *call = call_new(partition, done, NULL, data);
+    LpmRecord first;
+    if (call) {
+        lpm_record_first(call->arbiter->partition, lpm_host_name(partition->host),
+                         (uint64_t)lpm_clock_realtime_us(partition->host->clock), &first);
+        lpm_arbiter_swap(call->arbiter, 0, &first, LPM_ARBITER_DEADLINE_MS, created, call);
+    }
+}
+
+/* --- may start --- */
+
+static void may_start(LpmArbiterResult result, const LpmRecord *now, const GError *error,
+                      void *data)
+{
+    Call *call = data;
+    g_autoptr(GError) failure = NULL;
+    if (no_answer(call, result, error)) {
+        return;
+    }
+    const char *self = lpm_host_name(call->partition->host);
+    if (now->revision == 0) {
+        lpm_error_set(
+            &failure, LPM_ERROR_STATE,
+            "partition %s has no ownership record at %s, so nobody knows where it may run; "
+            "check that the storage pool is there",
+            name_of(call), call->arbiter->where);
+    } else if (strcmp(now->owner, self) != 0) {
+        lpm_error_set(&failure, LPM_ERROR_STATE,
+                      "partition %s belongs to system %s; start it there", name_of(call),
+                      now->owner);
+    } else if (!lpm_record_settled(now->state)) {
+        lpm_error_set(&failure, LPM_ERROR_STATE,
+                      "partition %s is on its way to system %s (%s); recover its migration first",
+                      name_of(call), now->peer, lpm_record_state_name(now->state));
+    }
+    call_end(call, NULL, failure);
+}
+
+void lpm_ownership_may_start(LpmPartition *partition, LpmHostDone done, void *data)
+{
+    Call *call = call_new(partition, done, NULL, data);
+    if (call) {
+        lpm_arbiter_read(call->arbiter, LPM_ARBITER_DEADLINE_MS, may_start, call);
+    }
+}
+
+/* --- delete --- */
+
+static void removed(LpmArbiterResult result, const LpmRecord *now, const GError *error, void *data)
+{
+    Call *call = data;
+    g_autoptr(GError) failure = NULL;
+    if (no_answer(call, result, error)) {
+        return;
+    }
+    if (result == LPM_ARBITER_LOST) {
+        lpm_error_set(
+            &failure, LPM_ERROR_CONFLICT,
+            "the ownership record of partition %s has just changed (%s of %s); look again",
+            name_of(call), lpm_record_state_name(now->state), now->owner);
+    }
+    call_end(call, NULL, failure);
+}
+
+static void read_for_delete(LpmArbiterResult result, const LpmRecord *now, const GError *error,
+                            void *data)
+{
+    Call *call = data;
+    g_autoptr(GError) failure = NULL;
+    if (no_answer(call, result, error)) {
+        return;
+    }
+    bool ours = strcmp(now->owner, lpm_host_name(call->partition->host)) == 0;
+    if (now->revision == 0 || !ours) {
+        call_end(call, NULL, NULL);
+        return;
+    }
+    if (!lpm_record_settled(now->state)) {
+        lpm_error_set(&failure, LPM_ERROR_STATE,
+                      "partition %s is on its way to system %s (%s); recover its migration first",
+                      name_of(call), now->peer, lpm_record_state_name(now->state));
+        call_end(call, NULL, failure);
+        return;
+    }
+    lpm_arbiter_remove(call->arbiter, now->revision, LPM_ARBITER_DEADLINE_MS, removed, call);
+}
+
+void lpm_ownership_delete(LpmPartition *partition, LpmHostDone done, void *data)
+{
+    Call *call = call_new(partition, done, NULL, data);
+    if (call) {
+        lpm_arbiter_read(call->arbiter, LPM_ARBITER_DEADLINE_MS, read_for_delete, call);
+    }
+}
+
+/* --- show --- */
+
+static void shown(LpmArbiterResult result, const LpmRecord *now, const GError *error, void *data)
+{
+    Call *call = data;
+    char move[2 * LPM_RECORD_ID_SIZE + 1];
+    if (no_answer(call, result, error)) {
+        return;
+    }
+    if (now->revision == 0) {
+        g_autoptr(GError) missing = NULL;
+        lpm_error_set(&missing, LPM_ERROR_NOT_FOUND, "partition %s has no ownership record at %s",
+                      name_of(call), call->arbiter->where);
+        call_end(call, NULL, missing);
+        return;
+    }
+    lpm_record_id_to_text(now->move, move);
+    g_autoptr(json_t) json = lpm_json_pack(
+        "{s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:s, s:s}", "state", lpm_record_state_name(now->state),
+        "epoch", (json_int_t)now->epoch, "revision", (json_int_t)now->revision, "owner", now->owner,
+        "peer", now->peer, "move", move, "changed_us", (json_int_t)now->changed_us, "arbiter",
+        call->arbiter->ops->name, "where", call->arbiter->where);
+    call_end(call, json, NULL);
+}
+
+void lpm_ownership_show(LpmPartition *partition, LpmHostReply done, void *data)
+{
+    Call *call = call_new(partition, NULL, done, data);
+    if (call) {
+        lpm_arbiter_read(call->arbiter, LPM_ARBITER_DEADLINE_MS, shown, call);
+    }
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ownership record of a partition outside of moves: made with it, asked before a start, removed
+ * with it. */
+#pragma once
+
+#include "host/host.h"
+
+/* SRC, epoch 1, owner this system. EXISTS, naming the owner, when there is one already. */
+void lpm_ownership_create(LpmPartition *partition, LpmHostDone done, void *data);
+/* Whether the record names this system and is settled. STATE, saying who owns it, otherwise. */
+void lpm_ownership_may_start(LpmPartition *partition, LpmHostDone done, void *data);
+/* Removes it if it names this system. A record of another system stays, which is no error. */
+void lpm_ownership_delete(LpmPartition *partition, LpmHostDone done, void *data);
+/* {"state","epoch","revision","owner","peer","move","changed_us","arbiter","where"} */
+void lpm_ownership_show(LpmPartition *partition, LpmHostReply done, void *data);

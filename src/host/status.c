@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Phases and the status of one half (docs/spec/host-rpc.md). */
+#include "host/migration.h"
+
+#include <string.h>
+
+static const char *const phase_names[LPM_PHASE_N] = {
+    "prepare", "copy", "switchover", "verify", "commit", "finish",
+};
+
+enum { US = 1000, EVENT_AGE_MAX_US = 10 * 1000 * 1000 };
+
+int64_t lpm_mig_mono_of(const LpmMigration *migration, int64_t realtime_us)
+{
+    const LpmClock *clock = migration->host->clock;
+    int64_t now = lpm_clock_monotonic_us(clock);
+    int64_t age = lpm_clock_realtime_us(clock) - realtime_us;
+    /* The wall clock may have been set in between: then the time of hearing of it must do. */
+    return age < 0 || age > EVENT_AGE_MAX_US ? now : now - age;
+}
+
+void lpm_mig_enter_phase_at(LpmMigration *migration, LpmMovePhase phase, int64_t mono_us)
+{
+    const LpmClock *clock = migration->host->clock;
+    if (migration->phase < LPM_PHASE_N) {
+        migration->phases[migration->phase].end_mono_us = mono_us;
+    }
+    int64_t age = lpm_clock_monotonic_us(clock) - mono_us;
+    migration->phases[phase] = (LpmPhaseTime){
+        .start_mono_us = mono_us,
+        .start_real_us = lpm_clock_realtime_us(clock) - age,
+    };
+    migration->phase = phase;
+    lpm_mig_publish(migration);
+}
+
+void lpm_mig_enter_phase(LpmMigration *migration, LpmMovePhase phase)
+{
+    lpm_mig_enter_phase_at(migration, phase, lpm_clock_monotonic_us(migration->host->clock));
+}
+
+void lpm_mig_end_phases(LpmMigration *migration)
+{
+    if (migration->phase < LPM_PHASE_N) {
+        LpmPhaseTime *last = &migration->phases[migration->phase];
+        last->end_mono_us = lpm_clock_monotonic_us(migration->host->clock);
+    }
+}
+
+static json_t *phases_json(const LpmMigration *migration)
+{
+    json_t *list = json_array();
+    int64_t now = lpm_clock_monotonic_us(migration->host->clock);
+    for (unsigned i = 0; i < LPM_PHASE_N; i++) {
+        const LpmPhaseTime *time = &migration->phases[i];
+        if (time->start_mono_us == 0) {
+            continue;
+        }
+        int64_t end = time->end_mono_us ? time->end_mono_us : now;
+        json_array_append_new(list, lpm_json_pack("{s:s, s:I, s:f}", "name", phase_names[i],
+                                                  "start_us", (json_int_t)time->start_real_us, "ms",
+                                                  (double)(end - time->start_mono_us) / US));
+    }
+    return list;
+}
+
+static json_t *number_or_null(int64_t value)
+{
+    return value < 0 ? json_null() : json_integer(value);
+}
+
+static json_t *error_json(const GError *error)
+{
+    if (!error) {
+        return json_null();
+    }
+    int code = error->domain == LPM_ERROR ? error->code : (int)LPM_ERROR_INTERNAL;
+    return lpm_json_pack("{s:s, s:s}", "class", lpm_error_info(code)->name, "desc", error->message);
+}
+
+static void add_figures(const LpmMigration *migration, json_t *status)
+{
+    const LpmStreamStats *stats = &migration->stats;
+    bool src = migration->side == LPM_MOB_SRC;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } figures[] = {
+        {"stream_bytes", src ? stats->stream_out : stats->stream_in},
+        {"wire_bytes", stats->wire_out + stats->wire_in},
+        {"total_bytes", migration->total_bytes},
+        {"remaining_bytes", migration->remaining_bytes},
+        {"rate_bytes", src ? stats->rate_out : stats->rate_in},
+        {"dirty_rate_bytes", migration->dirty_rate_bytes},
+        {"passes", migration->passes},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(figures); i++) {
+        json_object_set_new(status, figures[i].name, json_integer((json_int_t)figures[i].value));
+    }
+}
+
+json_t *lpm_mig_status(const LpmMigration *migration)
+{
+    bool done = strcmp(lpm_mob_state_name(migration->side, migration->journal), "cleaned") == 0;
+    const char *phase = migration->phase < LPM_PHASE_N ? phase_names[migration->phase] : NULL;
+    json_t *status = lpm_json_pack(
+        "{s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:s?, s:b, s:s?, s:o}", "migration", migration->id,
+        "partition", migration->name, "side", migration->side == LPM_MOB_SRC ? "source" : "target",
+        "peer", migration->peer, "active", migration->active, "journal",
+        lpm_mob_state_name(migration->side, migration->journal), "record",
+        migration->record_known ? lpm_record_state_name(migration->record.state) : "unknown",
+        "phase", phase, "finished", done, "outcome", migration->outcome, "error",
+        error_json(migration->error));
+    add_figures(migration, status);
+    json_object_set_new(status, "predicted_blackout_ms",
+                        number_or_null(migration->predicted_blackout_ms));
+    json_object_set_new(
+        status, "blackout_ms",
+        migration->blackout_us < 0 ? json_null() : json_real((double)migration->blackout_us / US));
+    json_object_set_new(status, "eta_ms", number_or_null(migration->eta_ms));
+    json_object_set_new(
+        status, "round_trip_us",
+        number_or_null(migration->round_trip_us ? (int64_t)migration->round_trip_us : -1));
+    json_object_set_new(status, "verify",
+                        migration->verified_known
+                            ? lpm_json_pack("{s:I, s:I, s:I}", "pages",
+                                            (json_int_t)migration->verified.compared, "differing",
+                                            (json_int_t)migration->verified.differing, "repaired",
+                                            (json_int_t)migration->verified.repaired)
+                            : json_null());
+    json_object_set_new(status, "phases", phases_json(migration));
+    return status;
+}
+
+void lpm_mig_publish(LpmMigration *migration)
+{
+    lpm_host_emit(migration->host, "migration", lpm_mig_status(migration));
+}
+
+static gboolean publish_tick(gpointer data)
+{
+    lpm_mig_publish(data);
+    return G_SOURCE_CONTINUE;
+}
+
+void lpm_mig_publish_always(LpmMigration *migration, bool on)
+{
+    g_clear_handle_id(&migration->status_timer, g_source_remove);
+    if (on) {
+        migration->status_timer = g_timeout_add(LPM_MIG_STATUS_MS, publish_tick, migration);
+    }
+}

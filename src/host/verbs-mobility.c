@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The RPC verbs of moves (docs/spec/host-rpc.md). */
+#include "host/migration.h"
+
+#include <string.h>
+
+enum { RECOVER_ANSWER_MS = 1500, RECOVER_STEP_MS = 50 };
+
+static void answer_done(const GError *error, void *data)
+{
+    if (error) {
+        lpm_rpc_request_fail(data, error);
+    } else {
+        lpm_rpc_request_return(data, NULL);
+    }
+}
+
+static void answer_result(json_t *result, const GError *error, void *data)
+{
+    if (error) {
+        lpm_rpc_request_fail(data, error);
+    } else {
+        lpm_rpc_request_return(data, json_incref(result));
+    }
+}
+
+static void prepare(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    lpm_mig_dst_prepare(server_data, arguments, answer_result, request);
+}
+
+static void start(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    lpm_mig_src_start(server_data, arguments, answer_done, request);
+}
+
+/* --- status --- */
+
+/* Of an open move, else the one that was kept; NULL with NOT_FOUND. New reference. */
+static json_t *status_of(LpmHost *host, const char *id, GError **error)
+{
+    LpmMigration *migration = lpm_mobility_find(host, id);
+    if (migration) {
+        return lpm_mig_status(migration);
+    }
+    g_autoptr(json_t) kept = lpm_store_get(host->store, LPM_KIND_JOURNAL, id, NULL, error);
+    json_t *status = lpm_json_at(kept, "status");
+    if (status) {
+        return json_incref(status);
+    }
+    if (!*error) {
+        lpm_error_set(error, LPM_ERROR_NOT_FOUND, "there is no migration %s on system %s", id,
+                      lpm_host_name(host));
+    }
+    return NULL;
+}
+
+static void query(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    g_autoptr(GError) error = NULL;
+    json_t *status = status_of(server_data, lpm_json_str(arguments, "migration", ""), &error);
+    answer_result(status, error, request);
+    json_decref(status);
+}
+
+static void list(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    LpmHost *host = server_data;
+    (void)arguments;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) all = lpm_store_list(host->store, LPM_KIND_JOURNAL, &error);
+    if (error) {
+        lpm_rpc_request_fail(request, error);
+        return;
+    }
+    json_t *statuses = json_array();
+    const char *id = NULL;
+    json_t *document = NULL;
+    json_object_foreach (all, id, document) {
+        LpmMigration *migration = lpm_mobility_find(host, id);
+        json_t *status =
+            migration ? lpm_mig_status(migration) : json_incref(lpm_json_at(document, "status"));
+        if (status) {
+            json_array_append_new(statuses, status);
+        }
+    }
+    lpm_rpc_request_return(request, lpm_json_pack("{s:o}", "migrations", statuses));
+}
+
+/* --- stop --- */
+
+static void stop(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    LpmHost *host = server_data;
+    const char *id = lpm_json_str(arguments, "migration", "");
+    LpmMigration *migration = lpm_mobility_find(host, id);
+    g_autoptr(GError) error = NULL;
+    if (!migration) {
+        g_autoptr(json_t) kept = status_of(host, id, &error);
+        if (kept) {
+            lpm_error_set(&error, LPM_ERROR_STATE, "migration %s has ended already: %s", id,
+                          lpm_json_str(kept, "outcome", "?"));
+        }
+    } else if (migration->side != LPM_MOB_SRC) {
+        lpm_error_set(&error, LPM_ERROR_STATE, "migration %s is stopped at its source, system %s",
+                      id, migration->peer);
+    } else {
+        (void)lpm_mig_src_stop(migration, &error);
+    }
+    answer_done(error, request);
+}
+
+/* --- recover --- */
+
+typedef struct {
+    LpmRpcRequest *request;
+    LpmHost *host;
+    char *id;
+    unsigned waited_ms;
+} Recovery;
+
+static void recovery_end(Recovery *recovery, const GError *error)
+{
+    g_autoptr(GError) failure = NULL;
+    json_t *status = error ? NULL : status_of(recovery->host, recovery->id, &failure);
+    answer_result(status, error ? error : failure, recovery->request);
+    json_decref(status);
+    g_free(recovery->id);
+    g_free(recovery);
+}
+
+/* Answers when the move has ended, or soon with how far it is. */
+static gboolean recovery_step(gpointer data)
+{
+    Recovery *recovery = data;
+    recovery->waited_ms += RECOVER_STEP_MS;
+    if (recovery->waited_ms < RECOVER_ANSWER_MS &&
+        lpm_mobility_find(recovery->host, recovery->id)) {
+        return G_SOURCE_CONTINUE;
+    }
+    recovery_end(recovery, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void word_taken(const GError *error, void *data)
+{
+    if (error) {
+        recovery_end(data, error);
+    } else {
+        g_timeout_add(RECOVER_STEP_MS, recovery_step, data);
+    }
+}
+
+static void recover_open(Recovery *recovery, LpmMigration *migration, bool force)
+{
+    g_autoptr(GError) error = NULL;
+    if (force && migration->side == LPM_MOB_SRC) {
+        lpm_mig_src_force(migration, word_taken, recovery);
+        return;
+    }
+    if (force && !lpm_mig_dst_force(migration, &error)) {
+        recovery_end(recovery, error);
+        return;
+    }
+    /* A move on its normal way needs no recovery. */
+    if (migration->rows) {
+        migration->looks = 0;
+        lpm_mig_look(migration);
+    }
+    g_timeout_add(RECOVER_STEP_MS, recovery_step, recovery);
+}
+
+static void recover(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    LpmHost *host = server_data;
+    const char *id = lpm_json_str(arguments, "migration", "");
+    Recovery *recovery = g_new0(Recovery, 1);
+    recovery->request = request;
+    recovery->host = host;
+    recovery->id = g_strdup(id);
+    LpmMigration *migration = lpm_mobility_find(host, id);
+    if (migration) {
+        recover_open(recovery, migration, lpm_json_bool(arguments, "force", false));
+        return;
+    }
+    g_autoptr(json_t) kept = lpm_store_get(host->store, LPM_KIND_JOURNAL, id, NULL, NULL);
+    if (kept) {
+        lpm_mobility_refuse_late(host, id, kept);
+    }
+    recovery_end(recovery, NULL);
+}
+
+/* --- table --- */
+
+#define ROLES (1u << LPM_RPC_CONSOLE | 1u << LPM_RPC_LOCAL)
+
+static const LpmRpcArg prepare_args[] = {
+    {"migration", 's', true, "id, 32 hexadecimal digits"},
+    {"source", 's', true, "name of the system that the partition is on"},
+    {"profile", 'o', true, "the partition's profile"},
+    {"runtime", 'o', false, "what its machine was built as; active moves only"},
+    {"active", 'b', false, "a running partition (default), or one that is not activated"},
+    {"key", 's', false, "one-time key of the movers, 64 hexadecimal digits; active moves only"},
+    {"options", 'o', false,
+     "verify, max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms"},
+    {NULL},
+};
+
+static const LpmRpcArg start_args[] = {
+    {"migration", 's', true, "id, 32 hexadecimal digits"},
+    {"partition", 's', true, "name or UUID"},
+    {"target", 's', true, "name of the system that it moves to"},
+    {"addresses", 'a', false, "of the target's mover; active moves only"},
+    {"port", 'i', false, "of the target's mover; active moves only"},
+    {"active", 'b', false, "a running partition (default), or one that is not activated"},
+    {"key", 's', false, "one-time key of the movers, 64 hexadecimal digits; active moves only"},
+    {"options", 'o', false,
+     "verify, max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms"},
+    {NULL},
+};
+
+static const LpmRpcArg id_args[] = {{"migration", 's', true, "id"}, {NULL}};
+
+static const LpmRpcArg recover_args[] = {
+    {"migration", 's', true, "id"},
+    {"force", 'b', false, "the operator's word that the other system is off"},
+    {NULL},
+};
+
+static const LpmRpcArg listen_args[] = {
+    {"probe", 's', true, "id of the probe, 32 hexadecimal digits"},
+    {"peer", 's', true, "name of the system that will connect"},
+    {"key", 's', true, "one-time key, 64 hexadecimal digits"},
+    {NULL},
+};
+
+static const LpmRpcArg run_args[] = {
+    {"probe", 's', true, "id of the probe, 32 hexadecimal digits"},
+    {"peer", 's', true, "name of the system that listens"},
+    {"key", 's', true, "one-time key, 64 hexadecimal digits"},
+    {"addresses", 'a', true, "where it listens"},
+    {"port", 'i', true, "where it listens"},
+    {"bytes", 'i', false, "how much to send; 0 (default): round trip only"},
+    {NULL},
+};
+
+const LpmRpcVerb lpm_mobility_verbs[] = {
+    {"migration-prepare", ROLES, prepare, prepare_args, "make ready for a partition that moves in"},
+    {"migration-start", ROLES, start, start_args, "move a partition to a system that is ready"},
+    {"migration-query", ROLES, query, id_args, "status of one move"},
+    {"migration-list", ROLES, list, NULL, "status of all moves, ended ones too"},
+    {"migration-stop", ROLES, stop, id_args, "give a move up that has not been offered yet"},
+    {"migration-recover", ROLES, recover, recover_args,
+     "take the row of the handover that applies"},
+    {"probe-listen", ROLES, lpm_probe_listen, listen_args, "a mover that waits for a probe"},
+    {"probe-run", ROLES, lpm_probe_run, run_args, "a mover that measures the link"},
+    {NULL},
+};
