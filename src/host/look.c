@@ -148,10 +148,17 @@ void lpm_mig_look(LpmMigration *migration)
     }
 }
 
+/* A patient row whose time has not come yet. */
+static bool too_early(const LpmMigration *migration, const LpmMobRow *row)
+{
+    return row->patient &&
+           lpm_clock_monotonic_us(migration->host->clock) < migration->patient_until_us;
+}
+
 static void log_row(LpmMigration *migration, const LpmMobRow *row, LpmMobRecordView view,
                     unsigned qemu)
 {
-    if (row == migration->last_row) {
+    if (row == migration->last_row || too_early(migration, row)) {
         return;
     }
     migration->last_row = row;
@@ -183,11 +190,9 @@ static bool common_action(LpmMigration *migration, const LpmMobRow *row, LpmMobR
                       row->why);
         lpm_mig_note_error(migration, error);
     }
-    bool patient = row->patient &&
-                   lpm_clock_monotonic_us(migration->host->clock) < migration->patient_until_us;
     if (row->action == nothing) {
         lpm_mig_next(migration, LPM_NEXT_NEVER);
-    } else if (row->action == wait || row->action == report || patient) {
+    } else if (row->action == wait || row->action == report || too_early(migration, row)) {
         lpm_mig_next(migration, LPM_NEXT_LATER);
     } else {
         return false;
@@ -255,4 +260,23 @@ void lpm_mig_trouble(LpmMigration *migration, const GError *error)
     }
     lpm_mig_note_error(migration, error);
     lpm_mig_look(migration);
+}
+
+static gboolean told_later(gpointer data)
+{
+    LpmMigration *migration = data;
+    g_autoptr(GError) error = g_steal_pointer(&migration->later_error);
+    migration->later_timer = 0;
+    lpm_mig_trouble(migration, error);
+    return G_SOURCE_REMOVE;
+}
+
+void lpm_mig_trouble_soon(LpmMigration *migration, const GError *error)
+{
+    if (migration->ended || migration->error || !lpm_mover_is_alive(migration->mover)) {
+        lpm_mig_trouble(migration, error);
+    } else if (migration->later_timer == 0) {
+        migration->later_error = g_error_copy(error);
+        migration->later_timer = g_timeout_add(LPM_MIG_EXPLAIN_MS, told_later, migration);
+    }
 }

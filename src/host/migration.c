@@ -39,6 +39,8 @@ void lpm_mig_unref(LpmMigration *migration)
     }
     g_clear_handle_id(&migration->look_timer, g_source_remove);
     g_clear_handle_id(&migration->status_timer, g_source_remove);
+    g_clear_handle_id(&migration->later_timer, g_source_remove);
+    g_clear_error(&migration->later_error);
     lpm_mig_detach(migration);
     lpm_mover_kill(migration->mover);
     lpm_arbiter_unref(migration->arbiter);
@@ -248,6 +250,7 @@ bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **erro
     migration->ended = true;
     g_clear_handle_id(&migration->look_timer, g_source_remove);
     g_clear_handle_id(&migration->status_timer, g_source_remove);
+    g_clear_handle_id(&migration->later_timer, g_source_remove);
     lpm_mig_detach(migration);
     lpm_mig_publish(migration);
     prune(migration->host);

@@ -18,6 +18,7 @@ enum {
     LPM_MIG_SLOW_LOOK_MS = 2000, /* the same after LPM_MIG_QUICK_LOOKS of them */
     LPM_MIG_QUICK_LOOKS = 40,
     LPM_MIG_STATUS_MS = 250,
+    LPM_MIG_EXPLAIN_MS = 300,
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
 };
 
@@ -89,6 +90,8 @@ struct LpmMigration {
     guint look_timer;
     int64_t patient_until_us; /* monotonic; rows that are patient wait for it */
     const LpmMobRow *last_row;
+    guint later_timer;
+    GError *later_error;
     bool ended;
 
     LpmMover *mover;
@@ -155,6 +158,11 @@ void lpm_mig_next(LpmMigration *migration, LpmNext next);
 /* Something is wrong: keeps the first reason (copied, may be NULL), and from now on the rows
  * decide. */
 void lpm_mig_trouble(LpmMigration *migration, const GError *error);
+/*
+ * Trouble that a mover, which still lives, may be about to explain better: waits LPM_MIG_EXPLAIN_MS
+ * for that.
+ */
+void lpm_mig_trouble_soon(LpmMigration *migration, const GError *error);
 /* Keeps the reason and tells, without changing who decides. */
 void lpm_mig_note_error(LpmMigration *migration, const GError *error);
 

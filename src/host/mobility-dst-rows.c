@@ -133,7 +133,7 @@ static void qemu_gone(LpmPartition *partition, const char *reason, void *data)
                   lpm_host_name(move->base.host), reason);
     lpm_mig_ref(&move->base);
     lpm_dst_answer(move, NULL, error);
-    lpm_mig_trouble(&move->base, error);
+    lpm_mig_trouble_soon(&move->base, error);
     lpm_mig_unref(&move->base);
 }
 
@@ -142,7 +142,7 @@ static void qmp_closed(LpmPartition *partition, const GError *error, void *data)
     DstMove *move = data;
     (void)partition;
     if (!move->ending_qemu) {
-        lpm_mig_trouble(&move->base, error);
+        lpm_mig_trouble_soon(&move->base, error);
     }
 }
 
@@ -363,6 +363,7 @@ static void free_half(LpmMigration *migration)
 {
     DstMove *move = dst(migration);
     g_clear_handle_id(&move->give_up_timer, g_source_remove);
+    g_clear_handle_id(&move->ask_timer, g_source_remove);
     lpm_bytes_close(&move->vasi);
     lpm_bytes_close(&move->listener);
     g_free(move->key);

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { INACTIVE_GIVE_UP_MS = 60 * 1000 };
+enum { INACTIVE_GIVE_UP_MS = 60 * 1000, ASK_AGAIN_MS = 1 };
 
 static DstMove *dst(LpmMigration *migration)
 {
@@ -69,15 +69,21 @@ static void on_digest_ok(DstMove *move, const LpmStreamEnd *end)
     lpm_mig_look(migration);
 }
 
+static gboolean ask_completed(gpointer data);
+
 static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
                             const GError *error, void *data)
 {
     DstMove *move = data;
     g_autoptr(GError) failure = NULL;
     if (!off_course(move)) {
+        bool completed = !error && mig->status == LPM_QMP_MIG_COMPLETED;
         if (error) {
             trouble(move, error);
-        } else if (status->state != LPM_QMP_RUN_PAUSED || mig->status != LPM_QMP_MIG_COMPLETED) {
+        } else if (completed && status->state == LPM_QMP_RUN_INMIGRATE) {
+            /* QEMU tells the end a moment before it changes its state. */
+            move->ask_timer = g_timeout_add(ASK_AGAIN_MS, ask_completed, move);
+        } else if (!completed || status->state != LPM_QMP_RUN_PAUSED) {
             lpm_error_set(&failure, LPM_ERROR_QEMU, "QEMU on %s said completed, but is %s and %s",
                           lpm_host_name(move->base.host), lpm_qmp_mig_name(mig->status),
                           lpm_qmp_run_name(status->state));
@@ -88,6 +94,17 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
         }
     }
     lpm_mig_unref(&move->base);
+}
+
+static gboolean ask_completed(gpointer data)
+{
+    DstMove *move = data;
+    move->ask_timer = 0;
+    if (!off_course(move) && qmp_of(move)) {
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_state(qmp_of(move), completed_state, move);
+    }
+    return G_SOURCE_REMOVE;
 }
 
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data)
@@ -104,8 +121,7 @@ void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
     }
     LpmQmpMigStatus status = lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL));
     if (status == LPM_QMP_MIG_COMPLETED) {
-        lpm_mig_ref(&move->base);
-        lpm_qmp_query_state(qmp_of(move), completed_state, move);
+        ask_completed(move);
     }
 }
 
@@ -264,6 +280,16 @@ static void qemu_started(const GError *error, void *data)
     lpm_qmp_set_capabilities(qmp_of(move), lpm_qmp_move_capabilities, capabilities_set, move);
 }
 
+/* One that never came to be here. */
+static void drop_partition(const LpmMigration *migration, LpmPartition *partition)
+{
+    g_autoptr(GError) error = NULL;
+    if (!lpm_partition_forget(partition, &error)) {
+        LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
+        lpm_log_warning(&fields, "%s", error->message);
+    }
+}
+
 /* Refused before the journal began: nothing is left of it. */
 static void refuse(DstMove *move, const GError *error)
 {
@@ -273,11 +299,7 @@ static void refuse(DstMove *move, const GError *error)
     lpm_dst_answer(move, NULL, error);
     lpm_mig_detach(migration);
     if (partition && !partition->stored) {
-        g_autoptr(GError) ignored = NULL;
-        if (!lpm_partition_forget(partition, &ignored)) {
-            LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
-            lpm_log_warning(&fields, "%s", ignored->message);
-        }
+        drop_partition(migration, partition);
     }
     g_hash_table_remove(migration->host->mobility->migrations, migration->id);
 }
@@ -416,7 +438,7 @@ static bool accept(DstMove *move, const json_t *arguments, GError **error)
     migration->arbiter = lpm_arbiter_for(migration->host, partition->profile, &failure);
     if (!migration->arbiter || !lpm_mig_attach(migration, partition, &failure)) {
         g_propagate_error(error, g_steal_pointer(&failure));
-        (void)lpm_partition_forget(partition, NULL);
+        drop_partition(migration, partition);
         return false;
     }
     return true;

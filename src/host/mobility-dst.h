@@ -17,7 +17,7 @@ typedef struct {
     LpmStreamEnd end;
     /* commit */
     int64_t hint_mono_us, resume_mono_us;
-    guint give_up_timer;
+    guint give_up_timer, ask_timer;
     bool runs; /* cont was answered */
     bool ending_qemu;
 } DstMove;

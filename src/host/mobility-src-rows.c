@@ -342,6 +342,7 @@ static void act(LpmMigration *migration, unsigned action)
     };
     SrcMove *move = src(migration);
     g_clear_handle_id(&move->poll_timer, g_source_remove);
+    g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     lpm_mig_publish_always(migration, false);
     actions[action](move);
@@ -398,6 +399,7 @@ static void free_half(LpmMigration *migration)
 {
     SrcMove *move = src(migration);
     g_clear_handle_id(&move->poll_timer, g_source_remove);
+    g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     lpm_bytes_close(&move->vasi);
     json_decref(move->addresses);

@@ -13,6 +13,7 @@
 
 enum {
     POLL_MS = 250,
+    ASK_AGAIN_MS = 1,
     ARBITER_EVERY = 4, /* polls between two looks at the arbiter */
     DOWNTIME_FIRST_MS = 50,
     DOWNTIME_STEP_MS = 50,
@@ -151,6 +152,8 @@ static void on_pre_switchover(SrcMove *move)
     lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, ready_to_switch);
 }
 
+static gboolean ask_completed(gpointer data);
+
 static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
                             const GError *error, void *data)
 {
@@ -158,10 +161,13 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
     LpmMigration *migration = &move->base;
     g_autoptr(GError) failure = NULL;
     if (!off_course(move)) {
+        bool completed = !error && mig->status == LPM_QMP_MIG_COMPLETED;
         if (error) {
             lpm_mig_trouble(migration, error);
-        } else if (status->state != LPM_QMP_RUN_POSTMIGRATE ||
-                   mig->status != LPM_QMP_MIG_COMPLETED) {
+        } else if (completed && status->state == LPM_QMP_RUN_FINISH_MIGRATE) {
+            /* QEMU tells the end a moment before it changes its state. */
+            move->ask_timer = g_timeout_add(ASK_AGAIN_MS, ask_completed, move);
+        } else if (!completed || status->state != LPM_QMP_RUN_POSTMIGRATE) {
             lpm_error_set(&failure, LPM_ERROR_QEMU, "QEMU said completed, but is %s and %s",
                           lpm_qmp_mig_name(mig->status), lpm_qmp_run_name(status->state));
             lpm_mig_trouble(migration, failure);
@@ -174,6 +180,17 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
     lpm_mig_unref(migration);
 }
 
+static gboolean ask_completed(gpointer data)
+{
+    SrcMove *move = data;
+    move->ask_timer = 0;
+    if (!off_course(move) && qmp_of(move)) {
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_state(qmp_of(move), completed_state, move);
+    }
+    return G_SOURCE_REMOVE;
+}
+
 /* QEMU's own words for why it failed; the mover or the other side may have told before. */
 static void failed_state(const LpmQmpMigration *mig, const GError *error, void *data)
 {
@@ -183,7 +200,7 @@ static void failed_state(const LpmQmpMigration *mig, const GError *error, void *
                   error             ? error->message
                   : mig->error_desc ? mig->error_desc
                                     : lpm_qmp_mig_name(mig->status));
-    lpm_mig_trouble(&move->base, failure);
+    lpm_mig_trouble_soon(&move->base, failure);
     lpm_mig_unref(&move->base);
 }
 
@@ -193,10 +210,8 @@ static void on_migration_status(SrcMove *move, LpmQmpMigStatus status)
     if (status == LPM_QMP_MIG_PRE_SWITCHOVER) {
         on_pre_switchover(move);
     } else if (status == LPM_QMP_MIG_COMPLETED) {
-        lpm_mig_ref(migration);
-        lpm_qmp_query_state(qmp_of(move), completed_state, move);
+        ask_completed(move);
     } else if (status == LPM_QMP_MIG_FAILED || status == LPM_QMP_MIG_CANCELLED) {
-        /* A mover that has just ended explains it better, and is heard of within moments. */
         lpm_mig_ref(migration);
         lpm_qmp_query_migrate(qmp_of(move), failed_state, move);
     }

@@ -15,7 +15,7 @@ typedef struct {
     int vasi;      /* QEMU's end, until QEMU has it */
     int memory_fd; /* borrowed from the partition; -1: not verified */
     /* copying */
-    guint poll_timer, limit_timer;
+    guint poll_timer, ask_timer, limit_timer;
     bool polling, holding;
     unsigned polls, limit_ms;
     int64_t downtime_ms;
