@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An lpm-host dies at a point of the handover and is started again: the move ends without anybody's help, on one side, and the
+partition has run without a gap in what it said. Needs a build with -Dcrash_points=true."""
+import pytest
+from hosts import HOST, wait_for
+
+# point -> where the partition is in the end; None: either, as long as both agree
+POINTS = {
+    "src-planned-before": "a", "src-planned-after": "a", "src-precopy-before": "a", "src-precopy-after": "a",
+    "src-switch-before": "a", "src-switch-after": "a", "src-post-before": "a", "src-post-after": "a",
+    "src-offer-before": "a", "src-offer-after": "b", "src-end-qemu-before": "b", "src-end-qemu-after": "b",
+    "src-forget-after": "b", "src-cleaned-before": "b", "src-cleaned-after": "b",
+    "dst-prepared-before": "a", "dst-prepared-after": "a", "dst-loaded-before": "a", "dst-loaded-after": "a",
+    "dst-take-before": None, "dst-take-after": "b", "dst-intent-before": "b", "dst-intent-after": "b",
+    "dst-cont-before": "b", "dst-cont-after": "b", "dst-running-before": "b", "dst-running-after": "b",
+    "dst-run-before": "b", "dst-run-after": "b", "dst-keep-before": "b", "dst-keep-after": "b",
+    "dst-cleaned-before": "b", "dst-cleaned-after": "b",
+}
+QUICK = ["src-switch-after", "src-post-after", "src-offer-after", "dst-loaded-after", "dst-take-after", "dst-intent-after",
+         "dst-run-before"]
+
+
+def run(pair, point):
+    if b"LPM_CRASH" not in HOST.read_bytes():
+        pytest.skip("lpm-host was built without crash points")
+    pair.create()
+    victim = pair.a if point.startswith("src-") else pair.b
+    victim.kill()
+    victim.start(crash=point)
+    pair.says_more(pair.a)
+    try:
+        pair.begin(pair.a, pair.b)
+    except (EOFError, ConnectionError):
+        pass  # it died inside the verb
+    victim.dies()
+    victim.start()
+
+    def settled():
+        states = pair.states()
+        found = [m for s in (pair.a, pair.b) for m in s.call("migration-list")["migrations"]]
+        return states in (["running", None], [None, "running"]) and all(m["finished"] for m in found) and states
+    states = wait_for(settled, f"the move ends after {point}")
+    place = pair.a if states[0] else pair.b
+    if POINTS[point]:
+        assert place is getattr(pair, POINTS[point]), states
+    assert [len(s.qemu_pids()) for s in (pair.a, pair.b)] == ([1, 0] if place is pair.a else [0, 1])
+    record = place.call("partition-show", partition="p1")["record"]
+    assert record["owner"] == place.name and record["state"] in ("SRC", "BACK", "RUN")
+    if place is pair.b:
+        pair.tail(pair.b)
+    pair.says_more(place)
+    pair.judge(*([pair.a] if place is pair.a else [pair.a, pair.b]))
+    # Nothing is in the way of the next move.
+    pair.tail(place)
+    other = pair.other(place)
+    pair.begin(place, other)
+    pair.ends(place, "completed")
+
+
+@pytest.mark.parametrize("point", QUICK)
+def test_crash(pair, point):
+    run(pair, point)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", [p for p in POINTS if p not in QUICK])
+def test_crash_elsewhere(pair, point):
+    run(pair, point)
