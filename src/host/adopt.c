@@ -88,10 +88,11 @@ static void on_connected(LpmQmp *qmp, const GError *error, void *data)
         }
         one_end(one);
     } else if (error) {
-        g_autofree char *reason =
-            g_strdup_printf("its QEMU, process %d, does not answer: %s; end it by a hard stop",
-                            (int)partition->pid, error->message);
+        g_autofree char *reason = g_strdup_printf(
+            "its QEMU, process %d, does not answer: %s; wait, or end it by a hard stop",
+            (int)partition->pid, error->message);
         lpm_partition_set_state(partition, LPM_PARTITION_ERROR, reason);
+        lpm_qemu_heal(partition);
         one_end(one);
     } else {
         lpm_qemu_connected(partition, qmp);

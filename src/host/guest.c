@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "host/emulator.h"
+#include "host/partition.h"
 
 /* --- RMC --- */
 
@@ -76,7 +77,9 @@ static void on_pcr(uint64_t value, const GError *error, void *data)
     LpmPartition *partition = job->partition;
     const LpmMode *mode;
 
-    if (!error && partition->runtime) {
+    if (error) {
+        lpm_qemu_heal(partition);
+    } else if (partition->runtime) {
         mode = lpm_compat_mode_from_pcr(lpm_emulators_compat(partition->host), value,
                                         partition->host->config->power_processor,
                                         lpm_json_str(partition->runtime, "activated_with", NULL));

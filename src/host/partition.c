@@ -205,7 +205,8 @@ void lpm_partition_detach(LpmPartition *partition)
         return;
     }
     partition->link = NULL;
-    if (partition->pid && partition->qmp) {
+    lpm_qemu_heal(partition);
+    if (partition->pid && partition->qmp && lpm_qmp_is_open(partition->qmp)) {
         lpm_qemu_refresh(partition, NULL, NULL);
         lpm_qemu_set_reset(partition);
     }

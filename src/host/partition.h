@@ -52,6 +52,9 @@ typedef void (*LpmEndFunc)(LpmPartition *partition, void *data);
 void lpm_qemu_watch(LpmPartition *partition, pid_t pid, int pidfd);
 /* Handlers to connect QMP with. */
 void lpm_qemu_handlers(LpmPartition *partition, LpmQmpHandlers *ret_handlers);
+/* Sees to it that there is a connection again, if it is lost, doubtful, or was never made; tries
+ * until QEMU is gone. */
+void lpm_qemu_heal(LpmPartition *partition);
 /* QMP is there: keeps it, makes the agent's client. */
 void lpm_qemu_connected(LpmPartition *partition, LpmQmp *qmp);
 /* Tells @func when QEMU is gone. Cancelled by lpm_qemu_end_cancel() with the same pair. */

@@ -316,6 +316,7 @@ static void on_status(const LpmQmpStatus *status, const GError *error, void *dat
     LpmPartition *partition = refresh->partition;
 
     if (error) {
+        lpm_qemu_heal(partition);
         refresh_end(refresh, error);
         return;
     }
@@ -353,6 +354,21 @@ static const EventState event_states[] = {
     {"GUEST_PANICKED", LPM_PARTITION_ERROR},
 };
 
+/* QEMU stops at a failing disk rather than lose what was written: its STOP follows, and keeps this
+ * reason. */
+static void on_disk_error(LpmPartition *partition, const json_t *data)
+{
+    const char *disk = lpm_json_str(data, "node-name", lpm_json_str(data, "device", "?"));
+    g_autofree char *reason =
+        g_strdup_printf("disk %s fails: %s", disk, lpm_json_str(data, "reason", "no reason given"));
+
+    lpm_log_error(&(LpmLogFields){.partition = partition->profile->name}, "%s", reason);
+    if (!partition->link && !partition->pending_stop &&
+        g_strcmp0(lpm_json_str(data, "action", NULL), "stop") == 0) {
+        lpm_partition_set_state(partition, LPM_PARTITION_PAUSED, reason);
+    }
+}
+
 static void on_event(const LpmQmpEvent *event, void *data)
 {
     LpmPartition *partition = data;
@@ -363,14 +379,13 @@ static void on_event(const LpmQmpEvent *event, void *data)
     }
     for (size_t i = 0;
          !partition->link && !partition->pending_stop && i < G_N_ELEMENTS(event_states); i++) {
-        if (strcmp(event->name, event_states[i].name) == 0) {
+        if (strcmp(event->name, event_states[i].name) == 0 &&
+            partition->state != event_states[i].state) {
             lpm_partition_set_state(partition, event_states[i].state, NULL);
         }
     }
     if (strcmp(event->name, "BLOCK_IO_ERROR") == 0) {
-        lpm_log_error(&(LpmLogFields){.partition = partition->profile->name}, "disk %s: %s",
-                      lpm_json_str(event->data, "device", "?"),
-                      lpm_json_str(event->data, "reason", "error"));
+        on_disk_error(partition, event->data);
     }
     /* On POWER the operating system negotiates its mode anew now; whoever asks next reads it. */
     if (strcmp(event->name, "RESET") == 0 && !partition->link &&
@@ -382,32 +397,61 @@ static void on_event(const LpmQmpEvent *event, void *data)
     }
 }
 
-static gboolean on_reconnect(gpointer data);
-
 static void on_reconnected(const GError *error, void *data)
 {
     g_autoptr(LpmPartition) partition = data;
 
-    if (!partition->pid || !partition->qmp) {
-        return;
-    }
-    if (error && !partition->timer) {
-        partition->timer = g_timeout_add(RECONNECT_MS, on_reconnect, partition);
-    } else if (!error) {
+    if (error) {
+        lpm_qemu_heal(partition);
+    } else if (partition->pid && partition->qmp && !partition->link) {
         lpm_qemu_refresh(partition, NULL, NULL);
     }
+}
+
+static void on_late_connected(LpmQmp *qmp, const GError *error, void *data)
+{
+    g_autoptr(LpmPartition) partition = data;
+
+    if (qmp && partition->pid && !partition->qmp) {
+        lpm_qemu_connected(partition, qmp);
+    } else if (qmp) {
+        g_idle_add_once((GSourceOnceFunc)lpm_qmp_free, qmp);
+        return;
+    }
+    on_reconnected(error, lpm_partition_ref(partition));
 }
 
 static gboolean on_reconnect(gpointer data)
 {
     LpmPartition *partition = data;
+    g_autofree char *socket = lpm_qemu_path(partition, "qmp.sock");
+    LpmQmpHandlers handlers;
 
     partition->timer = 0;
-    if (partition->pid && partition->qmp && !partition->link) {
+    if (!partition->pid || partition->activation) {
+        return G_SOURCE_REMOVE;
+    }
+    if (!partition->qmp) {
+        lpm_qemu_handlers(partition, &handlers);
+        lpm_qmp_connect(socket, RECONNECT_TIMEOUT_MS, &handlers, on_late_connected,
+                        lpm_partition_ref(partition));
+    } else if (!partition->link) {
         lpm_qmp_reconnect(partition->qmp, RECONNECT_TIMEOUT_MS, on_reconnected,
                           lpm_partition_ref(partition));
     }
     return G_SOURCE_REMOVE;
+}
+
+void lpm_qemu_heal(LpmPartition *partition)
+{
+    bool good =
+        partition->qmp && lpm_qmp_is_open(partition->qmp) && !lpm_qmp_is_doubtful(partition->qmp);
+
+    /* A migration heals its own connection, since only it knows what may be sent; but it cannot
+     * make the first one. */
+    if (partition->pid && !good && !partition->timer && (!partition->link || !partition->qmp)) {
+        partition->timer = g_timeout_add(RECONNECT_MS, on_reconnect, partition);
+    }
 }
 
 static void on_closed(const GError *error, void *data)
@@ -416,9 +460,9 @@ static void on_closed(const GError *error, void *data)
 
     if (partition->link && partition->link->qmp_closed) {
         partition->link->qmp_closed(partition, error, partition->link->data);
-    } else if (!partition->timer && partition->pid) {
+    } else {
         /* Mostly QEMU is ending, and the pidfd tells soon. */
-        partition->timer = g_timeout_add(RECONNECT_MS, on_reconnect, partition);
+        lpm_qemu_heal(partition);
     }
 }
 

@@ -213,6 +213,23 @@ def test_death_of_qemu_while_lpm_host_is_away(host):
     assert "while lpm-host was not there" in shown["reason"]
 
 
+def test_qemu_that_does_not_answer_is_found_again(host):
+    host.create()
+    host.call("partition-start", partition="p1")
+    pid = host.pid()
+    host.end(signal.SIGKILL)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        host.start()
+        shown = host.call("partition-show", partition="p1")
+        assert (shown["state"], shown["pid"]) == ("error", pid)
+        assert "does not answer" in shown["reason"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: host.state() == "running", "adopted after all")
+    assert host.pid() == pid
+
+
 def test_orderly_stop_that_is_not_obeyed_kills_nothing(host):
     host.create()
     host.call("partition-start", partition="p1")
