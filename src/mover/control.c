@@ -124,10 +124,10 @@ static bool on_check(Control *c, const LpmStreamMessage *message)
     LpmStreamMessage answer;
     pthread_mutex_lock(&m->in.check_lock);
     answer.end = m->in.verified;
-    bool known = answer.end.total > 0 && answer.end.total == m->in.digest.total;
+    bool known = answer.end.total > 0 && answer.end.total == m->in.accepted;
     m->in.digest_ok |= known;
     m->in.check_wanted = !known;
-    uint64_t handed = m->in.digest.total;
+    uint64_t handed = m->in.accepted;
     pthread_mutex_unlock(&m->in.check_lock);
     if (!known)
         answer.total.total = handed;

@@ -333,6 +333,10 @@ bool link_establish(Mover *mover)
                                         .rtt_us = atomic_load(&mover->rtt_us)}};
     memcpy(m.connected.system, mover->config.peer, sizeof(m.connected.system));
     memcpy(m.connected.cipher, mover->transport->cipher, sizeof(mover->transport->cipher));
+    /* First true, then told: lpm-host may answer at once. */
+    atomic_store(&mover->heard_ns, clock_ns());
+    atomic_store(&mover->state, LPM_STREAM_STATE_COPYING);
+    atomic_store(&mover->connected, true);
     mover_tell(mover, LPM_STREAM_CONNECTED, &m);
     return true;
 }

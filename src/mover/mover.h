@@ -57,6 +57,7 @@ typedef struct {
     uint64_t unacked_bytes, unacked_frames; /* handed on since the last wish for an ACK */
 
     pthread_mutex_t check_lock; /* what follows */
+    uint64_t accepted;          /* bytes of stream taken for QEMU, before they are written */
     StreamDigest digest;
     LpmStreamEnd verified; /* last END that was right */
     bool check_wanted;     /* lpm-host waits for DIGEST_OK */

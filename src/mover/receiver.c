@@ -113,10 +113,6 @@ void *receiver_main(void *context)
 {
     Mover *mover = context;
     bool good = link_establish(mover);
-    atomic_store(&mover->heard_ns, clock_ns());
-    if (good)
-        atomic_store(&mover->state, LPM_STREAM_STATE_COPYING);
-    atomic_store(&mover->connected, good);
     gate_open(mover);
     while (good && !atomic_load(&mover->stopping)) {
         uint8_t raw[LPM_STREAM_HEADER_SIZE];
@@ -144,7 +140,11 @@ static bool on_data(Mover *mover, const LpmStreamMessage *m)
     if (m->data.offset != atomic_load(&in->handed_offset))
         return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "the stream has a hole before byte %llu",
                           (unsigned long long)m->data.offset);
-    if (in->digest_ok)
+    pthread_mutex_lock(&in->check_lock);
+    bool too_late = in->digest_ok;
+    in->accepted += m->data.size;
+    pthread_mutex_unlock(&in->check_lock);
+    if (too_late)
         return mover_fail(mover, LPM_STREAM_ERR_DIGEST,
                           "more of the stream came after its digest was reported");
     if (lpm_bytes_write_full(mover->options.vasi, m->data.data, m->data.size) != 0) {

@@ -27,21 +27,33 @@ static FaultTransport *fault(Transport *transport)
     return (FaultTransport *)transport;
 }
 
-/* The wrapper shows what the inner one says. */
-static bool mirror(FaultTransport *f, bool good)
+/* The wrapper shows what the inner one says; each thread its own part of it. */
+static bool mirror_receive(FaultTransport *f, bool good)
 {
-    f->base.send_error = f->inner->send_error;
     f->base.receive_error = f->inner->receive_error;
     atomic_store(&f->base.wire_in, atomic_load(&f->inner->wire_in));
+    return good;
+}
+
+static bool mirror_send(FaultTransport *f, bool good)
+{
+    f->base.send_error = f->inner->send_error;
     atomic_store(&f->base.wire_out, atomic_load(&f->inner->wire_out));
     return good;
+}
+
+/* Changed only before the two threads part. */
+static void set_deadline(FaultTransport *f)
+{
+    if (f->inner->deadline_ns != f->base.deadline_ns)
+        f->inner->deadline_ns = f->base.deadline_ns;
 }
 
 static bool fault_handshake(Transport *transport)
 {
     FaultTransport *f = fault(transport);
-    f->inner->deadline_ns = transport->deadline_ns;
-    bool good = mirror(f, f->inner->ops->handshake(f->inner));
+    set_deadline(f);
+    bool good = mirror_receive(f, f->inner->ops->handshake(f->inner));
     memcpy(transport->cipher, f->inner->cipher, sizeof(transport->cipher));
     return good;
 }
@@ -62,7 +74,7 @@ static void tell_lie(FaultTransport *f, uint8_t *frame, size_t size)
 static bool fault_send(Transport *transport, const uint8_t *data, size_t size)
 {
     FaultTransport *f = fault(transport);
-    f->inner->deadline_ns = transport->deadline_ns;
+    set_deadline(f);
     memcpy(f->copy, data, size);
     if (f->flip > f->sent && f->flip <= f->sent + size)
         f->copy[f->flip - f->sent - 1] ^= 0x10;
@@ -75,14 +87,14 @@ static bool fault_send(Transport *transport, const uint8_t *data, size_t size)
     f->sent += size;
     if (f->cut && f->sent >= f->cut)
         transport_cut(f->inner);
-    return mirror(f, f->inner->ops->send(f->inner, f->copy, size));
+    return mirror_send(f, f->inner->ops->send(f->inner, f->copy, size));
 }
 
 static bool fault_receive(Transport *transport, uint8_t *data, size_t size)
 {
     FaultTransport *f = fault(transport);
-    f->inner->deadline_ns = transport->deadline_ns;
-    return mirror(f, f->inner->ops->receive(f->inner, data, size));
+    set_deadline(f);
+    return mirror_receive(f, f->inner->ops->receive(f->inner, data, size));
 }
 
 static bool fault_exporter(Transport *transport, uint8_t out[LPM_EXPORTER_SIZE])
