@@ -109,7 +109,7 @@ static LpmHostConfig *defaults(void)
     config->inactive_moves = 8;
     config->reserve_mib = 256;
     config->start_timeout_ms = 30000;
-    config->agent_timeout_ms = 2000;
+    config->agent_timeout_ms = 1500;
     return config;
 }
 

@@ -58,6 +58,7 @@ class Host:
             "system": {"name": "system-t", "state_dir": base / "state", "run_dir": base / "run"},
             "rpc": {"address": "127.0.0.1", "port": 0},
             "power": {"supply": base / "supply"},
+            "limits": {"agent_timeout_ms": 200},  # nobody answers here
             "storage:disks": {"path": base / "disks", "shared": "true"},
         }
         (base / "disks").mkdir(mode=0o755)
@@ -377,7 +378,7 @@ def test_battery_and_maintenance(host):
 
 
 def test_limits(host):
-    host.groups["limits"] = {"memory_mib": 100, "processors": 3}
+    host.groups["limits"].update(memory_mib=100, processors=3)
     host.write_config()
     host.end()
     host.start()
