@@ -24,6 +24,7 @@ typedef struct {
     uint8_t token[TOKEN_BYTES];
     char *own_address; /* as the console sees us */
     char *ca_pem;
+    char *console_name;
 } Join;
 
 static void join_clear(Join *join)
@@ -31,6 +32,7 @@ static void join_clear(Join *join)
     g_free(join->address);
     g_free(join->own_address);
     g_free(join->ca_pem);
+    g_free(join->console_name);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Join, join_clear)
 
@@ -176,8 +178,7 @@ static bool fetch_authority(Join *join, GError **error)
 
 /* --- asking to be signed --- */
 
-static LpmRpcClient *connect_trusted(const Join *join, LpmTlsCredentials *credentials,
-                                     GError **error)
+static LpmRpcClient *connect_trusted(Join *join, LpmTlsCredentials *credentials, GError **error)
 {
     g_autoptr(GSocketConnection) connection = connect_to(join, error);
     g_autoptr(GIOStream) stream = NULL;
@@ -197,11 +198,12 @@ static LpmRpcClient *connect_trusted(const Join *join, LpmTlsCredentials *creden
                       join->address, join->port, lpm_tls_stream_peer_name(stream));
         return NULL;
     }
+    join->console_name = g_strdup(lpm_tls_stream_peer_name(stream));
     return lpm_rpc_client_new(g_steal_pointer(&stream), NULL, NULL, NULL);
 }
 
-static json_t *ask(const Join *join, const LpmHostConfig *config, const char *name,
-                   const char *token, const char *csr, GError **error)
+static json_t *ask(Join *join, const LpmHostConfig *config, const char *name, const char *token,
+                   const char *csr, GError **error)
 {
     g_autoptr(LpmTlsCredentials) credentials = lpm_tls_credentials_anonymous(join->ca_pem, error);
     g_autoptr(LpmRpcClient) client = credentials ? connect_trusted(join, credentials, error) : NULL;
@@ -221,7 +223,7 @@ static json_t *ask(const Join *join, const LpmHostConfig *config, const char *na
 
 /* --- storing --- */
 
-static bool write_pem(const char *directory, const char *name, const char *text, GError **error)
+static bool write_text(const char *directory, const char *name, const char *text, GError **error)
 {
     g_autofree char *path = g_build_filename(directory, name, NULL);
     g_autoptr(GError) cause = NULL;
@@ -235,19 +237,24 @@ static bool write_pem(const char *directory, const char *name, const char *text,
     return true;
 }
 
-/* The certificate comes last: without it the old identity, or none, is in use. */
+/* The certificate comes last: without it the old identity, or none, is in use. console.json is for
+ * ownership records that the console keeps. */
 static bool store(const LpmHostConfig *config, const char *key, const json_t *answer,
-                  const char *ca_pem, GError **error)
+                  const Join *join, GError **error)
 {
     g_autofree char *directory = lpm_server_tls_dir(config);
+    g_autoptr(json_t) console = lpm_json_pack("{s:s, s:s, s:i}", "name", join->console_name,
+                                              "address", join->address, "port", (int)join->port);
+    g_autofree char *console_text = lpm_json_text(console);
 
     if (g_mkdir_with_parents(directory, 0700) != 0) {
         return lpm_error_set(error, LPM_ERROR_STORAGE, "directory %s cannot be made: %s", directory,
                              g_strerror(errno));
     }
-    return write_pem(directory, "ca.pem", ca_pem, error) &&
-           write_pem(directory, "key.pem", key, error) &&
-           write_pem(directory, "cert.pem", lpm_json_str(answer, "certificate", NULL), error);
+    return write_text(directory, "ca.pem", join->ca_pem, error) &&
+           write_text(directory, "console.json", console_text, error) &&
+           write_text(directory, "key.pem", key, error) &&
+           write_text(directory, "cert.pem", lpm_json_str(answer, "certificate", NULL), error);
 }
 
 static void tell_daemon(const LpmHostConfig *config, const char *name)
@@ -294,7 +301,7 @@ static bool join_console(const LpmHostConfig *config, const char *console, const
         return false;
     }
     answer = ask(&join, config, name, token, csr, error);
-    if (!answer || !store(config, key, answer, join.ca_pem, error)) {
+    if (!answer || !store(config, key, answer, &join, error)) {
         return false;
     }
     tell_daemon(config, name);

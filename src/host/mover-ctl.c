@@ -18,13 +18,16 @@ enum {
     VASI_BUFFER = 1024 * 1024,
     FINISH_MS = 5000,
     ABORT_MS = 1000,
+    LOOK_MS = 1000,
+    SILENCE_MS = 8000, /* STATS come every 100 ms; movers give each other 5 s */
 };
 
 struct LpmMover {
     LpmMoverHandlers handlers;
     GSubprocess *process;
     int control;
-    guint in_watch, out_watch, timer;
+    guint in_watch, out_watch, timer, silence_watch;
+    gint64 heard_us; /* when it said something last; monotonic */
     uint8_t migration[LPM_STREAM_ID_SIZE];
     GByteArray *in, *out;
     LpmStreamVerifier verifier;
@@ -42,6 +45,7 @@ static void mover_free_if_done(LpmMover *mover)
     g_clear_handle_id(&mover->in_watch, g_source_remove);
     g_clear_handle_id(&mover->out_watch, g_source_remove);
     g_clear_handle_id(&mover->timer, g_source_remove);
+    g_clear_handle_id(&mover->silence_watch, g_source_remove);
     lpm_bytes_close(&mover->control);
     g_clear_object(&mover->process);
     g_byte_array_unref(mover->in);
@@ -90,6 +94,23 @@ static void tell_gone(LpmMover *mover, const char *what)
     mover->busy--;
 }
 
+/* A mover that hangs does not end by itself, and QEMU would wait for it for ever. */
+static gboolean look_for_silence(gpointer data)
+{
+    LpmMover *mover = data;
+    if (mover->exited || mover->released) {
+        mover->silence_watch = 0;
+        return G_SOURCE_REMOVE;
+    }
+    if (g_get_monotonic_time() - mover->heard_us < SILENCE_MS * 1000) {
+        return G_SOURCE_CONTINUE;
+    }
+    mover->silence_watch = 0;
+    g_subprocess_force_exit(mover->process);
+    tell_gone(mover, "it hung and was killed");
+    return G_SOURCE_REMOVE;
+}
+
 /* --- reading --- */
 
 static void note_error(LpmMover *mover, const LpmStreamMessage *message)
@@ -120,6 +141,10 @@ static bool handle_frames(LpmMover *mover)
             if (header.type == LPM_STREAM_ERROR) {
                 note_error(mover, &message);
             }
+            if (header.type == LPM_STREAM_CONNECTED && mover->silence_watch == 0) {
+                mover->silence_watch = g_timeout_add(LOOK_MS, look_for_silence, mover);
+            }
+            mover->heard_us = g_get_monotonic_time();
             mover->handlers.event(header.type, &message, mover->handlers.data);
         }
         done += used;
