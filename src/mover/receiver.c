@@ -109,6 +109,17 @@ static bool receive_ordered(Mover *mover, const uint8_t *raw, const LpmStreamHea
     return true;
 }
 
+/*
+ * While the sender says why we give up, and until the peer has heard it: closing a socket with
+ * bytes unread would take the words back.
+ */
+static void drain_link(Mover *mover)
+{
+    uint8_t nothing[SMALL_BODY];
+    while (mover->transport->ops->receive(mover->transport, nothing, sizeof(nothing)))
+        continue;
+}
+
 void *receiver_main(void *context)
 {
     Mover *mover = context;
@@ -129,6 +140,8 @@ void *receiver_main(void *context)
     if (was_connected && !expected && !atomic_load(&mover->stopping))
         mover_fail(mover, mover->transport->receive_error.code, "%s",
                    mover->transport->receive_error.reason);
+    if (was_connected && atomic_load(&mover->stopping))
+        drain_link(mover);
     return NULL;
 }
 

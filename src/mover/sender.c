@@ -295,8 +295,10 @@ static void say_why(Mover *mover)
     m.reason = mover->failure;
     pthread_mutex_unlock(&mover->failure_lock);
     if (m.reason.code != LPM_STREAM_ERR_NONE && m.reason.code != LPM_STREAM_ERR_LINK &&
-        m.reason.code != LPM_STREAM_ERR_PEER && !mover->out.close_sent)
+        m.reason.code != LPM_STREAM_ERR_PEER && !mover->out.close_sent) {
         link_send(mover, mover->transport, LPM_STREAM_ABORT, &m);
+        mover->transport->ops->finish(mover->transport);
+    }
 }
 
 void *sender_main(void *context)
