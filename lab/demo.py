@@ -57,11 +57,11 @@ class Demo:
         moved = lab.rest("GET", "/v1/migrations?partition=web&limit=1")["migrations"][0]
         self.check("memory of both sides was compared: no page differed",
                    moved["verify"]["pages"] > 0 and moved["verify"]["differing"] == 0, moved["verify"])
-        self.check_workloads(partition, after)
         report = lab.stop_client(client, "web-client")
         self.check("the client's connection lived and no answer was lost or doubled", report["whole"],
                    f"{report['udp_received']} echoes, longest silence {report['udp_longest_gap_ms']} ms, "
                    f"blackout {moved['blackout_ms']:.0f} ms")
+        self.check_workloads(partition, after)
 
     def check_workloads(self, partition, after):
         lab = self.lab

@@ -44,7 +44,10 @@ static const LpmErrorInfo infos[LPM_ERROR_N] = {
                                "use a version, machine type or emulator that can do it"},
 };
 
-G_DEFINE_QUARK(lpm - error, lpm_error)
+/* The name is two words to the formatter, one to the macro. */
+/* clang-format off */
+G_DEFINE_QUARK(lpm-error, lpm_error)
+/* clang-format on */
 
 const LpmErrorInfo *lpm_error_info(int code)
 {
