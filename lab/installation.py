@@ -261,6 +261,8 @@ class Installation(Lab):
         if start:
             self.rest("POST", f"/v1/partitions/{name}/start", {})
             self.wait_for_partition(partition.address)
+            if profile.get("guest_agent", True):
+                wait_for(lambda: self.rest("GET", f"/v1/partitions/{name}")["rmc"] == "active", 60, f"guest agent of {name}")
         return partition
 
     def delete(self, partition):
