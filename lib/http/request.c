@@ -42,8 +42,11 @@ json_t *lpm_http_error_json(const GError *error)
     const LpmErrorInfo *info =
         lpm_error_info(error->domain == LPM_ERROR ? error->code : LPM_ERROR_INTERNAL);
 
-    return lpm_json_pack("{s:s, s:s, s:s}", "class", info->name, "message", error->message,
-                         "remedy", info->remedy);
+    /* A message may have been cut in the middle of a character. */
+    g_autofree char *message = g_utf8_make_valid(error->message, -1);
+
+    return lpm_json_pack("{s:s, s:s, s:s}", "class", info->name, "message", message, "remedy",
+                         info->remedy);
 }
 
 void lpm_http_request_answer(LpmHttpRequest *request, unsigned status, json_t *answer)

@@ -35,6 +35,7 @@ typedef struct {
 #define LPM_KIND_JOIN      "join"      /* key name of system: hash of its token, expires_us */
 #define LPM_KIND_TOKEN     "token"     /* key SHA-256 of an API token: name, created_us */
 #define LPM_KIND_MIGRATION "migration" /* key migration id: moves.h */
+#define LPM_KIND_FACTS     "facts"     /* key migration id: what its validation saw */
 #define LPM_KIND_DISCARD   "discard"   /* key system/migration: it must still be told to discard */
 #define LPM_KIND_EVENT     "event"     /* key number, 16 digits */
 #define LPM_KIND_RECORD    "record"    /* key UUID: ownership record of arbiter "console" */

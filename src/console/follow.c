@@ -5,12 +5,13 @@
  */
 #include "base/log.h"
 #include "moves.h"
+#include "options.h"
 
 #include <string.h>
 
 #define TICK_MS            500
 #define SILENCE_US         (1500 * G_TIME_SPAN_MILLISECOND) /* without news for so long: ask */
-#define OTHER_HALF_US      (10 * G_TIME_SPAN_SECOND) /* one half has ended: how long for the other */
+#define OTHER_HALF_US      (5 * G_TIME_SPAN_SECOND) /* one half has ended: how long for the other */
 #define ASK_TIMEOUT_MS     3000
 #define RECOVER_TIMEOUT_MS 10000
 
@@ -325,11 +326,51 @@ static void tell_discards(LpmConsole *console, LpmSystem *system)
     }
 }
 
+/* --- moves that the systems know and the console does not --- */
+
+static void adopt(LpmConsole *console, LpmSystem *system, const json_t *status)
+{
+    const char *id = lpm_json_str(status, "migration", "");
+    const char *peer = lpm_json_str(status, "peer", "");
+    bool source = strcmp(lpm_json_str(status, "side", ""), "source") == 0;
+    g_autoptr(json_t) options = lpm_options_read(NULL, NULL);
+    LpmMoveRequest request = {lpm_json_str(status, "partition", "?"), source ? system->name : peer,
+                              source ? peer : system->name,           "",
+                              lpm_json_bool(status, "active", true),  options};
+    g_autoptr(GError) error = NULL;
+
+    if (!*id || lpm_json_bool(status, "finished", true) ||
+        g_hash_table_contains(console->moves, id) ||
+        !g_hash_table_contains(console->systems, peer)) {
+        return;
+    }
+    if (!lpm_moves_adopt(console, id, &request, &error)) {
+        lpm_log_error(&(LpmLogFields){.migration = id}, "not taken up: %s", error->message);
+    }
+}
+
+static void on_migrations(json_t *result, const GError *error, void *data)
+{
+    LpmSystem *system = data;
+    json_t *status;
+    size_t i;
+
+    (void)error; /* a system that cannot list them is asked again when it connects anew */
+    json_array_foreach (json_object_get(result, "migrations"), i, status) {
+        if (system->console) {
+            adopt(system->console, system, status);
+        }
+    }
+    lpm_system_unref(system);
+}
+
 void lpm_moves_connected(LpmConsole *console, LpmSystem *system)
 {
     GList *moves = g_hash_table_get_values(console->moves);
 
     tell_discards(console, system);
+    lpm_system_call(system, "migration-list", NULL, ASK_TIMEOUT_MS, on_migrations,
+                    lpm_system_ref(system));
     for (GList *item = moves; item; item = item->next) {
         LpmMove *move = item->data;
 

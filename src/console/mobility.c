@@ -14,13 +14,16 @@
 #define STOP_TIMEOUT_MS    5000
 #define DISCARD_TIMEOUT_MS 3000
 #define DISCARD_EVERY_MS   500
-#define DISCARD_TRIES      20
+#define DISCARD_TRIES      20 /* while it answers */
+#define DISCARD_TRIES_AWAY 5
 
 static json_t *error_json(int code, const char *message)
 {
     const LpmErrorInfo *info = lpm_error_info(code);
 
-    return lpm_json_pack("{s:s, s:s, s:s}", "class", info->name, "message", message, "remedy",
+    g_autofree char *valid = g_utf8_make_valid(message, -1); /* it may have been cut anywhere */
+
+    return lpm_json_pack("{s:s, s:s, s:s}", "class", info->name, "message", valid, "remedy",
                          info->remedy);
 }
 
@@ -71,6 +74,17 @@ static void call(LpmMove *move, LpmHalfSide side, const char *verb, json_t *argu
 
 /* --- validating --- */
 
+/* So that a verdict can be explained later; a move does not fail for want of it. */
+static void keep_facts(LpmMove *move, const json_t *facts)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!lpm_store_put(move->console->store, LPM_KIND_FACTS, move->id, facts, NULL, &error)) {
+        lpm_log_warning(&(LpmLogFields){.migration = move->id}, "facts not kept: %s",
+                        error->message);
+    }
+}
+
 static void on_validated(const LpmVerdict *verdicts, size_t n_verdicts, const json_t *partition,
                          const GError *error, void *data)
 {
@@ -86,6 +100,7 @@ static void on_validated(const LpmVerdict *verdicts, size_t n_verdicts, const js
         return;
     }
     move->findings = lpm_findings_to_json(verdicts[0].findings);
+    keep_facts(move, verdicts[0].facts);
     if (verdicts[0].refused) {
         lpm_move_fail(move, LPM_ERROR_REFUSED,
                       "partition \"%s\" cannot move from %s to %s: %u reasons; nothing was changed",
@@ -244,7 +259,7 @@ static void on_discarded(json_t *result, const GError *error, void *data)
     if (lpm_half_finished(&move->halves[LPM_HALF_TARGET]) ||
         g_error_matches(error, LPM_ERROR, LPM_ERROR_NOT_FOUND)) {
         discarded(move);
-    } else if (error && (!unsure(error) || move->discards >= DISCARD_TRIES)) {
+    } else if (error && (!unsure(error) || move->discards >= DISCARD_TRIES_AWAY)) {
         discard_later(move, error->message);
     } else if (move->discards >= DISCARD_TRIES) {
         discard_later(move, "it has not ended it yet");

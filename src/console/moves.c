@@ -288,37 +288,73 @@ static void prune(LpmConsole *console)
         if (!lpm_move_is_over(move) || ++kept <= console->config->history) {
             continue;
         }
-        if (lpm_store_delete(console->store, LPM_KIND_MIGRATION, move->id, NULL)) {
+        if (lpm_store_delete(console->store, LPM_KIND_FACTS, move->id, NULL) &&
+            lpm_store_delete(console->store, LPM_KIND_MIGRATION, move->id, NULL)) {
             g_hash_table_remove(console->moves, move->id);
         }
     }
     g_list_free(sorted);
 }
 
-LpmMove *lpm_moves_begin(LpmConsole *console, const LpmMoveRequest *request, GError **error)
+static LpmMove *move_from_request(LpmConsole *console, const char *id,
+                                  const LpmMoveRequest *request)
 {
-    g_autoptr(LpmMove) move = NULL;
+    LpmMove *move = move_new(console);
 
-    if (!lpm_moves_allow(console, request->partition, request->source, request->target, error)) {
-        return NULL;
-    }
-    prune(console);
-    move = move_new(console);
-    move->id = lpm_new_migration_id();
+    move->id = g_strdup(id);
     move->partition = g_strdup(request->partition);
     move->systems[LPM_HALF_SOURCE] = g_strdup(request->source);
     move->systems[LPM_HALF_TARGET] = g_strdup(request->target);
     move->user = g_strdup(request->user);
     move->active = request->active;
     move->options = json_deep_copy(request->options);
-    move->state = LPM_MOB_DRV_ACCEPTED;
     move->created_us = lpm_clock_realtime_us(console->clock);
+    return move;
+}
+
+/* Written down, then in the set, which owns it. */
+static bool add_move(LpmMove *move, GError **error)
+{
     if (!lpm_move_save(move, error)) {
+        return false;
+    }
+    g_hash_table_insert(move->console->moves, move->id, lpm_move_ref(move));
+    return true;
+}
+
+LpmMove *lpm_moves_begin(LpmConsole *console, const LpmMoveRequest *request, GError **error)
+{
+    g_autofree char *id = lpm_new_migration_id();
+    g_autoptr(LpmMove) move = NULL;
+
+    if (!lpm_moves_allow(console, request->partition, request->source, request->target, error)) {
         return NULL;
     }
-    g_hash_table_insert(console->moves, move->id, lpm_move_ref(move));
+    prune(console);
+    move = move_from_request(console, id, request);
+    move->state = LPM_MOB_DRV_ACCEPTED;
+    if (!add_move(move, error)) {
+        return NULL;
+    }
     lpm_event_add(console, "migration", move->id, move->user, "%s from %s to %s: accepted",
                   move->partition, request->source, request->target);
     lpm_move_advance(move, LPM_MOB_EV_VALIDATE);
+    return move;
+}
+
+LpmMove *lpm_moves_adopt(LpmConsole *console, const char *id, const LpmMoveRequest *request,
+                         GError **error)
+{
+    g_autoptr(LpmMove) move = move_from_request(console, id, request);
+
+    move->state = LPM_MOB_DRV_MOVING;
+    move->started = true;
+    if (!add_move(move, error)) {
+        return NULL;
+    }
+    lpm_event_add(console, "migration", move->id, NULL,
+                  "%s from %s to %s: found under way, not begun by this console", move->partition,
+                  request->source, request->target);
+    lpm_move_follow(move);
     return move;
 }

@@ -71,6 +71,12 @@ typedef struct {
 /* Writes a new migration down and begins it. Borrowed; NULL with @error. */
 LpmMove *lpm_moves_begin(LpmConsole *console, const LpmMoveRequest *request,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/*
+ * A move that a system told of and the console does not know (its database was lost): taken up as
+ * one that has begun. Borrowed; NULL with @error.
+ */
+LpmMove *lpm_moves_adopt(LpmConsole *console, const char *id, const LpmMoveRequest *request,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Writes @move down and tells whoever waits for news. */
 bool lpm_move_save(LpmMove *move, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* News that need not be written down. */

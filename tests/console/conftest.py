@@ -12,6 +12,15 @@ from consolerun import Console  # noqa: E402
 from fakehost import FakeHost  # noqa: E402
 
 
+def join_two(console, directory):
+    source, target = FakeHost(directory, "system-a"), FakeHost(directory, "system-b")
+    source.other, target.other = target, source
+    source.add("web1")
+    source.join(console)
+    target.join(console)
+    return source, target
+
+
 @pytest.fixture
 def console(tmp_path):
     made = Console(tmp_path)
@@ -23,9 +32,29 @@ def console(tmp_path):
 @pytest.fixture
 def pair(console, tmp_path):
     """Two systems that have joined; web1 runs on system-a."""
-    source, target = FakeHost(tmp_path, "system-a"), FakeHost(tmp_path, "system-b")
-    source.other, target.other = target, source
-    source.add("web1")
-    source.join(console)
-    target.join(console)
-    return source, target
+    return join_two(console, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A console and such a pair for all tests of a module that leave both as they were."""
+    directory = tmp_path_factory.mktemp("shared")
+    made = Console(directory)
+    made.start()
+    yield made, join_two(made, directory)
+    made.kill()
+
+
+@pytest.fixture
+def shared_console(shared):
+    return shared[0]
+
+
+@pytest.fixture
+def shared_pair(shared):
+    """What a test makes odd is as before afterwards."""
+    before = [dict(host.verbs) for host in shared[1]]
+    yield shared[1]
+    for host, verbs in zip(shared[1], before):
+        host.verbs = verbs
+        host.come_back()

@@ -46,9 +46,9 @@ def test_wrong_configuration_is_named(tmp_path, text, named):
     assert result.returncode == 2 and named in result.stderr and str(path) in result.stderr
 
 
-def test_tokens(console):
-    assert console.rest("GET", "/v1/version")["api"] == 1
-    wrong = console.refused("GET", "/v1/version", None, console.token[:-1] + "z")
+def test_tokens(shared_console):
+    assert shared_console.rest("GET", "/v1/version")["api"] == 1
+    wrong = shared_console.refused("GET", "/v1/version", None, shared_console.token[:-1] + "z")
     assert (wrong.status, wrong.error_class) == (403, "denied") and wrong.error["remedy"]
 
 
@@ -91,30 +91,30 @@ def test_hostile_joins_are_refused(console, tmp_path, arguments):
 @pytest.mark.parametrize("line", [
     b"nonsense\n", b"{}\n", b'{"execute": 7}\n', b"[" * 100000 + b"\n", b'{"execute":"\xff"}\n', b"x" * (2 << 20) + b"\n",
     ('{"execute":"' + "x" * 59 + "é" * 200 + '","id":1}\n').encode()], ids=range(7))
-def test_malformed_rpc_does_not_hurt(console, line):
-    client = Client(console.rpc_port, anonymous_context())
+def test_malformed_rpc_does_not_hurt(shared_console, line):
+    client = Client(shared_console.rpc_port, anonymous_context())
     try:
         client.socket.sendall(line)
         client.lines.readline()
     except OSError:
         pass
     client.close()
-    assert console.rest("GET", "/v1/health") == {"status": "ok"}
+    assert shared_console.rest("GET", "/v1/health") == {"status": "ok"}
 
 
-def test_anonymous_peers_may_only_join(console):
-    client = Client(console.rpc_port, anonymous_context())
+def test_anonymous_peers_may_only_join(shared_console):
+    client = Client(shared_console.rpc_port, anonymous_context())
     assert client.call("record-read", partition=UUID)["error"]["class"] == "denied"
 
 
-def test_plain_text_is_no_tls(console):
-    with socket.create_connection(("127.0.0.1", console.rpc_port), 5) as connection:
+def test_plain_text_is_no_tls(shared_console):
+    with socket.create_connection(("127.0.0.1", shared_console.rpc_port), 5) as connection:
         connection.sendall(b'{"execute":"join"}\n')
         try:
             assert b"return" not in connection.recv(100)
         except OSError:
             pass
-    assert console.rest("GET", "/v1/health")
+    assert shared_console.rest("GET", "/v1/health")
 
 
 def system_client(console, host):
@@ -150,8 +150,8 @@ def test_records_are_compared_and_swapped(console, pair):
 @pytest.mark.parametrize("change", [
     {"record": "AAAA"}, {"record": "é"}, {"expected": 1}, {"expected": -1}, {"partition": "x"},
     {"partition": UUID.replace("6", "7")}, {"record": record("system-a", UUID, 1, broken=True)}], ids=range(7))
-def test_wrong_records_are_refused(console, pair, change):
-    client = system_client(console, pair[0])
+def test_wrong_records_are_refused(shared_console, shared_pair, change):
+    client = system_client(shared_console, shared_pair[0])
     arguments = {"partition": UUID, "expected": 0, "record": record("system-a", UUID, 1), **change}
     assert client.call("record-cas", **arguments)["error"]["class"] == "usage"
     assert client.call("record-read", partition=UUID)["return"]["record"] is None
@@ -208,26 +208,26 @@ def test_another_system_at_that_address_is_refused(console, pair, tmp_path):
     ("partition-list", []), ("partition-list", {"partitions": 7}), ("partition-list", {"partitions": [7, {"name": 8}]}),
     ("system-info", []), ("system-info", {"clock_us": "x", "emulators": 7, "state": []}), ("partition-show", {"record": 7}),
     ("partition-show", [1])], ids=range(7))
-def test_odd_answers_do_not_hurt(console, pair, verb, reply):
-    pair[0].verbs[verb] = lambda _: reply
+def test_odd_answers_do_not_hurt(shared_console, shared_pair, verb, reply):
+    shared_pair[0].verbs[verb] = lambda _: reply
     for path in ("/v1/partitions", "/v1/systems/system-a", "/v1/modes", "/v1/modes?common=system-a,system-b",
                  "/v1/partitions/web1"):
         try:
-            console.rest("GET", path)
+            shared_console.rest("GET", path)
         except Refused as refused:
             assert refused.error["message"]
-    assert console.rest("GET", "/v1/health")
+    assert shared_console.rest("GET", "/v1/health")
 
 
 @pytest.mark.parametrize("problem", [Hang(), Drop(), Raw(b"nonsense\n"), Raw(b'{"return":{},"id":99999}\n'),
                                      Failure("nonsense", "x")], ids=range(5))
-def test_broken_answers_are_errors_of_that_system(console, pair, problem):
+def test_broken_answers_are_errors_of_that_system(shared_console, shared_pair, problem):
     def answer(_):
         raise problem
-    pair[0].verbs["partition-show"] = answer
-    refused = console.refused("GET", "/v1/partitions/web1")
+    shared_pair[0].verbs["partition-show"] = answer
+    refused = shared_console.refused("GET", "/v1/partitions/web1")
     assert "system-a" in refused.error["message"]
-    assert console.rest("GET", "/v1/health")
+    assert shared_console.rest("GET", "/v1/health")
 
 
 def test_partitions(console, pair):
@@ -255,9 +255,9 @@ def test_partitions(console, pair):
     ("GET", "/v1/modes?common=system-z", None, "not-found"),
     ("POST", "/v1/systems", {"name": "a/b"}, "usage"),
     ("GET", "/v1/migrations/x", None, "not-found")])
-def test_wrong_requests_are_refused(console, pair, method, path, body, expected):
-    assert console.refused(method, path, body).error_class == expected
-    assert len(pair[0].partitions) == 1 and not pair[1].partitions
+def test_wrong_requests_are_refused(shared_console, shared_pair, method, path, body, expected):
+    assert shared_console.refused(method, path, body).error_class == expected
+    assert len(shared_pair[0].partitions) == 1 and not shared_pair[1].partitions
 
 
 def test_the_record_decides_between_two_profiles(console, pair):
@@ -272,8 +272,8 @@ def test_the_record_decides_between_two_profiles(console, pair):
     assert refused.error_class == "conflict" and "system-c" in refused.error["message"]
 
 
-def test_modes(console, pair):
-    modes = console.rest("GET", "/v1/modes?common=system-a,system-b")
+def test_modes(shared_console, shared_pair):
+    modes = shared_console.rest("GET", "/v1/modes?common=system-a,system-b")
     assert modes["common"] == {"x86-64": "x86-64-v3", "power": None}
     assert modes["systems"][0]["modes"]["x86-64"][0] == "x86-64-v3"
 
@@ -287,10 +287,10 @@ def test_events_say_who_did_what(console, pair):
     assert console.rest("GET", f"/v1/events?since={last['number']}")["events"] == []
 
 
-def test_half_open_connections_do_not_shut_others_out(console):
-    hoard = [socket.create_connection(("127.0.0.1", console.https_port), 5) for _ in range(100)]
+def test_half_open_connections_do_not_shut_others_out(shared_console):
+    hoard = [socket.create_connection(("127.0.0.1", shared_console.https_port), 5) for _ in range(100)]
     start = time.monotonic()
-    assert console.rest("GET", "/v1/health")
+    assert shared_console.rest("GET", "/v1/health")
     assert time.monotonic() - start < 3
     for connection in hoard:
         connection.close()

@@ -20,39 +20,39 @@ def slow_down(pair):
         host.pace = 30
 
 
-def test_a_healthy_pair_is_valid_within_two_seconds(console, pair):
+def test_a_healthy_pair_is_valid_within_two_seconds(shared_console, shared_pair):
     start = time.monotonic()
-    answer = validate(console, target="system-b")
+    answer = validate(shared_console, target="system-b")
     assert time.monotonic() - start < 2
     result = answer["results"][0]
     assert result["verdict"] == "ok", result["findings"]
     assert answer["source"] == "system-a" and answer["active"] is True
     assert result["summary"]["bytes_per_second"] == 900000000
-    assert "migration-prepare" not in pair[1].calls
-    console.wait(lambda: "nonce-drop" in pair[0].calls, "the nonces to be dropped")
+    assert "migration-prepare" not in shared_pair[1].calls
+    shared_console.wait(lambda: "nonce-drop" in shared_pair[0].calls, "the nonces to be dropped")
 
 
-def test_all_reasons_are_said_at_once(console, pair):
-    source, target = pair
+def test_all_reasons_are_said_at_once(shared_console, shared_pair):
+    source, target = shared_pair
     facts, check = source.do_partition_facts, target.do_target_check
     source.verbs["partition-facts"] = lambda a: {**facts(a), "agent": "silent", "local_devices": ["vfio-pci"]}
     target.verbs["target-check"] = lambda a: {**check(a), "switches": [], "unknown_devices": ["virtio-net-pci"]}
     source.verbs["probe-run"] = lambda a: {"connected": False, "round_trip_us": 0, "bytes_per_second": 0,
                                            "error": "no route"}
-    result = validate(console, target="system-b")["results"][0]
+    result = validate(shared_console, target="system-b")["results"][0]
     errors = {f["check"] for f in result["findings"] if f["severity"] == "error"}
     assert result["verdict"] == "error" and len(errors) >= 4
     assert all(f["remedy"] and f["object"] for f in result["findings"])
-    move = console.wait_state(console.migrate(), "refused")
+    move = shared_console.wait_state(shared_console.migrate(), "refused")
     assert {f["check"] for f in move["findings"] if f["severity"] == "error"} == errors
     assert move["error"]["class"] == "refused" and "migration-prepare" not in target.calls
 
 
-def test_what_could_not_be_asked_is_a_reason(console, pair):
+def test_what_could_not_be_asked_is_a_reason(shared_console, shared_pair):
     def fails(_):
         raise Failure("storage", "pool san is gone")
-    pair[1].verbs["target-check"] = fails
-    result = validate(console, target="system-b")["results"][0]
+    shared_pair[1].verbs["target-check"] = fails
+    result = validate(shared_console, target="system-b")["results"][0]
     assert result["verdict"] == "error"
     assert any("pool san is gone" in f["found"] for f in result["findings"])
 
@@ -74,10 +74,10 @@ def test_all_targets(console, pair):
     ({"partition": "web1", "target": "system-b", "options": {"overrides": ["no.such"]}}, "usage"),
     ({"partition": "web1", "target": "system-b", "options": {"overrides": ["general.target-answers"]}}, "usage")],
     ids=range(9))
-def test_wrong_requests_change_nothing(console, pair, body, expected):
+def test_wrong_requests_change_nothing(shared_console, shared_pair, body, expected):
     for path in ("/v1/migrations", "/v1/validate"):
-        assert console.refused("POST", path, body).error_class == expected
-    assert console.rest("GET", "/v1/migrations")["migrations"] == []
+        assert shared_console.refused("POST", path, body).error_class == expected
+    assert "migration-prepare" not in shared_pair[1].calls
 
 
 def test_a_target_that_is_down_is_said_at_once(console, pair):
@@ -399,6 +399,23 @@ def test_killed_and_both_systems_are_away(console, pair):
     for host in pair:
         host.come_back()
     assert console.wait_state(move, *FINAL)["state"] == "completed"
+
+
+def test_a_lost_database_is_made_up_for_by_asking(console, pair):
+    """A move that the console does not know is taken up from what the systems say."""
+    slow_down(pair)
+    source, target = pair
+    begun = {"migration": "ab" * 16, "profile": {"name": "web1"}, "partition": "web1"}
+    source.new_move(begun, "source", "system-b", "web1", "precopy")
+    target.new_move(begun, "target", "system-a", "web1", "prepared")
+    source.vanish()
+    source.come_back()
+    shown = console.wait(lambda: console.rest("GET", "/v1/migrations")["migrations"], "the move to be found")[0]
+    assert (shown["migration"], shown["source"], shown["target"]) == ("ab" * 16, "system-a", "system-b")
+    console.wait_state("ab" * 16, "moving")
+    for host in pair:
+        host.enter(host.moves["ab" * 16], "cleaned", outcome="aborted", error={"class": "mover", "desc": "lost"})
+    assert console.wait_state("ab" * 16, *FINAL)["state"] == "failed"
 
 
 def test_back_and_forth(console, pair):
