@@ -139,7 +139,8 @@ struct LpmPartition {
     pid_t pid;
     int pidfd;
     guint pidfd_watch;
-    LpmQmp *qmp; /* NULL until connected */
+    guint end_timer; /* it has ended; its last events are waited for */
+    LpmQmp *qmp;     /* NULL until connected */
     LpmQga *agent;
     json_t *runtime; /* docs/spec/facts.md, partition.runtime: what the machine was built as; NULL
                         without QEMU */

@@ -21,6 +21,7 @@ void lpm_partition_unref(LpmPartition *partition)
         return;
     }
     g_clear_handle_id(&partition->pidfd_watch, g_source_remove);
+    g_clear_handle_id(&partition->end_timer, g_source_remove);
     g_clear_handle_id(&partition->timer, g_source_remove);
     g_clear_handle_id(&partition->nonce_timer, g_source_remove);
     lpm_qmp_free(partition->qmp);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define RECONNECT_MS         500
+#define LAST_WORDS_MS        1000
 #define RECONNECT_TIMEOUT_MS 5000
 #define LOG_TAIL_BYTES       2048
 
@@ -161,17 +162,16 @@ static void on_restarted(const GError *error, void *data)
     }
 }
 
-static gboolean on_process_end(gint fd G_GNUC_UNUSED, GIOCondition condition G_GNUC_UNUSED,
-                               gpointer data)
+static void take_end(LpmPartition *gone)
 {
-    g_autoptr(LpmPartition) partition = lpm_partition_ref(data);
+    g_autoptr(LpmPartition) partition = lpm_partition_ref(gone);
     bool asked = false;
     g_autofree char *reason = reason_of_end(partition, &asked);
     bool again = partition->reset_restarts && !partition->pending_stop && !partition->link &&
                  !partition->end_reason && partition->shutdown &&
                  g_str_has_suffix(partition->shutdown, "reset");
 
-    partition->pidfd_watch = 0;
+    g_clear_handle_id(&partition->end_timer, g_source_remove);
     release(partition);
     partition->pending_stop = false;
     partition->reset_restarts = false;
@@ -187,6 +187,32 @@ static gboolean on_process_end(gint fd G_GNUC_UNUSED, GIOCondition condition G_G
     tell_waiters(partition);
     if (again && !partition->pid) {
         lpm_partition_start(partition, on_restarted, lpm_partition_ref(partition));
+    }
+}
+
+static gboolean on_end_timer(gpointer data)
+{
+    LpmPartition *partition = data;
+
+    partition->end_timer = 0;
+    take_end(partition);
+    return G_SOURCE_REMOVE;
+}
+
+/*
+ * The process is gone, but what it said last may still wait in the socket, and tells whether it was
+ * asked to go: the connection's end comes after it.
+ */
+static gboolean on_process_end(gint fd G_GNUC_UNUSED, GIOCondition condition G_GNUC_UNUSED,
+                               gpointer data)
+{
+    LpmPartition *partition = data;
+
+    partition->pidfd_watch = 0;
+    if (partition->qmp && lpm_qmp_is_open(partition->qmp)) {
+        partition->end_timer = g_timeout_add(LAST_WORDS_MS, on_end_timer, partition);
+    } else {
+        take_end(partition);
     }
     return G_SOURCE_REMOVE;
 }
@@ -458,7 +484,9 @@ static void on_closed(const GError *error, void *data)
 {
     LpmPartition *partition = data;
 
-    if (partition->link && partition->link->qmp_closed) {
+    if (partition->end_timer) {
+        take_end(partition);
+    } else if (partition->link && partition->link->qmp_closed) {
         partition->link->qmp_closed(partition, error, partition->link->data);
     } else {
         /* Mostly QEMU is ending, and the pidfd tells soon. */
