@@ -126,6 +126,14 @@ static void record_read(LpmMigration *migration, const GError *error)
     migration->ops->look(migration);
 }
 
+/* A settled record is changed by its owner only: until post, the source need not ask what it did
+ * itself. */
+static bool is_ours_to_know(const LpmMigration *migration)
+{
+    return migration->side == LPM_MOB_SRC && migration->journal < LPM_MOB_SRC_POST &&
+           lpm_mig_record_view(migration) == LPM_MOB_REC_SOURCE;
+}
+
 void lpm_mig_look(LpmMigration *migration)
 {
     if (migration->ended) {
@@ -140,7 +148,7 @@ void lpm_mig_look(LpmMigration *migration)
     migration->rows = true;
     g_clear_handle_id(&migration->look_timer, g_source_remove);
     lpm_mig_ref(migration);
-    if (migration->record_fresh) {
+    if (migration->record_fresh || is_ours_to_know(migration)) {
         migration->record_fresh = false;
         migration->ops->look(migration);
     } else {

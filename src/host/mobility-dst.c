@@ -110,7 +110,9 @@ static gboolean ask_completed(gpointer data)
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data)
 {
     DstMove *move = data;
+    LpmLogFields fields = {.migration = move->base.id, .partition = move->base.name};
     (void)partition;
+    lpm_log_debug(&fields, "QEMU: %s %s", event->name, lpm_json_str(event->data, "status", ""));
     if (strcmp(event->name, "RESUME") == 0) {
         move->resume_mono_us = lpm_mig_mono_of(&move->base, event->realtime_us);
     } else if (strcmp(event->name, "STOP") == 0) {
@@ -184,6 +186,10 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
     DstMove *move = data;
     LpmMigration *migration = &move->base;
     lpm_mig_ref(migration);
+    if (type != LPM_STREAM_STATS) {
+        LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
+        lpm_log_debug(&fields, "mover: %s", lpm_stream_type_name(type));
+    }
     if (type == LPM_STREAM_READY) {
         on_ready(move);
     } else if (type == LPM_STREAM_CONNECTED) {

@@ -220,7 +220,9 @@ static void on_migration_status(SrcMove *move, LpmQmpMigStatus status)
 void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data)
 {
     SrcMove *move = data;
+    LpmLogFields fields = fields_of(move);
     (void)partition;
+    lpm_log_debug(&fields, "QEMU: %s %s", event->name, lpm_json_str(event->data, "status", ""));
     if (strcmp(event->name, "STOP") == 0) {
         move->stop_mono_us = lpm_mig_mono_of(&move->base, event->realtime_us);
     }
@@ -416,6 +418,10 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
     SrcMove *move = data;
     LpmMigration *migration = &move->base;
     lpm_mig_ref(migration);
+    if (type != LPM_STREAM_STATS) {
+        LpmLogFields fields = fields_of(move);
+        lpm_log_debug(&fields, "mover: %s", lpm_stream_type_name(type));
+    }
     if (type == LPM_STREAM_CONNECTED) {
         on_connected(move, &message->connected);
     } else if (type == LPM_STREAM_STATS) {

@@ -84,11 +84,11 @@ reserve_mib = 0
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([str(HOST), "--config", str(self.config)], env=environment, stderr=log,
                                             stdout=log, stdin=subprocess.DEVNULL)
-        wait_for(lambda: self.answers(), f"{self.name} answers\n{self.log.read_text()}")
+        wait_for(self.answers, f"{self.name} answers: {self.log.read_text()}")
 
     def answers(self):
         try:
-            self.call("system-info", patience=5)
+            self.call("migration-list", patience=5)
             return True
         except (OSError, EOFError):
             return False

@@ -2,10 +2,12 @@
 """Moves between two lpm-hosts, good ones and those that end early."""
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from hosts import RpcError, wait_for
+from hosts import HOST, RpcError, wait_for
 
 
 def test_there_and_back(pair):
@@ -146,3 +148,101 @@ def test_probe(pair):
     assert found["connected"] and found["error"] == "" and found["round_trip_us"] > 0 and found["bytes_per_second"] > 0
     found = pair.a.call("probe-run", peer="sys-b", addresses=["127.0.0.3"], port=1, **arguments)
     assert not found["connected"] and found["error"]
+
+
+def test_target_lost_for_good(pair):
+    """TAKEN, and the target's lpm-host is gone: the source waits, paused, until somebody gives their word."""
+    if b"LPM_CRASH" not in HOST.read_bytes():
+        pytest.skip("lpm-host was built without crash points")
+    pair.create()
+    pair.b.kill()
+    pair.b.start(crash="dst-take-after")
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    pair.b.dies()
+    for pid in pair.b.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: pair.status(pair.a)["record"] == "TAKEN", "the source sees TAKEN")
+    said = len(pair.numbers(pair.a))
+    with pytest.raises(RpcError) as caught:
+        pair.a.call("migration-stop", migration=pair.migration)
+    assert caught.value.error_class == "state"
+    status = pair.a.call("migration-recover", migration=pair.migration)
+    assert not status["finished"] and status["record"] == "TAKEN"
+    assert len(pair.numbers(pair.a)) == said  # it did not guess
+    with pytest.raises(RpcError):
+        pair.a.call("partition-start", partition="p1")
+    pair.a.call("migration-recover", migration=pair.migration, force=True)
+    pair.ends(pair.a, "aborted")
+    pair.says_more(pair.a)
+    pair.b.start()  # it comes back after all
+    pair.ends(pair.b, "aborted")
+    assert pair.states() == ["running", None]
+    pair.judge(pair.a)
+    pair.move(pair.a, pair.b)
+
+
+class LockedRecord:
+    """Somebody else holds the lock of the record's file and does not let go."""
+
+    def __init__(self, pair):
+        path = pair.pool / ".lpm" / f"{pair.profile['uuid']}.record"
+        self.process = subprocess.Popen([sys.executable, "-c", (
+            "import fcntl, os, struct, sys, time\n"
+            "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+            "fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))\n"  # F_OFD_SETLK
+            "print('locked', flush=True)\ntime.sleep(60)\n"), str(path)], stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"locked\n"
+
+    def release(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def test_arbiter_does_not_answer(pair):
+    """No switchover without the arbiter; a move that is given up meanwhile ends when it answers again."""
+    pair.create()
+    with_room = {"max_rate": 200_000}
+    pair.begin(pair.a, pair.b, **with_room)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    lock = LockedRecord(pair)
+    try:
+        time.sleep(1)
+        pair.a.call("migration-stop", migration=pair.migration)
+        time.sleep(1)
+        status = pair.status(pair.a)
+        assert not status["finished"] and status["journal"] == "abort"
+        pair.says_more(pair.a)
+    finally:
+        lock.release()
+    pair.ends(pair.a, "aborted")
+    pair.ends(pair.b, "aborted")
+    pair.says_more(pair.a)
+    pair.judge(pair.a)
+
+
+def test_damaged_record(pair):
+    pair.create()
+    record = pair.pool / ".lpm" / f"{pair.profile['uuid']}.record"
+    good = record.read_bytes()
+    record.write_bytes(bytes(1024))
+    with pytest.raises(RpcError, match=str(record)):
+        pair.prepare(pair.a, pair.b)
+    pair.a.call("partition-stop", partition="p1", how="hard")
+    with pytest.raises(RpcError, match="no valid ownership record"):
+        pair.a.call("partition-start", partition="p1")
+    record.write_bytes(good)
+    pair.a.call("partition-start", partition="p1")
+    assert pair.states() == ["running", None]
+
+
+def test_started_only_where_the_record_says(pair):
+    pair.create(start=False)
+    pair.begin(pair.a, pair.b, active=False)
+    pair.ends(pair.a, "completed")
+    pair.ends(pair.b, "completed")
+    # A profile that came back from a backup of the first system's database is of no use there.
+    with pytest.raises(RpcError) as caught:
+        pair.a.call("partition-create", profile=pair.profile)
+    assert caught.value.error_class == "exists" and "sys-b" in str(caught.value)
