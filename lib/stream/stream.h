@@ -15,7 +15,7 @@ enum {
     LPM_STREAM_VERSION = 1,
     LPM_STREAM_HEADER_SIZE = 56,
     LPM_STREAM_ID_SIZE = 16,
-    LPM_STREAM_DIGEST_SIZE = 32, /* SHA-256 */
+    LPM_STREAM_DIGEST_SIZE = 32, /* of a stream, made of SHA-256 */
     LPM_STREAM_KEY_SIZE = 32,    /* one-time move key, and proofs made with it */
     LPM_STREAM_NAME_MAX = 255, /* bytes of a system's name or of a reason, without the final zero */
     LPM_STREAM_PEER_MAX = 64 * 1024,  /* bytes of one PEER message */
@@ -114,7 +114,7 @@ typedef enum {
     LPM_STREAM_ERR_CHECKSUM = 12,   /* a frame was damaged */
     LPM_STREAM_ERR_PROTOCOL = 13,   /* a frame that breaks the rules */
     LPM_STREAM_ERR_UNKNOWN = 14,    /* mandatory record of an unknown type */
-    LPM_STREAM_ERR_DIGEST = 15,     /* totals or SHA-256 differ */
+    LPM_STREAM_ERR_DIGEST = 15,     /* totals or digests differ */
     LPM_STREAM_ERR_VASI = 16,       /* QEMU's socket failed */
     LPM_STREAM_ERR_VERIFY = 17,     /* memory could not be read, written or repaired */
     LPM_STREAM_ERR_COMMAND = 18,    /* lpm-host asked for what is not allowed now */

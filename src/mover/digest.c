@@ -1,33 +1,100 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "digest.h"
 
+#include "sha256-pair.h"
+
 #include <string.h>
 #include <xxh_x86dispatch.h>
 
 bool stream_digest_init(StreamDigest *digest)
 {
-    digest->total = 0;
-    return gnutls_hash_init(&digest->hash, GNUTLS_DIG_SHA256) == 0;
+    static const char label[] = "openlpm stream";
+    memset(digest, 0, sizeof(*digest));
+    digest->in_pairs = sha256_pair_supported();
+    return gnutls_hash_init(&digest->root, GNUTLS_DIG_SHA256) == 0 &&
+           gnutls_hash(digest->root, label, sizeof(label) - 1) == 0;
 }
 
 void stream_digest_clear(StreamDigest *digest)
 {
-    if (digest->hash)
-        gnutls_hash_deinit(digest->hash, NULL);
-    digest->hash = NULL;
+    if (digest->root)
+        gnutls_hash_deinit(digest->root, NULL);
+    digest->root = NULL;
+}
+
+/* Room for the digests of two pieces. */
+static uint8_t *next_digests(StreamDigest *digest)
+{
+    if (digest->gathered_size + 2 * LPM_STREAM_DIGEST_SIZE > sizeof(digest->gathered)) {
+        gnutls_hash(digest->root, digest->gathered, digest->gathered_size);
+        digest->gathered_size = 0;
+    }
+    return digest->gathered + digest->gathered_size;
+}
+
+static void add_waiting(StreamDigest *digest)
+{
+    if (!digest->waiting)
+        return;
+    gnutls_hash_fast(GNUTLS_DIG_SHA256, digest->waiting, STREAM_PIECE, next_digests(digest));
+    digest->gathered_size += LPM_STREAM_DIGEST_SIZE;
+    digest->waiting = NULL;
+}
+
+/* A whole piece, which stays where it is until the end of stream_digest_add(). */
+static void add_piece(StreamDigest *digest, const uint8_t *piece)
+{
+    if (!digest->in_pairs)
+        add_waiting(digest);
+    if (!digest->waiting) {
+        digest->waiting = piece;
+        return;
+    }
+    uint8_t *out = next_digests(digest);
+    sha256_pair(digest->waiting, piece, STREAM_PIECE, out, out + LPM_STREAM_DIGEST_SIZE);
+    digest->gathered_size += 2 * LPM_STREAM_DIGEST_SIZE;
+    digest->waiting = NULL;
+}
+
+/* Goes on with the unfinished piece; the bytes taken. */
+static size_t finish_piece(StreamDigest *digest, const uint8_t *data, size_t size)
+{
+    size_t missing = STREAM_PIECE - digest->unfinished_size;
+    size_t taken = size < missing ? size : missing;
+    memcpy(digest->unfinished + digest->unfinished_size, data, taken);
+    digest->unfinished_size += taken;
+    return taken;
 }
 
 void stream_digest_add(StreamDigest *digest, const uint8_t *data, size_t size)
 {
-    gnutls_hash(digest->hash, data, size);
     digest->total += size;
+    if (digest->unfinished_size > 0) {
+        size_t taken = finish_piece(digest, data, size);
+        data += taken;
+        size -= taken;
+        if (digest->unfinished_size < STREAM_PIECE)
+            return;
+        add_piece(digest, digest->unfinished);
+    }
+    for (; size >= STREAM_PIECE; size -= STREAM_PIECE, data += STREAM_PIECE)
+        add_piece(digest, data);
+    add_waiting(digest);
+    digest->unfinished_size = 0;
+    finish_piece(digest, data, size);
 }
 
 bool stream_digest_snapshot(const StreamDigest *digest, LpmStreamEnd *ret_end)
 {
-    gnutls_hash_hd_t copy = gnutls_hash_copy(digest->hash);
+    gnutls_hash_hd_t copy = gnutls_hash_copy(digest->root);
     if (!copy)
         return false;
+    gnutls_hash(copy, digest->gathered, digest->gathered_size);
+    if (digest->unfinished_size > 0) {
+        uint8_t last[LPM_STREAM_DIGEST_SIZE];
+        gnutls_hash_fast(GNUTLS_DIG_SHA256, digest->unfinished, digest->unfinished_size, last);
+        gnutls_hash(copy, last, sizeof(last));
+    }
     gnutls_hash_deinit(copy, ret_end->digest);
     ret_end->total = digest->total;
     return true;

@@ -7,10 +7,25 @@
 
 #include <gnutls/crypto.h>
 
-/* Running SHA-256 with a value at any moment. Not for several threads at once. */
+enum {
+    STREAM_PIECE = 8192,
+    STREAM_PIECES_GATHERED = 32, /* digests of pieces given to the root at once */
+};
+
+/*
+ * Running digest of a stream, with a value at any moment: SHA-256 of the pieces, and SHA-256 over
+ * those (why: see docs/decisions/stream-digest.md). Not for several threads at once.
+ */
 typedef struct {
-    gnutls_hash_hd_t hash;
+    gnutls_hash_hd_t root;
     uint64_t total; /* bytes so far */
+    bool in_pairs;  /* two pieces at once */
+    const uint8_t
+        *waiting; /* a whole piece that waits for another one; only within stream_digest_add() */
+    uint8_t unfinished[STREAM_PIECE];
+    size_t unfinished_size;
+    uint8_t gathered[STREAM_PIECES_GATHERED * LPM_STREAM_DIGEST_SIZE];
+    size_t gathered_size;
 } StreamDigest;
 
 bool stream_digest_init(StreamDigest *digest);

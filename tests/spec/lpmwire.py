@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Second decoder (and encoder) of the wire, written from docs/spec/stream-format.md and nothing else."""
+import hashlib
 import struct
 
 import xxhash
@@ -73,6 +74,14 @@ class WireError(Exception):
 def fields_of(number):
     text = RECORDS[number][2]
     return [tuple(part.split()) for part in text.split(", ")] if text else []
+
+
+def stream_digest(stream):
+    """What END, LOADED and DIGEST_OK carry."""
+    root = hashlib.sha256(b"openlpm stream")
+    for at in range(0, len(stream), 8192):
+        root.update(hashlib.sha256(stream[at:at + 8192]).digest())
+    return root.digest()
 
 
 def checksum(head, body):

@@ -6,6 +6,7 @@
 #include "queue.h"
 #include "ring.h"
 #include "sandbox.h"
+#include "sha256-pair.h"
 #include "throttle.h"
 
 #include <fcntl.h>
@@ -204,22 +205,68 @@ static void throttle_gives_no_burst_after_a_pause(void)
 
 /* --- digests --- */
 
-static void stream_digest_at_any_moment(void)
+/* As the document says it, the slow way. */
+static void slow_digest(const uint8_t *data, size_t size, uint8_t out[LPM_STREAM_DIGEST_SIZE])
 {
-    static uint8_t data[100000], expected[LPM_STREAM_DIGEST_SIZE];
-    StreamDigest digest;
+    gnutls_hash_hd_t root;
+    uint8_t piece[LPM_STREAM_DIGEST_SIZE];
+    g_assert_cmpint(gnutls_hash_init(&root, GNUTLS_DIG_SHA256), ==, 0);
+    gnutls_hash(root, "openlpm stream", 14);
+    for (size_t at = 0; at < size; at += STREAM_PIECE) {
+        gnutls_hash_fast(GNUTLS_DIG_SHA256, data + at, MIN(STREAM_PIECE, size - at), piece);
+        gnutls_hash(root, piece, sizeof(piece));
+    }
+    gnutls_hash_deinit(root, out);
+}
+
+static void stream_digest_however_it_is_cut(gconstpointer in_pairs)
+{
+    static uint8_t data[700000], expected[LPM_STREAM_DIGEST_SIZE];
+    static const gint32 cuts[] = {1, 100, STREAM_PIECE, 3 * STREAM_PIECE, 262144};
     LpmStreamEnd end;
     for (size_t i = 0; i < sizeof(data); i++)
         data[i] = (uint8_t)g_test_rand_int();
-    g_assert_true(stream_digest_init(&digest));
-    for (size_t at = 0; at < sizeof(data); at += 12500) {
-        stream_digest_add(&digest, data + at, 12500);
-        g_assert_true(stream_digest_snapshot(&digest, &end));
-        g_assert_cmpuint(end.total, ==, at + 12500);
-        g_assert_cmpint(gnutls_hash_fast(GNUTLS_DIG_SHA256, data, at + 12500, expected), ==, 0);
-        g_assert_cmpmem(end.digest, 32, expected, 32);
+    for (size_t round = 0; round < 60; round++) {
+        StreamDigest digest;
+        g_assert_true(stream_digest_init(&digest));
+        digest.in_pairs = digest.in_pairs && GPOINTER_TO_INT(in_pairs);
+        size_t limit = round % 5 == 0 ? 20000 : sizeof(data); /* bytes one by one take long */
+        for (size_t at = 0; at < limit;) {
+            gint32 cut = cuts[round % 5];
+            gint32 wanted = g_test_rand_bit() ? cut : g_test_rand_int_range(1, cut + 1);
+            size_t size = MIN(limit - at, (size_t)wanted);
+            stream_digest_add(&digest, data + at, size);
+            at += size;
+            if (size > 1000 || at % 1000 == 0) {
+                g_assert_true(stream_digest_snapshot(&digest, &end));
+                g_assert_cmpuint(end.total, ==, at);
+                slow_digest(data, at, expected);
+                g_assert_cmpmem(end.digest, sizeof(end.digest), expected, sizeof(expected));
+            }
+        }
+        stream_digest_clear(&digest);
     }
-    stream_digest_clear(&digest);
+}
+
+static void sha256_pair_is_sha256(void)
+{
+    static uint8_t data[2][40 * SHA256_BLOCK];
+    uint8_t got[2][SHA256_SIZE], expected[SHA256_SIZE];
+    if (!sha256_pair_supported()) {
+        g_test_message("this processor has no SHA instructions: the other way is used and tested");
+        return;
+    }
+    for (unsigned blocks = 0; blocks <= 40; blocks++) {
+        for (size_t i = 0; i < sizeof(data[0]); i++) {
+            data[0][i] = (uint8_t)g_test_rand_int();
+            data[1][i] = (uint8_t)g_test_rand_int();
+        }
+        sha256_pair(data[0], data[1], blocks * SHA256_BLOCK, got[0], got[1]);
+        for (int i = 0; i < 2; i++) {
+            gnutls_hash_fast(GNUTLS_DIG_SHA256, data[i], blocks * SHA256_BLOCK, expected);
+            g_assert_cmpmem(got[i], SHA256_SIZE, expected, SHA256_SIZE);
+        }
+    }
 }
 
 static void page_digest_is_keyed(void)
@@ -400,7 +447,11 @@ int main(int argc, char **argv)
     g_test_add_func("/mover/queue/wait", queue_makes_who_can_wait_wait);
     g_test_add_func("/mover/throttle/rate", throttle_keeps_the_rate);
     g_test_add_func("/mover/throttle/pause", throttle_gives_no_burst_after_a_pause);
-    g_test_add_func("/mover/digest/stream", stream_digest_at_any_moment);
+    g_test_add_data_func("/mover/digest/stream", GINT_TO_POINTER(1),
+                         stream_digest_however_it_is_cut);
+    g_test_add_data_func("/mover/digest/stream-one-by-one", GINT_TO_POINTER(0),
+                         stream_digest_however_it_is_cut);
+    g_test_add_func("/mover/digest/sha256-pair", sha256_pair_is_sha256);
     g_test_add_func("/mover/digest/page", page_digest_is_keyed);
     g_test_add_func("/mover/digest/proof", key_proof_depends_on_everything);
     g_test_add_func("/mover/sandbox/forbidden", sandbox_kills_what_is_forbidden);
