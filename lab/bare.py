@@ -141,6 +141,22 @@ class BarePartition:
                 return None
             return json.loads(stream.readline())["return"]
 
+    def redeliver_interrupts(self):
+        """What lpm-host does for a POWER partition that has arrived: docs/decisions/redeliver-interrupts.md."""
+        address = {"type": "unix", "data": {"path": str(self.dir / "qtest")}}
+        self.qmp("chardev-add", id="qtest", backend={"type": "socket", "data": {"addr": address, "server": True,
+                                                                               "wait": False}})
+        self.qmp("object-add", qom_type="qtest", id="qtest", chardev="qtest")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.settimeout(5)
+            connection.connect(str(self.dir / "qtest"))
+            for cpu in self.qmp("query-cpus-fast"):
+                connection.sendall(f"set_irq_in {cpu['qom-path']} unnamed-gpio-in 0 1\n".encode())
+                if (answer := connection.recv(100)) != b"OK\n":
+                    raise LabError(f"{self.name}: test interface: {answer}")
+        self.qmp("object-del", id="qtest")
+        self.qmp("chardev-remove", id="qtest")
+
     def console(self):
         return (self.dir / "console.log").read_text(errors="replace")
 
@@ -173,5 +189,7 @@ def move(source, target, uri=None, timeout=60):
     if status["status"] == "failed":
         raise LabError(f"migration of {source.name}: {status.get('error-desc')}")
     wait_for(lambda: target.qmp("query-status")["status"] == "paused", 10, f"{target.name} loaded", 0.005)
+    if target.family == "power":
+        target.redeliver_interrupts()
     target.qmp("cont")
     return status

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "bytes/bytes.h"
+#include "host/redeliver.h"
 
 #include <string.h>
 
@@ -71,6 +72,31 @@ static void on_digest_ok(DstMove *move, const LpmStreamEnd *end)
 
 static gboolean ask_completed(gpointer data);
 
+static void redelivered(const GError *error, void *data)
+{
+    DstMove *move = data;
+    if (!off_course(move)) {
+        if (error) {
+            trouble(move, error);
+        } else {
+            move->loaded_known = true;
+            lpm_mover_send(move->base.mover, LPM_STREAM_CHECK, NULL);
+        }
+    }
+    lpm_mig_unref(&move->base);
+}
+
+/* QEMU has completed and is paused. Before anything says that it is loaded, it is made whole. */
+static void arrived(DstMove *move)
+{
+    lpm_mig_ref(&move->base);
+    if (lpm_redeliver_needed(move->base.partition)) {
+        lpm_redeliver(move->base.partition, redelivered, move);
+    } else {
+        redelivered(NULL, move);
+    }
+}
+
 static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
                             const GError *error, void *data)
 {
@@ -89,8 +115,7 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
                           lpm_qmp_run_name(status->state));
             trouble(move, failure);
         } else {
-            move->loaded_known = true;
-            lpm_mover_send(move->base.mover, LPM_STREAM_CHECK, NULL);
+            arrived(move);
         }
     }
     lpm_mig_unref(&move->base);
