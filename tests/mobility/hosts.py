@@ -77,6 +77,15 @@ reserve_mib = 0
         self.log = self.base / "log"
 
     def start(self, crash=None):
+        self.launch(crash)
+        wait_for(self.answers, f"{self.name} answers: {self.log.read_text()}")
+
+    def start_to_die(self, crash):
+        """A start that comes to its crash point by itself."""
+        self.launch(crash)
+        self.dies()
+
+    def launch(self, crash):
         environment = dict(os.environ, LPM_DATA_DIR=str(ROOT / "data"))
         environment.pop("LPM_CRASH", None)
         if crash:
@@ -84,7 +93,6 @@ reserve_mib = 0
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([str(HOST), "--config", str(self.config)], env=environment, stderr=log,
                                             stdout=log, stdin=subprocess.DEVNULL)
-        wait_for(self.answers, f"{self.name} answers: {self.log.read_text()}")
 
     def answers(self):
         try:

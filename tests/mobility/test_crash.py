@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An lpm-host dies at a point of the handover and is started again: the move ends without anybody's help, on one side, and the
 partition has run without a gap in what it said. Needs a build with -Dcrash_points=true."""
+import os
+import signal
+
 import pytest
 from hosts import HOST, wait_for
 
@@ -20,29 +23,21 @@ QUICK = ["src-switch-after", "src-post-after", "src-offer-after", "dst-loaded-af
          "dst-run-before"]
 
 
-def run(pair, point):
+def needs_crash_points():
     if b"LPM_CRASH" not in HOST.read_bytes():
         pytest.skip("lpm-host was built without crash points")
-    pair.create()
-    victim = pair.a if point.startswith("src-") else pair.b
-    victim.kill()
-    victim.start(crash=point)
-    pair.says_more(pair.a)
-    try:
-        pair.begin(pair.a, pair.b)
-    except (EOFError, ConnectionError):
-        pass  # it died inside the verb
-    victim.dies()
-    victim.start()
 
+
+def check_end(pair, expected):
+    """The move ends, on one side, which is the expected one (None: either), and the next one works."""
     def settled():
         states = pair.states()
         found = [m for s in (pair.a, pair.b) for m in s.call("migration-list")["migrations"]]
         return states in (["running", None], [None, "running"]) and all(m["finished"] for m in found) and states
-    states = wait_for(settled, f"the move ends after {point}")
+    states = wait_for(settled, "the move ends")
     place = pair.a if states[0] else pair.b
-    if POINTS[point]:
-        assert place is getattr(pair, POINTS[point]), states
+    if expected:
+        assert place is getattr(pair, expected), states
     assert [len(s.qemu_pids()) for s in (pair.a, pair.b)] == ([1, 0] if place is pair.a else [0, 1])
     record = place.call("partition-show", partition="p1")["record"]
     assert record["owner"] == place.name and record["state"] in ("SRC", "BACK", "RUN")
@@ -57,6 +52,22 @@ def run(pair, point):
     pair.ends(place, "completed")
 
 
+def run(pair, point):
+    needs_crash_points()
+    pair.create()
+    victim = pair.a if point.startswith("src-") else pair.b
+    victim.kill()
+    victim.start(crash=point)
+    pair.says_more(pair.a)
+    try:
+        pair.begin(pair.a, pair.b)
+    except (EOFError, ConnectionError):
+        pass  # it died inside the verb
+    victim.dies()
+    victim.start()
+    check_end(pair, POINTS[point])
+
+
 @pytest.mark.parametrize("point", QUICK)
 def test_crash(pair, point):
     run(pair, point)
@@ -66,3 +77,68 @@ def test_crash(pair, point):
 @pytest.mark.parametrize("point", [p for p in POINTS if p not in QUICK])
 def test_crash_elsewhere(pair, point):
     run(pair, point)
+
+
+STOPPED = ["src-abort-before", "src-abort-after", "src-cancel-before", "src-back-before", "src-back-after",
+           "src-stayed-before", "dst-end-qemu-before", "dst-end-qemu-after"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", STOPPED)
+def test_crash_while_stopping(pair, point):
+    """Somebody stops the copy, and an lpm-host dies over it."""
+    needs_crash_points()
+    pair.create()
+    victim = pair.a if point.startswith("src-") else pair.b
+    victim.kill()
+    victim.start(crash=point)
+    pair.begin(pair.a, pair.b, max_rate=200_000)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    try:
+        pair.a.call("migration-stop", migration=pair.migration)
+    except (EOFError, ConnectionError):
+        pass
+    victim.dies()
+    pair.says_more(pair.a)
+    victim.start()
+    check_end(pair, "a")
+
+
+GIVEN_UP = ["src-abort-after", "src-back-before", "src-back-after", "src-cont-before", "src-cont-after"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", GIVEN_UP)
+def test_crash_of_both_around_completed(pair, point):
+    """The target dies before it can say LOADED; the source, whose QEMU is completed, dies while it takes the partition back."""
+    needs_crash_points()
+    pair.create()
+    for system, crash in ((pair.a, point), (pair.b, "dst-loaded-before")):
+        system.kill()
+        system.start(crash=crash)
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    pair.b.dies()
+    pair.a.dies()
+    pair.a.start()
+    pair.says_more(pair.a)
+    pair.b.start()
+    check_end(pair, "a")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", ["dst-return-before", "dst-return-after"])
+def test_crash_while_giving_back(pair, point):
+    """The target dies when it has taken the partition, finds its QEMU dead when it is back, and dies again."""
+    needs_crash_points()
+    pair.create()
+    pair.b.kill()
+    pair.b.start(crash="dst-take-after")
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    pair.b.dies()
+    for pid in pair.b.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+    pair.b.start_to_die(crash=point)
+    pair.b.start()
+    check_end(pair, "a")
