@@ -5,6 +5,7 @@
  * waits), then let go.
  */
 #include "base/log.h"
+#include "host/crash.h"
 #include "host/emulator.h"
 #include "host/network.h"
 #include "host/partition.h"
@@ -466,6 +467,7 @@ static bool launch(Activation *activation, GError **error)
     if (!lpm_partition_put_runtime(partition, NULL, activation->argv, error)) {
         return false;
     }
+    LPM_CRASH_POINT("activate", "spawn", "before");
     log = open_log(partition, error);
     if (log < 0) {
         return false;
@@ -475,15 +477,18 @@ static bool launch(Activation *activation, GError **error)
     if (!good) {
         return false;
     }
+    LPM_CRASH_POINT("activate", "spawn", "after");
     if (!lpm_partition_put_runtime(partition, &process, activation->argv, error)) {
         lpm_process_discard(&process);
         return false;
     }
+    LPM_CRASH_POINT("activate", "release", "before");
     good = lpm_process_release(&process, activation->argv[0], error);
     if (!good) {
         lpm_process_discard(&process);
         return false;
     }
+    LPM_CRASH_POINT("activate", "release", "after");
     lpm_qemu_watch(partition, process.pid, process.pidfd);
     return true;
 }
@@ -522,6 +527,7 @@ static void on_connected(LpmQmp *qmp, const GError *error, void *data)
         finish(activation, NULL);
         return;
     }
+    LPM_CRASH_POINT("activate", "cont", "before");
     lpm_qmp_cont(qmp, LPM_QMP_RUN_UNKNOWN, on_running, activation);
 }
 
@@ -533,6 +539,7 @@ static void on_running(const GError *error, void *data)
     if (activation->ended || partition->activation != activation) {
         return;
     }
+    LPM_CRASH_POINT("activate", "cont", "after");
     if (error) {
         fail(activation, error);
         return;

@@ -23,6 +23,10 @@ bool lpm_server_reload(LpmHost *host, GError **error);
 /* All verbs of all tables; ends with a row of name NULL. g_free(). */
 LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks);
 
+/* The partition that argument "partition" names. NULL when there is none: then the request has been
+ * answered. */
+LpmPartition *lpm_verb_partition(LpmRpcRequest *request, json_t *arguments, LpmHost *host);
+
 extern const LpmRpcVerb lpm_verbs_system[];
 extern const LpmRpcVerb lpm_verbs_partition[];
 extern const LpmRpcVerb lpm_verbs_validate[];

@@ -46,22 +46,6 @@ static void call_end(Call *call, json_t *result, const GError *error)
     g_free(call);
 }
 
-/* The partition that the arguments name; answers the request itself when there is none. */
-static LpmPartition *named(LpmRpcRequest *request, json_t *arguments, LpmHost *host)
-{
-    g_autoptr(GError) error = NULL;
-    const char *name = NULL;
-    LpmPartition *partition = NULL;
-
-    if (lpm_json_need_str(arguments, "partition", &name, &error)) {
-        partition = lpm_host_find(host, name, &error);
-    }
-    if (!partition) {
-        lpm_rpc_request_fail(request, error);
-    }
-    return partition;
-}
-
 static void on_state_answer(const GError *error, void *data)
 {
     Call *call = data;
@@ -215,7 +199,7 @@ static void on_show_rmc(const char *state, void *data)
 
 static void verb_show(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    LpmPartition *partition = named(request, arguments, data);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, data);
     Call *call;
 
     if (partition) {
@@ -396,7 +380,7 @@ static LpmProfile *changed_profile(const LpmPartition *partition, json_t *change
 static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
 {
     LpmHost *host = data;
-    LpmPartition *partition = named(request, arguments, host);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, host);
     json_t *changes = json_object_get(arguments, "changes");
     g_autoptr(LpmProfile) profile = NULL;
     g_autoptr(GError) error = NULL;
@@ -432,7 +416,7 @@ static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
 
 static void verb_start(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    LpmPartition *partition = named(request, arguments, data);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, data);
 
     if (partition) {
         lpm_partition_start(partition, on_state_answer, call_new(request, data, partition));
@@ -444,7 +428,7 @@ typedef void (*StopFunc)(LpmPartition *partition, bool hard, unsigned timeout_ms
 
 static void stop_or_restart(LpmRpcRequest *request, json_t *arguments, LpmHost *host, StopFunc func)
 {
-    LpmPartition *partition = named(request, arguments, host);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, host);
     const char *how = lpm_json_str(arguments, "how", "orderly");
     int64_t timeout_ms = lpm_json_int(arguments, "timeout_ms", STOP_TIMEOUT_MS);
     g_autoptr(GError) error = NULL;
@@ -505,7 +489,7 @@ static void on_delete_record(const GError *error, void *data)
 static void verb_delete(LpmRpcRequest *request, json_t *arguments, void *data)
 {
     LpmHost *host = data;
-    LpmPartition *partition = named(request, arguments, host);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, host);
     g_autoptr(GError) error = NULL;
     Call *call;
 

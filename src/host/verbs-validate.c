@@ -5,21 +5,6 @@
 
 #define CONSOLE (1u << LPM_RPC_CONSOLE | 1u << LPM_RPC_LOCAL)
 
-static LpmPartition *named(LpmRpcRequest *request, json_t *arguments, LpmHost *host)
-{
-    g_autoptr(GError) error = NULL;
-    const char *name = NULL;
-    LpmPartition *partition = NULL;
-
-    if (lpm_json_need_str(arguments, "partition", &name, &error)) {
-        partition = lpm_host_find(host, name, &error);
-    }
-    if (!partition) {
-        lpm_rpc_request_fail(request, error);
-    }
-    return partition;
-}
-
 static void on_facts(json_t *result, const GError *error, void *data)
 {
     if (error) {
@@ -31,7 +16,7 @@ static void on_facts(json_t *result, const GError *error, void *data)
 
 static void verb_facts(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    LpmPartition *partition = named(request, arguments, data);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, data);
 
     if (partition) {
         lpm_facts_partition(partition, on_facts, request);
@@ -40,7 +25,7 @@ static void verb_facts(LpmRpcRequest *request, json_t *arguments, void *data)
 
 static void verb_nonce_put(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    LpmPartition *partition = named(request, arguments, data);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, data);
 
     if (partition) {
         lpm_rpc_request_return(request, lpm_nonce_put(partition));
@@ -49,7 +34,7 @@ static void verb_nonce_put(LpmRpcRequest *request, json_t *arguments, void *data
 
 static void verb_nonce_drop(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    LpmPartition *partition = named(request, arguments, data);
+    LpmPartition *partition = lpm_verb_partition(request, arguments, data);
 
     if (partition) {
         lpm_nonce_drop(partition);

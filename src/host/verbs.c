@@ -16,3 +16,18 @@ LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks)
     }
     return (LpmRpcVerb *)g_array_steal(all, NULL);
 }
+
+LpmPartition *lpm_verb_partition(LpmRpcRequest *request, json_t *arguments, LpmHost *host)
+{
+    g_autoptr(GError) error = NULL;
+    const char *name = NULL;
+    LpmPartition *partition = NULL;
+
+    if (lpm_json_need_str(arguments, "partition", &name, &error)) {
+        partition = lpm_host_find(host, name, &error);
+    }
+    if (!partition) {
+        lpm_rpc_request_fail(request, error);
+    }
+    return partition;
+}

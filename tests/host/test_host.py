@@ -68,10 +68,10 @@ class Host:
         self.config.write_text("".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items())
                                        for group, keys in self.groups.items()))
 
-    def start(self):
+    def start(self, **environment):
         self.log = open(self.base / "log", "a")
         self.process = subprocess.Popen([PROGRAM, "--config", self.config], stderr=self.log, stdout=self.log,
-                                        env={**os.environ, "LPM_DATA_DIR": str(ROOT / "data")})
+                                        env={**os.environ, "LPM_DATA_DIR": str(ROOT / "data"), **environment})
 
         def answers():
             assert self.process.poll() is None, (self.base / "log").read_text()
@@ -229,6 +229,41 @@ def test_qemu_that_does_not_answer_is_found_again(host):
         os.kill(pid, signal.SIGCONT)
     wait_for(lambda: host.state() == "running", "adopted after all")
     assert host.pid() == pid
+
+
+@pytest.mark.parametrize("point, survives", [
+    ("activate-spawn-before", False), ("activate-spawn-after", False), ("activate-release-before", False),
+    ("activate-release-after", False), ("activate-cont-before", False), ("activate-cont-after", True)])
+def test_lpm_host_dies_while_it_starts_a_partition(host, point, survives):
+    """Whatever was begun is found again: it runs if it ran, else nothing is left, and it can be started."""
+    if b"LPM_CRASH" not in PROGRAM.read_bytes():
+        pytest.skip("lpm-host was built without crash points")
+    uuid = host.create()["uuid"]
+    host.end()
+    host.start(LPM_CRASH=point)
+    with pytest.raises(OSError):
+        host.call("partition-start", partition="p1")
+    assert host.process.wait(SECONDS) == -signal.SIGKILL
+    host.start()
+    if survives:
+        wait_for(lambda: host.state() == "running", "adopted")
+    else:
+        wait_for(lambda: host.state() in ("not-activated", "error"), "nothing runs")
+        assert "start" in host.call("partition-show", partition="p1")["reason"] or point.startswith("activate-release")
+        wait_for(lambda: not qemus_of(uuid), "no QEMU is left")
+        host.call("partition-start", partition="p1")
+    assert len(qemus_of(uuid)) == 1
+
+
+def qemus_of(uuid):
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and uuid.encode() in (entry / "cmdline").read_bytes() and is_alive(entry.name):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 def test_orderly_stop_that_is_not_obeyed_kills_nothing(host):
