@@ -2,13 +2,13 @@
 /* lpm-console: the managed console. */
 #include "api.h"
 #include "base/log.h"
+#include "base/service.h"
 #include "console.h"
 
 #include <gio/gio.h>
 #include <glib-unix.h>
 #include <locale.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 
 typedef struct {
     char *config, *state, *address, *name;
@@ -137,9 +137,9 @@ static bool serve(const Options *options, GError **error)
     g_unix_signal_add(SIGINT, on_signal, loop);
     lpm_log_info(NULL, "console \"%s\" serves HTTPS on port %u and RPC on port %u of %s",
                  config->name, config->https_port, config->rpc_port, config->listen);
-    sd_notify(0, "READY=1");
+    lpm_service_ready();
     g_main_loop_run(loop);
-    sd_notify(0, "STOPPING=1");
+    lpm_service_stopping();
     lpm_console_close(console);
     return true;
 }

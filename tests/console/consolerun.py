@@ -44,8 +44,9 @@ def run_program(*argv, check=True):
 
 
 class Console:
-    def __init__(self, directory):
+    def __init__(self, directory, **environment):
         self.directory = directory
+        self.environment = {**ENVIRONMENT, **environment}
         self.state = directory / "console"
         self.https_port, self.rpc_port = free_ports(2)
         run_program("init", "--state", self.state, "--address", "127.0.0.1", "--https-port", self.https_port,
@@ -57,7 +58,7 @@ class Console:
     def start(self):
         with open(self.directory / "console.log", "ab") as log:
             self.process = subprocess.Popen([str(PROGRAM), "--state", str(self.state), "--debug"], stderr=log,
-                                            stdout=log, env=ENVIRONMENT)
+                                            stdout=log, env=self.environment)
         self.wait(self.is_up, "lpm-console")
 
     def is_up(self):

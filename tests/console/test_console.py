@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from consolerun import ROOT, Refused, run_program
+from consolerun import ROOT, Console, Refused, run_program
 from fakehost import Client, Drop, Failure, FakeHost, Hang, Raw, anonymous_context, join, make_request, record
 
 UUID = "6f1c1d2e-0b7a-4d8f-9c55-0123456789ab"
@@ -54,6 +54,20 @@ def test_tokens(shared_console):
 
 def test_stop_is_orderly(console, pair):
     assert console.stop() == 0
+
+
+def test_the_service_manager_is_told(tmp_path):
+    """Ready once it serves, alive while it does, stopping at its end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        made = Console(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        made.start()
+        told = [manager.recv(1000).decode() for _ in range(3)]
+        assert "READY=1" in told[0] and "WATCHDOG=1" in told
+        assert made.stop() == 0
+        while "STOPPING=1" not in (last := manager.recv(1000).decode()):
+            assert last
 
 
 def test_join_works_once_for_one_name(console, tmp_path):
