@@ -19,6 +19,7 @@
 enum {
     PEM_MAX = 256 * 1024,
     SOCKET_BUFFER = 1024 * 1024,
+    HASHER_PATIENCE = 512 * 1024,
 };
 
 static Mover mover; /* one process, one migration, one side */
@@ -143,10 +144,13 @@ static bool prepare(Mover *m)
     throttle_init(&m->throttle, config->max_rate, clock_ns());
     atomic_store(&m->state, LPM_STREAM_STATE_CONNECTING);
     atomic_store(&m->link_fd, m->options.net);
-    if (ring_init(&m->out.ring, config->window, FRAME_MAX, is_source(m), true) &&
-        ring_init(&m->in.ring, config->window, FRAME_MAX, true, false) &&
-        stream_digest_init(&m->out.digest) && stream_digest_init(&m->in.digest) && verify_init(m) &&
-        gate_start_threads(m))
+    bool rings = ring_init(&m->out.ring, config->window, FRAME_MAX, is_source(m), true) &&
+                 ring_init(&m->in.ring, config->window, FRAME_MAX, true, false);
+    /* Nobody waits for the hasher until the sender pauses: it is woken for several frames at once.
+     */
+    m->out.ring.patience = HASHER_PATIENCE;
+    if (rings && stream_digest_init(&m->out.digest) && stream_digest_init(&m->in.digest) &&
+        verify_init(m) && gate_start_threads(m))
         return true;
     return mover_fail(m, LPM_STREAM_ERR_INTERNAL, "not enough memory or threads to start");
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One mover: what its threads share. Five threads: the main one (control descriptor, clock), and
- * for each direction two: out: sender (VASI to link) and hasher (SHA-256 of what was sent; only on
- * the source) in:  receiver (link to memory) and writer (memory to VASI, SHA-256) All are made
- * before the sandbox closes, and wait at the gate.
+ * One mover: what its threads share. The main thread has the control descriptor and the clock; each
+ * direction has two more.
+ *
+ *   out: the sender (VASI to link), and on the source the hasher (digest of what was sent)
+ *   in:  the receiver (link to memory) and the writer (memory to VASI, digest)
+ *
+ * All are made before the sandbox closes, and wait at the gate.
  */
 #pragma once
 

@@ -69,6 +69,14 @@ static void release(Ring *ring)
     ring->released = done < ring->put ? done : ring->put;
 }
 
+/* Bytes that wait for the worker. */
+static uint64_t unprocessed(Ring *ring)
+{
+    if (ring->processed >= ring->put)
+        return 0;
+    return ring->bytes_put - (ring->processed ? frame_at(ring, ring->processed - 1)->filled : 0);
+}
+
 void ring_put(Ring *ring, uint32_t type, size_t size)
 {
     pthread_mutex_lock(&ring->lock);
@@ -77,7 +85,16 @@ void ring_put(Ring *ring, uint32_t type, size_t size)
         .type = type, .size = (uint32_t)size, .at = ring->write_at, .filled = ring->bytes_put};
     ring->write_at += size;
     ring->put++;
-    pthread_cond_signal(&ring->changed);
+    if (unprocessed(ring) > ring->patience)
+        pthread_cond_signal(&ring->changed);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void ring_nudge(Ring *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    if (ring->processed < ring->put)
+        pthread_cond_signal(&ring->changed);
     pthread_mutex_unlock(&ring->lock);
 }
 

@@ -26,6 +26,7 @@ typedef struct {
     size_t size;
     size_t write_at;
     bool closed;
+    size_t patience; /* bytes that may wait for the worker before ring_put() wakes it */
     /* Counts of frames ever (UINT64_MAX: all); a frame's place in the table is its number modulo
      * RING_FRAMES. */
     uint64_t put, processed, acknowledged, released;
@@ -49,6 +50,8 @@ void ring_close(Ring *ring);
 uint8_t *ring_reserve(Ring *ring, size_t size);
 /* The frame in the reserved place is complete and @size bytes long. */
 void ring_put(Ring *ring, uint32_t type, size_t size);
+/* Wakes the worker for what waits. */
+void ring_nudge(Ring *ring);
 /* Bytes put and not yet released; UINT64_MAX when the table of frames is full. */
 uint64_t ring_held(Ring *ring);
 

@@ -280,6 +280,7 @@ static Step use_the_pause(Mover *mover)
 static void wait_for_work(Mover *mover)
 {
     Outflow *out = &mover->out;
+    ring_nudge(&out->ring);
     bool full = sender_window_left(mover) < SMALLEST_ROOM;
     atomic_store(&out->wants_room, full);
     /* Looked at again: who frees room looks at the wish only after it has freed it. */
