@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An ownership record from a damaged or hostile file: whatever decodes encodes to the same bytes. */
+/* An ownership record from a damaged or hostile file: whatever decodes encodes to the same bytes.
+ */
 #include "mobility/record.h"
 
 #include <stdlib.h>
