@@ -85,7 +85,6 @@ struct LpmHost {
     int lock_fd;
     GMainLoop *loop;
     bool failed; /* it ended by itself: exit code 1 */
-    guint watchdog;
 };
 
 /* Name of this system: the certificate's once joined, else the configured one. Never NULL. */

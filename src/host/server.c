@@ -2,6 +2,7 @@
 #include "host/server.h"
 
 #include "base/log.h"
+#include "base/service.h"
 #include "host/emulator.h"
 #include "host/partition.h"
 
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 char *lpm_server_socket_path(const LpmHostConfig *config)
@@ -129,20 +129,9 @@ static bool listen_all(LpmHost *host, GError **error)
 
 /* --- open --- */
 
-static gboolean on_watchdog(gpointer data G_GNUC_UNUSED)
-{
-    sd_notify(0, "WATCHDOG=1");
-    return G_SOURCE_CONTINUE;
-}
-
 static void say_ready(LpmHost *host)
 {
-    uint64_t interval_us = 0;
-
-    sd_notify(0, "READY=1");
-    if (sd_watchdog_enabled(0, &interval_us) > 0) {
-        host->watchdog = g_timeout_add((guint)(interval_us / 2000), on_watchdog, NULL);
-    }
+    lpm_service_ready();
     if (host->rpc_port) {
         lpm_log_info(NULL, "%s is ready at %s port %u", lpm_host_name(host),
                      host->config->rpc_address, host->rpc_port);
@@ -222,7 +211,7 @@ void lpm_server_close(LpmHost *host)
     if (host->server && host->hooks && host->hooks->close) {
         host->hooks->close(host);
     }
-    g_clear_handle_id(&host->watchdog, g_source_remove);
+    lpm_service_stopping();
     lpm_rpc_server_free(host->server);
     host->server = NULL;
     g_hash_table_unref(host->partitions);
