@@ -208,8 +208,6 @@ static bool on_finish(Control *c, const LpmStreamMessage *message)
     atomic_store(&m->state, LPM_STREAM_STATE_CLOSING);
     if (!atomic_exchange(&m->finishing, true) && atomic_load(&m->connected))
         mover_send(m, LPM_STREAM_CLOSE, message);
-    else if (!atomic_load(&m->connected))
-        atomic_store(&m->finished, true);
     return true;
 }
 
@@ -418,6 +416,13 @@ static void cut_link(Mover *m)
     queue_close(&m->to_peer);
 }
 
+/* FINISH was said, and CLOSE is on its way or nobody is there for it. */
+static bool is_finished(const Mover *m)
+{
+    return atomic_load(&m->finishing) &&
+           (atomic_load(&m->sender_done) || !atomic_load(&m->connected));
+}
+
 static int end_badly(Control *c)
 {
     Mover *m = c->mover;
@@ -458,7 +463,7 @@ int control_run(Mover *mover)
     c->next_tick_ns = clock_ns();
     if (!atomic_load(&mover->stopping))
         serve_commands(c);
-    while (!atomic_load(&mover->stopping) && !atomic_load(&mover->finished)) {
+    while (!atomic_load(&mover->stopping) && !is_finished(mover)) {
         send_events(c);
         wait_for_events(c);
         tick(c);

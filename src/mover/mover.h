@@ -100,8 +100,9 @@ struct Mover {
     Throttle throttle;
 
     _Atomic uint8_t state; /* LpmStreamState */
-    _Atomic bool connected, stopping, peer_closed, finishing, finished;
-    _Atomic int link_fd; /* what to shut down to wake the receiver while connecting; -1 */
+    _Atomic bool connected, stopping, peer_closed, finishing;
+    _Atomic bool sender_done; /* it has said CLOSE, or after the peer's CLOSE found nobody there */
+    _Atomic int link_fd;      /* what to shut down to wake the receiver while connecting; -1 */
     _Atomic uint64_t heard_ns;
     _Atomic uint64_t stalls, stall_ns, acked_offset, out_offset;
     _Atomic uint32_t rtt_us;
@@ -130,7 +131,8 @@ bool mover_fail(Mover *mover, LpmStreamError code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* A record to lpm-host. */
 void mover_tell(Mover *mover, uint32_t type, const LpmStreamMessage *message);
-/* A record to the peer; fails the mover when it cannot be taken. */
+/* A record to the peer; fails the mover when it cannot be taken. Nothing when the peer has said
+ * CLOSE. */
 void mover_send(Mover *mover, uint32_t type, const LpmStreamMessage *message);
 
 /* Threads; each takes a Mover and returns NULL when it stops. */

@@ -136,8 +136,6 @@ static Step send_queued(Mover *mover)
     if (type == LPM_STREAM_CLOSE) {
         mover->out.close_sent = true;
         mover->transport->ops->finish(mover->transport);
-        atomic_store(&mover->finished, true);
-        queue_wake(&mover->to_host);
     }
     return STEP_DONE;
 }
@@ -323,6 +321,8 @@ void *sender_main(void *context)
     }
     if (atomic_load(&mover->stopping))
         say_why(mover);
+    atomic_store(&mover->sender_done, true);
+    queue_wake(&mover->to_host);
     return NULL;
 }
 

@@ -35,6 +35,8 @@ void mover_tell(Mover *mover, uint32_t type, const LpmStreamMessage *message)
 
 void mover_send(Mover *mover, uint32_t type, const LpmStreamMessage *message)
 {
+    if (atomic_load(&mover->peer_closed) && type != LPM_STREAM_CLOSE)
+        return;
     if (!queue_push(&mover->to_peer, type, message) && !atomic_load(&mover->stopping))
         mover_fail(mover, LPM_STREAM_ERR_COMMAND, "too many records wait for the peer (%s)",
                    lpm_stream_type_name(type));

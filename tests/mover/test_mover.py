@@ -114,6 +114,22 @@ def test_end_of_file_goes_through(authority):
         pair.finish()
 
 
+def test_finish_after_the_peer_is_gone(authority):
+    """The source is through and away; what the target still says has no reader, and its FINISH is no failure."""
+    with Pair(authority).connect() as pair:
+        pair.src.send("FINISH")
+        pair.src.expect("FINISHED")
+        assert pair.src.wait() == 0
+        pair.dst.expect("PEER_CLOSED")
+        for n in range(5):
+            pair.dst.send("HINT", epoch=n, what=1)
+            pair.dst.vasi.send(b"late words of QEMU")
+            time.sleep(0.05)
+        pair.dst.send("FINISH")
+        pair.dst.expect("FINISHED")
+        assert pair.dst.wait() == 0
+
+
 def test_messages_between_the_hosts_keep_their_order(authority):
     with Pair(authority).connect() as pair:
         texts = [b'{"n": %d}' % n for n in range(50)] + [b"", b"z" * 65536]
