@@ -117,6 +117,9 @@ static bool create_file(const char *path, GError **error)
                          g_strerror(saved), remedy_for(SQLITE_CANTOPEN));
 }
 
+/* One that was just killed lets go of its locks only when the last of its threads has ended. */
+enum { OPEN_PATIENCE_MS = 2000 };
+
 /*
  * The exclusive lock comes first: it keeps a second process out, and lets the write-ahead log live
  * without a shared memory file.
@@ -125,6 +128,7 @@ static bool configure(sqlite3 *db, const char *path, GError **error)
 {
     g_autofree char *mode = NULL;
 
+    sqlite3_busy_timeout(db, OPEN_PATIENCE_MS);
     sqlite3_extended_result_codes(db, 1);
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (!database_run(db, path, "cannot lock it",

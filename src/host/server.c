@@ -46,6 +46,8 @@ static bool make_dirs(const LpmHostConfig *config, GError **error)
            make_dir(config->run_dir, 0711, error) && make_dir(partitions, 0711, error);
 }
 
+enum { LOCK_TRIES = 20 };
+
 static bool take_lock(LpmHost *host, GError **error)
 {
     g_autofree char *path = g_build_filename(host->config->state_dir, "lock", NULL);
@@ -55,7 +57,12 @@ static bool take_lock(LpmHost *host, GError **error)
         return lpm_error_set(error, LPM_ERROR_STORAGE, "lock %s cannot be opened: %s", path,
                              g_strerror(errno));
     }
-    if (flock(host->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    /* One that was just killed holds it until the last of its threads has ended. */
+    for (int tries = 0; flock(host->lock_fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        if (tries < LOCK_TRIES) {
+            g_usleep(G_USEC_PER_SEC / 10);
+            continue;
+        }
         return lpm_error_set(error, LPM_ERROR_BUSY,
                              "another lpm-host works in %s; stop it first, or "
                              "give this one a state_dir of its own",
