@@ -128,6 +128,11 @@ static void never_started(LpmMove *move)
             move->systems[LPM_HALF_SOURCE]);
         lpm_move_set_error(move, error);
     }
+    /* Nothing is followed any more; discarding has a timer of its own. */
+    if (move->timer) {
+        g_source_remove(move->timer);
+        move->timer = 0;
+    }
     move->started = false;
     lpm_move_advance(move, LPM_MOB_EV_STOP);
 }
@@ -470,12 +475,12 @@ static void recover_go(Recover *recover)
     }
 }
 
-/* The operator says that the target is off: not believed while it answers. */
+/* The operator says that the target is off: not believed while it answers, be it with a failure. */
 static void on_target_asked(json_t *result, const GError *error, void *data)
 {
     Recover *recover = data;
 
-    if (error) {
+    if (error && lpm_call_is_unsure(error)) {
         recover_go(recover);
         return;
     }

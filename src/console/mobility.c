@@ -49,7 +49,7 @@ void lpm_move_fail(LpmMove *move, int code, const char *format, ...)
     lpm_move_advance(move, LPM_MOB_EV_FAIL);
 }
 
-static bool unsure(const GError *error)
+bool lpm_call_is_unsure(const GError *error)
 {
     return g_error_matches(error, LPM_ERROR, LPM_ERROR_TIMEOUT) ||
            g_error_matches(error, LPM_ERROR, LPM_ERROR_UNREACHABLE) ||
@@ -175,7 +175,7 @@ static void on_started(json_t *result, const GError *error, void *data)
     if (move->state != LPM_MOB_DRV_STARTING) {
         return;
     }
-    if (result || unsure(error)) {
+    if (result || lpm_call_is_unsure(error)) {
         lpm_move_advance(move, LPM_MOB_EV_STARTED); /* when unsure, following finds out */
         return;
     }
@@ -259,7 +259,7 @@ static void on_discarded(json_t *result, const GError *error, void *data)
     if (lpm_half_finished(&move->halves[LPM_HALF_TARGET]) ||
         g_error_matches(error, LPM_ERROR, LPM_ERROR_NOT_FOUND)) {
         discarded(move);
-    } else if (error && (!unsure(error) || move->discards >= DISCARD_TRIES_AWAY)) {
+    } else if (error && (!lpm_call_is_unsure(error) || move->discards >= DISCARD_TRIES_AWAY)) {
         discard_later(move, error->message);
     } else if (move->discards >= DISCARD_TRIES) {
         discard_later(move, "it has not ended it yet");
@@ -391,7 +391,7 @@ static void on_stop(json_t *result, const GError *error, void *data)
     move->asking_stop = false;
     if (result && move->state == LPM_MOB_DRV_MOVING) {
         lpm_move_advance(move, LPM_MOB_EV_STOP);
-    } else if (error && move->state == LPM_MOB_DRV_MOVING && !unsure(error)) {
+    } else if (error && move->state == LPM_MOB_DRV_MOVING && !lpm_call_is_unsure(error)) {
         move->stop_requested = false; /* too late: it goes on */
     }
     stop_end(stop, error);

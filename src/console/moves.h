@@ -101,6 +101,9 @@ void lpm_move_set_error(LpmMove *move, const GError *error);
 /* Asks for a stop. Calls @done once the source has agreed or refused. */
 typedef void (*LpmMoveDone)(LpmMove *move, const GError *error, void *data);
 void lpm_move_stop(LpmMove *move, LpmMoveDone done, void *data);
+/* Whether a failed call may have been heard, or may be heard later: no answer of the system came.
+ */
+bool lpm_call_is_unsure(const GError *error);
 /* The state after a restart of the console, from what was written down. */
 void lpm_move_resume(LpmMove *move);
 

@@ -233,6 +233,21 @@ def test_the_word_to_start_is_lost(console, pair):
     assert pair[1].moves[move]["journal"] == "cleaned"
 
 
+def test_the_word_to_start_is_lost_and_the_target_is_away(console, pair):
+    """The word to discard waits for the target; the move does not wait for ever."""
+    source, target = pair
+
+    def drops(_):
+        target.vanish()
+        raise Drop()
+    source.verbs["migration-start"] = drops
+    move = console.migrate()
+    shown = console.wait_state(move, *FINAL, timeout=30)
+    assert shown["state"] == "failed" and "told to discard" in shown["note"]
+    target.come_back()
+    console.wait(lambda: target.moves[move]["journal"] == "cleaned", "the target to discard")
+
+
 def test_reasons_of_both_halves_are_told(console, pair):
     source, target = pair
     slow_down(pair)
@@ -272,6 +287,14 @@ def test_recover_by_force(console, pair):
     console.wait_state(move, "moving")
     refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
     assert refused.error_class == "state" and "system-b" in refused.error["message"]
+    facts = target.verbs["system-info"]
+
+    def fails(_):
+        raise Failure("internal", "out of memory")
+    target.verbs["system-info"] = fails  # a system that fails is not off
+    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
+    assert refused.error_class == "state"
+    target.verbs["system-info"] = facts
     assert "migration-recover" not in source.calls
     target.vanish()
 
