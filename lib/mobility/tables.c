@@ -99,7 +99,7 @@ static const LpmMobRow dst_rows[] = {
     {D_LOADED, R_SOURCE, T_DEAD, DO(DISCARD), false, ""},
     {D_LOADED, R_OFFER, T_PAUSED, DO(TAKE), false, ""},
     {D_LOADED, R_OFFER, T_DEAD, DO(REFUSE), false, ""},
-    {D_LOADED, R_TAKEN, T_PAUSED, DO(INTENT), false, "won before a restart"},
+    {D_LOADED, R_TAKEN, T_PAUSED, DO(INTENT), false, ""},
     {D_LOADED, R_TAKEN, T_DEAD, DO(RETURN), false, "no intent: it never ran here"},
     {D_LOADED, R_OFFER | R_TAKEN, T_UNSURE, DO(WAIT), false, "QEMU must answer first"},
     {D_LOADED, R_SOURCE | R_OFFER | R_TAKEN, T_INCOMING | T_RUNNING, DO(REPORT), false,

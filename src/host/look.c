@@ -52,6 +52,9 @@ static void read_answered(LpmArbiterResult result, const LpmRecord *now, const G
     (void)result;
     g_autoptr(GError) missing = NULL;
     note_record(call->migration, now);
+    if (!error) {
+        call->migration->arbiter_ok_us = lpm_clock_monotonic_us(call->migration->host->clock);
+    }
     if (!error && !call->migration->record_known) {
         lpm_error_set(&missing, LPM_ERROR_NOT_FOUND,
                       "there is no ownership record of partition %s at %s; both systems must see "
@@ -113,6 +116,24 @@ void lpm_mig_swap(LpmMigration *migration, LpmRecordState to, LpmRecordBy by, co
     LPM_CRASH_POINT(side_word(migration), what, "before");
     lpm_arbiter_swap(migration->arbiter, migration->record.revision, &next, LPM_ARBITER_QUICK_MS,
                      swap_answered, call);
+}
+
+void lpm_mig_believe_offer(LpmMigration *migration)
+{
+    LpmRecord offer;
+    if (lpm_mig_record_view(migration) == LPM_MOB_REC_SOURCE &&
+        lpm_record_next(&migration->record, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER,
+                        migration->id_bytes, lpm_host_name(migration->host),
+                        migration->record.changed_us, &offer)) {
+        migration->record = offer;
+        migration->record_fresh = true;
+    }
+}
+
+bool lpm_mig_arbiter_is_quick(const LpmMigration *migration)
+{
+    int64_t age = lpm_clock_monotonic_us(migration->host->clock) - migration->arbiter_ok_us;
+    return migration->arbiter_ok_us > 0 && age < LPM_MIG_JUST_NOW_MS * 1000;
 }
 
 /* --- the loop --- */

@@ -18,6 +18,7 @@ enum {
     LPM_MIG_SLOW_LOOK_MS = 2000, /* the same after LPM_MIG_QUICK_LOOKS of them */
     LPM_MIG_QUICK_LOOKS = 40,
     LPM_MIG_STATUS_MS = 250,
+    LPM_MIG_JUST_NOW_MS = 1500,
     LPM_MIG_EXPLAIN_MS = 300,
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
 };
@@ -81,6 +82,7 @@ struct LpmMigration {
     LpmArbiter *arbiter;
     uint64_t base_revision; /* of the record when the journal began */
     LpmRecord record;
+    int64_t arbiter_ok_us;           /* monotonic: when it answered last */
     bool record_known, record_fresh; /* fresh: the last answer's, not to be read again */
 
     /* the loop */
@@ -148,6 +150,13 @@ void lpm_mig_swap(LpmMigration *migration, LpmRecordState to, LpmRecordBy by, co
 typedef void (*LpmReadDone)(LpmMigration *migration, const GError *error);
 /* Reads the record; an answer that did not come leaves it unknown. */
 void lpm_mig_read(LpmMigration *migration, unsigned deadline_ms, LpmReadDone done);
+/*
+ * Target: takes for granted what the source's hint says, that it has offered the record which was
+ * read before. If that is not so, the next swap loses and tells what is.
+ */
+void lpm_mig_believe_offer(LpmMigration *migration);
+/* Whether the arbiter has answered within the last LPM_MIG_JUST_NOW_MS. */
+bool lpm_mig_arbiter_is_quick(const LpmMigration *migration);
 LpmMobRecordView lpm_mig_record_view(const LpmMigration *migration);
 
 /* Looks and takes a row, now. Does nothing once it has ended. */

@@ -167,6 +167,9 @@ static void do_take(DstMove *move)
         lpm_mig_next(&move->base, LPM_NEXT_LATER);
         return;
     }
+    if (move->base.mover) {
+        lpm_mover_send(move->base.mover, LPM_STREAM_GET_STATS, NULL);
+    }
     lpm_mig_swap(&move->base, LPM_RECORD_TAKEN, LPM_RECORD_BY_PEER, "take", swapped);
 }
 

@@ -47,19 +47,19 @@ static void trouble(DstMove *move, const GError *error)
 
 /* --- loaded --- */
 
-/* QEMU has it all and the digest is right. */
-static void on_digest_ok(DstMove *move, const LpmStreamEnd *end)
+/* Once QEMU has it all and the digest is right, in whichever order that became known. */
+static void maybe_loaded(DstMove *move)
 {
     LpmMigration *migration = &move->base;
     g_autoptr(GError) error = NULL;
-    if (off_course(move) || !move->loaded_known) {
+    if (off_course(move) || !move->loaded_known || !move->digest_known) {
         return;
     }
     if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, &error)) {
         trouble(move, error);
         return;
     }
-    LpmStreamMessage message = {.end = *end};
+    LpmStreamMessage message = {.end = move->end};
     lpm_mover_send(migration->mover, LPM_STREAM_LOADED, &message);
     if (migration->options.verify) {
         lpm_mover_send(migration->mover, LPM_STREAM_VERIFY, NULL);
@@ -80,7 +80,7 @@ static void redelivered(const GError *error, void *data)
             trouble(move, error);
         } else {
             move->loaded_known = true;
-            lpm_mover_send(move->base.mover, LPM_STREAM_CHECK, NULL);
+            maybe_loaded(move);
         }
     }
     lpm_mig_unref(&move->base);
@@ -148,6 +148,7 @@ void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
     }
     LpmQmpMigStatus status = lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL));
     if (status == LPM_QMP_MIG_COMPLETED) {
+        lpm_mover_send(move->base.mover, LPM_STREAM_CHECK, NULL);
         ask_completed(move);
     }
 }
@@ -202,7 +203,9 @@ static void on_hint(DstMove *move, const LpmStreamHint *hint)
             lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
         }
     }
-    migration->record_fresh = false;
+    if (hint->what == LPM_HINT_OFFER) {
+        lpm_mig_believe_offer(migration);
+    }
     lpm_mig_look(migration);
 }
 
@@ -227,7 +230,9 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
         LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
         lpm_log_warning(&fields, "the mover turned somebody away: %s", message->reason.reason);
     } else if (type == LPM_STREAM_DIGEST_OK) {
-        on_digest_ok(move, &message->end);
+        move->digest_known = true;
+        move->end = message->end;
+        maybe_loaded(move);
     } else if (type == LPM_STREAM_VERIFIED) {
         migration->verified = message->verified;
         migration->verified_known = true;

@@ -14,6 +14,7 @@ typedef struct {
     uint16_t port;
     /* copying */
     bool loaded_known; /* QEMU said completed and is paused: not asked again before cont */
+    bool digest_known; /* and the mover found it right: end */
     LpmStreamEnd end;
     /* commit */
     int64_t hint_mono_us, resume_mono_us;

@@ -74,6 +74,7 @@ static void maybe_offer(SrcMove *move)
     move->offering = true;
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
+    lpm_mover_send(migration->mover, LPM_STREAM_GET_STATS, NULL);
     lpm_mig_swap(migration, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER, "offer", offered);
 }
 
@@ -126,7 +127,7 @@ static void ready_to_switch(LpmMigration *migration, const GError *error)
         lpm_error_set(&failure, LPM_ERROR_CONFLICT,
                       "the ownership record of partition %s was changed during the copy",
                       migration->name);
-    } else if (lpm_mig_journal(migration, LPM_MOB_EV_READY, &failure)) {
+    } else {
         lpm_mover_send(migration->mover, LPM_STREAM_SWITCHOVER, NULL);
         if (migration->options.max_rate > 0) {
             LpmStreamMessage message = {.rate.max_rate = 0};
@@ -134,9 +135,12 @@ static void ready_to_switch(LpmMigration *migration, const GError *error)
         }
         lpm_mig_ref(migration);
         lpm_qmp_migrate_continue(qmp_of(move), continued, move);
-        return;
+        /* Written while QEMU works: the rows of precopy and switch are the same. */
+        (void)lpm_mig_journal(migration, LPM_MOB_EV_READY, &failure);
     }
-    lpm_mig_trouble(migration, failure);
+    if (failure) {
+        lpm_mig_trouble(migration, failure);
+    }
 }
 
 static void on_pre_switchover(SrcMove *move)
@@ -149,7 +153,11 @@ static void on_pre_switchover(SrcMove *move)
     }
     lpm_mig_enter_phase_at(migration, LPM_PHASE_SWITCHOVER, move->stop_mono_us);
     limit_switchover(move);
-    lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, ready_to_switch);
+    if (lpm_mig_arbiter_is_quick(migration)) {
+        ready_to_switch(migration, NULL);
+    } else {
+        lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, ready_to_switch);
+    }
 }
 
 static gboolean ask_completed(gpointer data);
@@ -175,6 +183,10 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
             lpm_mig_trouble(migration, failure);
         } else {
             maybe_offer(move);
+            migration->total_bytes = mig->total;
+            migration->passes = mig->dirty_sync_count;
+            migration->remaining_bytes = 0;
+            migration->eta_ms = -1;
         }
     }
     lpm_mig_unref(migration);
@@ -358,6 +370,7 @@ static void parameters_set(const GError *error, void *data)
     }
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
     lpm_mig_publish_always(migration, true);
+    migration->predicted_blackout_ms = move->downtime_ms + COMMIT_ESTIMATE_MS;
     move->poll_timer = g_timeout_add(POLL_MS, poll, move);
     lpm_qmp_migrate_fd(qmp_of(move), move->vasi, migrating, move);
     lpm_bytes_close(&move->vasi);

@@ -129,7 +129,7 @@ reserve_mib = 0
         return answer["return"]
 
     def qemu_pids(self):
-        found = subprocess.run(["pgrep", "-f", f"qemu-system.*{self.run}/"], capture_output=True, text=True)
+        found = subprocess.run(["pgrep", "-f", f"qemu-system.*{self.run}/partitions/"], capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def end(self):
