@@ -51,7 +51,7 @@ typedef struct {
     /* Whether this system may start it from disk: the record names it and is settled. Else STATE,
      * saying who owns it. */
     void (*record_may_start)(LpmPartition *partition, LpmHostDone done, void *data);
-    void (*record_delete)(LpmPartition *partition, LpmHostDone done, void *data);
+    void (*record_delete)(LpmPartition *partition, bool only_if_ours, LpmHostDone done, void *data);
     /* {"state","epoch","revision","owner","peer","move"}; NULL result with an error where it cannot
      * be read. */
     void (*record_show)(LpmPartition *partition, LpmHostReply done, void *data);

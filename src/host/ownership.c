@@ -55,6 +55,7 @@ typedef struct {
     LpmHostDone done;
     LpmHostReply reply;
     void *data;
+    bool only_if_ours;
     GError *error; /* told later, when there is no arbiter to ask */
 } Call;
 
@@ -204,6 +205,15 @@ static void read_for_delete(LpmArbiterResult result, const LpmRecord *now, const
         return;
     }
     bool ours = strcmp(now->owner, lpm_host_name(call->partition->host)) == 0;
+    if (now->revision != 0 && !ours && call->only_if_ours) {
+        lpm_error_set(
+            &failure, LPM_ERROR_STATE,
+            "partition %s belongs to system %s, and so do its disks: delete the left-over "
+            "profile here without the disks",
+            name_of(call), now->owner);
+        call_end(call, NULL, failure);
+        return;
+    }
     if (now->revision == 0 || !ours) {
         call_end(call, NULL, NULL);
         return;
@@ -218,10 +228,11 @@ static void read_for_delete(LpmArbiterResult result, const LpmRecord *now, const
     lpm_arbiter_remove(call->arbiter, now->revision, LPM_ARBITER_DEADLINE_MS, removed, call);
 }
 
-void lpm_ownership_delete(LpmPartition *partition, LpmHostDone done, void *data)
+void lpm_ownership_delete(LpmPartition *partition, bool only_if_ours, LpmHostDone done, void *data)
 {
     Call *call = call_new(partition, done, NULL, data);
     if (call) {
+        call->only_if_ours = only_if_ours;
         lpm_arbiter_read(call->arbiter, LPM_ARBITER_DEADLINE_MS, read_for_delete, call);
     }
 }

@@ -9,7 +9,8 @@
 void lpm_ownership_create(LpmPartition *partition, LpmHostDone done, void *data);
 /* Whether the record names this system and is settled. STATE, saying who owns it, otherwise. */
 void lpm_ownership_may_start(LpmPartition *partition, LpmHostDone done, void *data);
-/* Removes it if it names this system. A record of another system stays, which is no error. */
-void lpm_ownership_delete(LpmPartition *partition, LpmHostDone done, void *data);
+/* Removes it if it names this system. A record of another system stays; with @only_if_ours (the
+ * disks are to go, too) it is a STATE error that names the owner. */
+void lpm_ownership_delete(LpmPartition *partition, bool only_if_ours, LpmHostDone done, void *data);
 /* {"state","epoch","revision","owner","peer","move","changed_us","arbiter","where"} */
 void lpm_ownership_show(LpmPartition *partition, LpmHostReply done, void *data);

@@ -510,7 +510,7 @@ static void verb_delete(LpmRpcRequest *request, json_t *arguments, void *data)
     call->disks = lpm_json_bool(arguments, "disks", false);
     partition->busy = "being deleted";
     if (host->hooks && host->hooks->record_delete) {
-        host->hooks->record_delete(partition, on_delete_record, call);
+        host->hooks->record_delete(partition, call->disks, on_delete_record, call);
     } else {
         on_delete_record(NULL, call);
     }
