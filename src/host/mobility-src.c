@@ -97,7 +97,7 @@ static void limit_switchover(SrcMove *move)
     unsigned verify = migration->options.verify
                           ? (unsigned)migration->partition->profile->memory_mib * VERIFY_MS_PER_MIB
                           : 0;
-    move->limit_ms = SWITCHOVER_LIMIT_MS + verify;
+    move->limit_ms = SWITCHOVER_LIMIT_MS + (unsigned)migration->options.max_blackout_ms + verify;
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     move->limit_timer = g_timeout_add(move->limit_ms, switchover_too_long, move);
 }

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from hosts import HOST, wait_for
+from hosts import HOST, RpcError, wait_for
 
 # point -> where the partition is in the end; None: either, as long as both agree
 POINTS = {
@@ -142,3 +142,50 @@ def test_crash_while_giving_back(pair, point):
     pair.b.start_to_die(crash=point)
     pair.b.start()
     check_end(pair, "a")
+
+
+def all_of_the_source_dies(pair, point):
+    """The source's lpm-host and its QEMU die in post."""
+    needs_crash_points()
+    pair.create()
+    pair.a.kill()
+    pair.a.start(crash=point)
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    pair.a.dies()
+    for pid in pair.a.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("restart", [False, True])
+def test_only_the_target_has_it(pair, restart):
+    """The target has loaded it, the source is gone but for its journal: the partition goes on at the target."""
+    all_of_the_source_dies(pair, "src-offer-before")
+    assert pair.status(pair.b)["journal"] == "loaded"
+    if restart:
+        pair.b.kill()
+        pair.b.start()
+    pair.a.start()
+    check_end(pair, "b")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("force", [False, True])
+def test_nobody_has_it(pair, force):
+    """Neither has it any more: the target refuses when it is asked, or somebody says so at the source; then it can be started."""
+    all_of_the_source_dies(pair, "src-post-after")
+    for pid in pair.b.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+    pair.ends(pair.b, "aborted")
+    pair.a.start()
+    wait_for(lambda: pair.status(pair.a)["record"] == "OFFER", "the source offers what only the target can have")
+    with pytest.raises(RpcError):
+        pair.a.call("partition-start", partition="p1")
+    if force:
+        pair.a.call("migration-recover", migration=pair.migration, force=True)
+    else:
+        pair.b.call("migration-recover", migration=pair.migration)
+    pair.ends(pair.a, "aborted")
+    pair.a.call("partition-start", partition="p1")
+    assert pair.states() == ["running", None]
