@@ -16,6 +16,7 @@ void lpm_mig_init(LpmMigration *migration, LpmHost *host, LpmMobMachine side, co
     migration->refs = 1;
     migration->host = host;
     migration->id = g_strdup(id);
+    migration->self = g_strdup(lpm_host_name(host));
     lpm_record_id_from_text(id, migration->id_bytes);
     migration->started_us = lpm_clock_realtime_us(host->clock);
     migration->predicted_blackout_ms = -1;
@@ -51,6 +52,7 @@ void lpm_mig_unref(LpmMigration *migration)
     g_free(migration->name);
     g_free(migration->uuid);
     g_free(migration->peer);
+    g_free(migration->self);
     g_free(migration->outcome);
     g_free(migration->id);
     migration->ops->free(migration);
@@ -58,7 +60,7 @@ void lpm_mig_unref(LpmMigration *migration)
 
 const char *lpm_mig_source_name(const LpmMigration *migration)
 {
-    return migration->side == LPM_MOB_SRC ? lpm_host_name(migration->host) : migration->peer;
+    return migration->side == LPM_MOB_SRC ? migration->self : migration->peer;
 }
 
 void lpm_mig_register(LpmMigration *migration)
@@ -138,6 +140,7 @@ static json_t *document(const LpmMigration *migration, unsigned state)
         migration->uuid, "peer", migration->peer, "active", migration->active, "revision",
         (json_int_t)migration->base_revision, "started_us", (json_int_t)migration->started_us,
         "options", options_json(&migration->options));
+    json_object_set_new(json, "self", json_string(migration->self));
     if (migration->profile) {
         json_object_set(json, "profile", migration->profile);
     }
@@ -277,6 +280,12 @@ bool lpm_mig_load(LpmMigration *migration, const json_t *json, GError **error)
     migration->name = g_strdup(name);
     migration->uuid = g_strdup(uuid);
     migration->peer = g_strdup(peer);
+    /* A system that has lost its certificate, or has another one, goes by another name now. */
+    const char *self = lpm_json_str(json, "self", NULL);
+    if (self) {
+        g_free(migration->self);
+        migration->self = g_strdup(self);
+    }
     migration->journal = state;
     migration->base_revision = (uint64_t)revision;
     migration->active = lpm_json_bool(json, "active", true);

@@ -67,6 +67,7 @@ struct LpmMigration {
     LpmHost *host;
     LpmPartition *partition; /* a reference; NULL when this system does not know it (any more) */
     char *id, *name, *uuid, *peer;
+    char *self; /* this system's name when the move began: as the record has it */
     uint8_t id_bytes[LPM_RECORD_ID_SIZE];
     bool active;
     LpmMoveOptions options;

@@ -246,3 +246,38 @@ def test_started_only_where_the_record_says(pair):
     with pytest.raises(RpcError) as caught:
         pair.a.call("partition-create", profile=pair.profile)
     assert caught.value.error_class == "exists" and "sys-b" in str(caught.value)
+
+
+def test_another_name_after_a_restart(pair):
+    """A source that cannot read its certificate goes by its configured name: the record still means the same system."""
+    pair.create()
+    pair.begin(pair.a, pair.b, max_rate=200_000)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    pair.a.kill()
+    (pair.a.base / "state" / "tls" / "cert.pem").write_text("damaged")
+    pair.a.config.write_text(pair.a.config.read_text().replace("name = sys-a", "name = node1"))
+    pair.a.start()
+    pair.ends(pair.a, "aborted")
+    assert pair.states()[0] == "running"
+    pair.says_more(pair.a)
+
+
+def test_disks_are_deleted_by_their_owner_only(pair):
+    """A profile that was left behind gives no power over the disks."""
+    pair.create(start=False)
+    record = pair.pool / ".lpm" / f"{pair.profile['uuid']}.record"
+    pair.begin(pair.a, pair.b, active=False)
+    pair.ends(pair.a, "completed")
+    pair.ends(pair.b, "completed")
+    moved = record.read_bytes()
+    record.unlink()
+    pair.a.call("partition-create", profile=pair.profile)
+    record.write_bytes(moved)
+    with pytest.raises(RpcError, match="belongs to system sys-b") as caught:
+        pair.a.call("partition-delete", partition="p1", disks=True)
+    assert caught.value.error_class == "state"
+    assert (pair.pool / "p1.img").exists() and record.read_bytes() == moved
+    pair.a.call("partition-delete", partition="p1")
+    assert pair.states()[0] is None
+    pair.b.call("partition-delete", partition="p1", disks=True)
+    assert not (pair.pool / "p1.img").exists() and not record.exists()
