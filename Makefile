@@ -16,7 +16,7 @@ help:
 	@echo "make install      to DESTDIR and PREFIX, by meson"
 
 deps:
-	@scripts/deps
+	@scripts/deps $(DEPS)
 
 $(BUILD)/build.ninja:
 	meson setup $(BUILD) -Dwerror=true -Dcrash_points=true >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
@@ -24,6 +24,10 @@ $(BUILD)/build.ninja:
 build: deps
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
+
+# What a target installs: scripts/deps says.
+demo: DEPS = demo
+fuzz: DEPS = fuzz
 
 demo: build
 	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/demo.py $(if $(KEEP),--keep)
