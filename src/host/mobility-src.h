@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The source half's own part, shared by its two files. */
+/* The source half's own part, shared by its files. */
 #pragma once
 
 #include "host/migration.h"
@@ -31,3 +31,7 @@ typedef struct {
 } SrcMove;
 
 void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
+/* Offers the partition; from here on the rows decide. */
+void lpm_src_offer(SrcMove *move);
+/* The TCP connection to the target's mover stands, or does not. An LpmConnectDone. */
+void lpm_src_tcp_connected(int fd, const GError *error, void *data);
