@@ -4,13 +4,14 @@
 import contextlib
 import os
 import pathlib
+import pwd
 import re
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 
-from bare import BarePartition  # noqa: E402
+from bare import USER, BarePartition  # noqa: E402
 from installation import program  # noqa: E402,F401
 from lablib import LabError, wait_for  # noqa: E402
 
@@ -153,10 +154,11 @@ def native(lab, argv, timeout=300):
     disk = lab.dir / "san" / f"{NAME}.raw"
     with open(disk, "wb") as file:
         file.truncate(16 << 20)
+    owner = pwd.getpwnam(USER)
+    os.chown(disk, owner.pw_uid, owner.pw_gid)
     source = target = None
     try:
         source = NativePartition(lab, "system-a", NAME, "x86-64", NUMBER)
-        os.chown(disk, source.owner.pw_uid, source.owner.pw_gid)
         lab.wait_for_partition(source.address)
         settle(lab, source.address)
         address = f"tcp:{lab.address('system-b')}:7900"
