@@ -41,7 +41,7 @@ def move_many_times(lab, create, moves, number):
         for move in range(moves):
             target = "system-b" if move % 2 == 0 else "system-a"
             result = lab.migrate(partition.name, target)
-            assert result["state"] == "completed", (move, result)
+            assert result["state"] == "completed", (move, result["state"], result["error"], result["findings"])
             assert result["verify"]["differing"] == 0, (move, result["verify"])
             runs_once(lab, partition, target)
         witness.judge()
