@@ -30,8 +30,8 @@ enum { TRANSPORT_REASON_MAX = 200 };
 
 struct Transport {
     const TransportOps *ops;
-    int fd;               /* owned */
-    uint64_t deadline_ns; /* of the handshake; 0 afterwards */
+    int fd;                       /* owned */
+    _Atomic uint64_t deadline_ns; /* of the handshake; 0 afterwards */
     char cipher[64];
     _Atomic uint64_t wire_in, wire_out;
     /* Why the last call failed. Sending and receiving fail in different threads: each has its own.
