@@ -50,6 +50,7 @@ static const KeyRow rows[] = {
     TEXT("qemu", "user", qemu_user),
     TEXT("qemu", "x86-64", emulators[LPM_FAMILY_X86_64]),
     TEXT("qemu", "power", emulators[LPM_FAMILY_POWER]),
+    CHOICE("qemu", "accelerator", accelerator, "auto tcg"),
     TEXT("qemu", "img", qemu_img),
     CHOICE("power", "processor", power_processor, "POWER8 POWER9 POWER10"),
     CHOICE("power", "firmware", power_firmware, "slof vof"),
@@ -101,6 +102,7 @@ static LpmHostConfig *defaults(void)
     config->qemu_user = g_strdup("lpm-qemu");
     config->emulators[LPM_FAMILY_X86_64] = g_strdup("qemu-system-x86_64");
     config->emulators[LPM_FAMILY_POWER] = g_strdup(prefix ? POWER_PREFIX : "qemu-system-ppc64");
+    config->accelerator = g_strdup("auto");
     config->qemu_img = g_strdup("qemu-img");
     config->power_processor = g_strdup("POWER9");
     config->power_firmware = g_strdup("slof");

@@ -137,6 +137,9 @@ static bool kvm_is_open_to(const LpmHostConfig *config)
     uid_t uid;
     gid_t gid;
 
+    if (strcmp(config->accelerator, "tcg") == 0) {
+        return false;
+    }
     if (stat("/dev/kvm", &info) != 0 || access("/dev/kvm", R_OK | W_OK) != 0) {
         return false;
     }

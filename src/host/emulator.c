@@ -88,8 +88,8 @@ static char **strv_from_json(const json_t *array)
     return g_strv_builder_end(builder);
 }
 
-/* What the answers depend on: the binary, and whether this boot of the machine offers KVM. */
-static char *stamp_of(const char *path)
+/* What the answers depend on: the binary, and whether KVM is wanted and offered by this boot. */
+static char *stamp_of(const LpmHost *host, const char *path)
 {
     g_autofree char *boot = NULL;
     struct stat info = {0}, kvm = {0};
@@ -97,10 +97,10 @@ static char *stamp_of(const char *path)
     (void)g_file_get_contents("/proc/sys/kernel/random/boot_id", &boot, NULL, NULL);
     (void)stat(path, &info);
     (void)stat("/dev/kvm", &kvm);
-    return g_strdup_printf("%s %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %s %o:%u " LPM_VERSION,
+    return g_strdup_printf("%s %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %s %o:%u %s " LPM_VERSION,
                            path, (gint64)info.st_mtime, (gint64)info.st_size,
                            boot ? g_strstrip(boot) : "", (unsigned)kvm.st_mode,
-                           (unsigned)kvm.st_gid);
+                           (unsigned)kvm.st_gid, host->config->accelerator);
 }
 
 static char *cache_key(const LpmEmulator *emulator)
@@ -111,7 +111,7 @@ static char *cache_key(const LpmEmulator *emulator)
 static bool read_cache(LpmHost *host, LpmEmulator *emulator, const char *path)
 {
     g_autofree char *key = cache_key(emulator);
-    g_autofree char *stamp = stamp_of(path);
+    g_autofree char *stamp = stamp_of(host, path);
     g_autoptr(json_t) kept = lpm_store_get(host->store, LPM_KIND_SYSTEM, key, NULL, NULL);
 
     if (!kept || g_strcmp0(lpm_json_str(kept, "stamp", NULL), stamp) != 0) {
@@ -129,7 +129,7 @@ static bool read_cache(LpmHost *host, LpmEmulator *emulator, const char *path)
 static void write_cache(LpmHost *host, const LpmEmulator *emulator)
 {
     g_autofree char *key = cache_key(emulator);
-    g_autofree char *stamp = stamp_of(emulator->path);
+    g_autofree char *stamp = stamp_of(host, emulator->path);
     g_autoptr(GError) error = NULL;
     g_autoptr(json_t) value = lpm_json_pack(
         "{s:s, s:s, s:s, s:o, s:o, s:o}", "stamp", stamp, "version", emulator->version, "accel",

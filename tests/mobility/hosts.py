@@ -66,6 +66,7 @@ program = {MOVER}
 addresses = {address}
 [qemu]
 user =
+accelerator = tcg
 power =
 [storage:shared]
 path = {pool}
