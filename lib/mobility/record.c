@@ -184,6 +184,23 @@ bool lpm_record_next(const LpmRecord *now, LpmRecordState to, LpmRecordBy by,
     return true;
 }
 
+bool lpm_record_follows(const LpmRecord *now, const LpmRecord *next)
+{
+    uint8_t wanted[LPM_RECORD_SIZE], made[LPM_RECORD_SIZE];
+    lpm_record_encode(next, wanted);
+    for (unsigned by = LPM_RECORD_BY_OWNER; by <= LPM_RECORD_BY_WORD; by++) {
+        LpmRecord record;
+        if (lpm_record_next(now, next->state, (LpmRecordBy)by, next->move, next->peer,
+                            next->changed_us, &record)) {
+            lpm_record_encode(&record, made);
+            if (memcmp(made, wanted, sizeof made) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 LpmMobRecordView lpm_record_view(const LpmRecord *record, const char *source,
                                  const uint8_t move[LPM_RECORD_ID_SIZE], uint64_t revision)
 {

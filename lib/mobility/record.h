@@ -68,6 +68,13 @@ bool lpm_record_next(const LpmRecord *now, LpmRecordState to, LpmRecordBy by,
                      LpmRecord *ret_next);
 
 /*
+ * Whether the table of swaps has one that makes exactly @next of @now, whoever asks for it.
+ * Arbiters ask it beside the revision: a record that was made from another one than @now never
+ * wins.
+ */
+bool lpm_record_follows(const LpmRecord *now, const LpmRecord *next);
+
+/*
  * How one side of move @move sees @record (NULL: unknown). @source is the name of the move's
  * source, @revision the one that it had when this side's journal began.
  */

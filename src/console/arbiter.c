@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arbiter "console": ownership records in the database, changed by compare-and-swap on their
- * revision. The console judges only what protects the record from a system that has no business
- * with it; what may follow what is the systems' table.
+ * The arbiter "console": ownership records in the database, changed by compare-and-swap: the
+ * revision is the expected one, and the new record was made from the one that is there by a swap of
+ * the table. Who asks is judged only as far as it has any business with the record.
  */
 #include "console.h"
 #include "mobility/record.h"
@@ -94,7 +94,7 @@ static json_t *cas(LpmConsole *console, const char *peer, const json_t *argument
                       partition, expected);
         return NULL;
     }
-    if ((int64_t)now.revision != expected) {
+    if ((int64_t)now.revision != expected || (present && !lpm_record_follows(&now, &next))) {
         return lpm_json_pack("{s:b, s:s?}", "done", 0, "record", present);
     }
     if (!may_write(peer, present ? &now : NULL, &next, error)) {
@@ -195,7 +195,8 @@ const LpmRpcVerb lpm_arbiter_verbs[] = {
     {"record-read", 1u << LPM_RPC_SYSTEM, run_read, read_args,
      "ownership record of a partition, or null"},
     {"record-cas", 1u << LPM_RPC_SYSTEM, run_cas, cas_args,
-     "writes a record if the present one has the expected revision; else gives the present one"},
+     "writes a record if the present one has the expected revision and may be followed by it; else "
+     "gives the present one"},
     {"record-delete", 1u << LPM_RPC_SYSTEM, run_delete, delete_args,
      "removes a record if it has the expected revision"},
     {NULL, 0, NULL, NULL, NULL},

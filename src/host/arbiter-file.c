@@ -167,9 +167,13 @@ static LpmArbiterResult create(const LpmArbiterFile *file, const LpmRecord *next
     return unknown(error, file->path, "write");
 }
 
-/* Opens, locks, reads and compares. DONE with *ret_fd when the revision is the expected one. */
-static LpmArbiterResult compare(const LpmArbiterFile *file, uint64_t expected, int *ret_fd,
-                                Content *ret_content, GError **error)
+/*
+ * Opens, locks, reads and compares. DONE with *ret_fd when the revision is the expected one, and
+ * @next (NULL: removal) was made from what is there.
+ */
+static LpmArbiterResult compare(const LpmArbiterFile *file, uint64_t expected,
+                                const LpmRecord *next, int *ret_fd, Content *ret_content,
+                                GError **error)
 {
     LPM_AUTO_FD int fd = -1;
     Content content = {.now.revision = 0};
@@ -177,7 +181,7 @@ static LpmArbiterResult compare(const LpmArbiterFile *file, uint64_t expected, i
         return LPM_ARBITER_UNKNOWN;
     }
     *ret_content = content;
-    if (content.now.revision != expected) {
+    if (content.now.revision != expected || (next && !lpm_record_follows(&content.now, next))) {
         return LPM_ARBITER_LOST;
     }
     *ret_fd = lpm_bytes_steal_fd(&fd);
@@ -192,7 +196,7 @@ LpmArbiterResult lpm_arbiter_file_swap(const LpmArbiterFile *file, uint64_t expe
     }
     LPM_AUTO_FD int fd = -1;
     Content content;
-    LpmArbiterResult result = compare(file, expected, &fd, &content, error);
+    LpmArbiterResult result = compare(file, expected, next, &fd, &content, error);
     if (result != LPM_ARBITER_DONE) {
         *ret_now = content.now;
         return result;
@@ -217,7 +221,7 @@ LpmArbiterResult lpm_arbiter_file_remove(const LpmArbiterFile *file, uint64_t ex
 {
     LPM_AUTO_FD int fd = -1;
     Content content;
-    LpmArbiterResult result = compare(file, expected, &fd, &content, error);
+    LpmArbiterResult result = compare(file, expected, NULL, &fd, &content, error);
     if (result != LPM_ARBITER_DONE) {
         *ret_now = content.now;
         return result;

@@ -31,7 +31,10 @@ enum {
     LPM_ARBITER_QUICK_MS = 1000,    /* in the blackout */
 };
 
-/* What an arbiter implements. @expected is a revision; 0: there must be no record yet. */
+/*
+ * What an arbiter implements. @expected is a revision; 0: there must be no record yet. A swap is
+ * also lost when @next does not follow (lpm_record_follows()) what is there.
+ */
 typedef struct {
     const char *name; /* as in the profile: "file", "console" */
     void (*read)(LpmArbiter *arbiter, unsigned deadline_ms, LpmArbiterReply reply, void *data);

@@ -38,8 +38,17 @@ static void note_record(LpmMigration *migration, const LpmRecord *now)
     }
 }
 
+/* An offer that was only believed has a higher revision than the record which a lost swap tells. */
+static void forget_belief(LpmMigration *migration, const LpmRecord *now)
+{
+    if (now->revision < migration->record.revision) {
+        migration->record_known = false;
+    }
+}
+
 typedef struct {
     LpmMigration *migration; /* a reference */
+    int64_t asked_us;
     LpmReadDone read_done;
     LpmSwapDone swap_done;
     const char *what;
@@ -52,8 +61,11 @@ static void read_answered(LpmArbiterResult result, const LpmRecord *now, const G
     (void)result;
     g_autoptr(GError) missing = NULL;
     note_record(call->migration, now);
+    call->migration->arbiter_reads--;
     if (!error) {
-        call->migration->arbiter_ok_us = lpm_clock_monotonic_us(call->migration->host->clock);
+        int64_t now_us = lpm_clock_monotonic_us(call->migration->host->clock);
+        call->migration->arbiter_ok_us = now_us;
+        call->migration->arbiter_took_us = now_us - call->asked_us;
     }
     if (!error && !call->migration->record_known) {
         lpm_error_set(&missing, LPM_ERROR_NOT_FOUND,
@@ -70,6 +82,8 @@ void lpm_mig_read(LpmMigration *migration, unsigned deadline_ms, LpmReadDone don
     RecordCall *call = g_new0(RecordCall, 1);
     call->migration = lpm_mig_ref(migration);
     call->read_done = done;
+    call->asked_us = lpm_clock_monotonic_us(migration->host->clock);
+    migration->arbiter_reads++;
     lpm_arbiter_read(migration->arbiter, deadline_ms, read_answered, call);
 }
 
@@ -84,6 +98,9 @@ static void swap_answered(LpmArbiterResult result, const LpmRecord *now, const G
     g_autofree RecordCall *call = data;
     LpmMigration *migration = call->migration;
     LpmLogFields fields = fields_of(migration);
+    if (result == LPM_ARBITER_LOST) {
+        forget_belief(migration, now);
+    }
     note_record(migration, now);
     if (result == LPM_ARBITER_DONE) {
         LPM_CRASH_POINT(side_word(migration), call->what, "after");
@@ -133,7 +150,9 @@ void lpm_mig_believe_offer(LpmMigration *migration)
 bool lpm_mig_arbiter_is_quick(const LpmMigration *migration)
 {
     int64_t age = lpm_clock_monotonic_us(migration->host->clock) - migration->arbiter_ok_us;
-    return migration->arbiter_ok_us > 0 && age < LPM_MIG_JUST_NOW_MS * 1000;
+    return migration->arbiter_ok_us > 0 && age < LPM_MIG_JUST_NOW_MS * 1000 &&
+           migration->arbiter_took_us < LPM_MIG_QUICK_ANSWER_MS * 1000 &&
+           migration->arbiter_reads == 0;
 }
 
 /* --- the loop --- */

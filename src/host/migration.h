@@ -19,6 +19,7 @@ enum {
     LPM_MIG_QUICK_LOOKS = 40,
     LPM_MIG_STATUS_MS = 250,
     LPM_MIG_JUST_NOW_MS = 1500,
+    LPM_MIG_QUICK_ANSWER_MS = 50,
     LPM_MIG_EXPLAIN_MS = 300,
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
 };
@@ -84,6 +85,8 @@ struct LpmMigration {
     uint64_t base_revision; /* of the record when the journal began */
     LpmRecord record;
     int64_t arbiter_ok_us;           /* monotonic: when it answered last */
+    int64_t arbiter_took_us;         /* how long that took */
+    unsigned arbiter_reads;          /* under way */
     bool record_known, record_fresh; /* fresh: the last answer's, not to be read again */
 
     /* the loop */
@@ -156,7 +159,10 @@ void lpm_mig_read(LpmMigration *migration, unsigned deadline_ms, LpmReadDone don
  * read before. If that is not so, the next swap loses and tells what is.
  */
 void lpm_mig_believe_offer(LpmMigration *migration);
-/* Whether the arbiter has answered within the last LPM_MIG_JUST_NOW_MS. */
+/*
+ * Whether the arbiter has answered within the last LPM_MIG_JUST_NOW_MS, within
+ * LPM_MIG_QUICK_ANSWER_MS, and owes no answer.
+ */
 bool lpm_mig_arbiter_is_quick(const LpmMigration *migration);
 LpmMobRecordView lpm_mig_record_view(const LpmMigration *migration);
 

@@ -150,6 +150,8 @@ def test_records_are_compared_and_swapped(console, pair):
     offer = record("system-a", UUID, 2, peer="system-b", state=2)
     assert b.call("record-cas", partition=UUID, expected=1, record=offer)["error"]["class"] == "denied"
     assert a.call("record-cas", partition=UUID, expected=1, record=offer)["return"] == {"done": True}
+    jump = record("system-a", UUID, 3, state=5)  # the right revision, but no swap of the table makes it
+    assert a.call("record-cas", partition=UUID, expected=2, record=jump)["return"] == {"done": False, "record": offer}
     taken = record("system-a", UUID, 3, peer="system-b", state=3)
     assert b.call("record-cas", partition=UUID, expected=2, record=taken)["return"] == {"done": True}
     console.kill()

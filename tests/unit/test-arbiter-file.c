@@ -81,6 +81,23 @@ static void way_of_a_record(Fixture *f, gconstpointer data)
     g_assert_no_error(error);
 }
 
+/* A record made from one that was only believed to be there, of the same revision, loses. */
+static void believed_offer(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    LpmRecord first = create(f), now, seen;
+    LpmArbiterFile file = at(f, 5000);
+    LpmRecord believed = next_of(&first, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER);
+    LpmRecord back = next_of(&first, LPM_RECORD_BACK, LPM_RECORD_BY_OWNER);
+    LpmRecord taken = next_of(&believed, LPM_RECORD_TAKEN, LPM_RECORD_BY_PEER);
+    g_assert_cmpint(lpm_arbiter_file_swap(&file, 1, &back, &now, NULL), ==, LPM_ARBITER_DONE);
+    g_assert_cmpuint(back.revision, ==, believed.revision);
+    g_assert_cmpint(lpm_arbiter_file_swap(&file, 2, &taken, &now, NULL), ==, LPM_ARBITER_LOST);
+    g_assert_cmpint(now.state, ==, LPM_RECORD_BACK);
+    g_assert_cmpint(lpm_arbiter_file_read(&file, &seen, NULL), ==, LPM_ARBITER_DONE);
+    g_assert_cmpint(seen.state, ==, LPM_RECORD_BACK);
+}
+
 enum { RACES = 2000 };
 
 /* One racer: offers and takes back as fast as it can, until the revision is RACES; its wins. */
@@ -251,6 +268,7 @@ int main(int argc, char **argv)
         void (*run)(Fixture *f, gconstpointer data);
     } tests[] = {
         {"/arbiter-file/way-of-a-record", way_of_a_record},
+        {"/arbiter-file/believed-offer", believed_offer},
         {"/arbiter-file/race", two_processes_race},
         {"/arbiter-file/torn-write", torn_write},
         {"/arbiter-file/damaged", damaged},

@@ -269,6 +269,29 @@ static LpmRecord in_state(LpmRecordState state)
     return record;
 }
 
+/* Only what a swap makes of the record follows it: no other field may differ. */
+static void follows_nothing_else(const LpmRecord *now, const LpmRecord *next)
+{
+    LpmRecord others[7];
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        others[i] = *next;
+    }
+    others[0].revision++;
+    others[1].epoch++;
+    others[2].partition[3]++;
+    others[3].owner[0]++;
+    others[4].state = LPM_RECORD_SRC;
+    others[5].state = 0;
+    g_strlcpy(others[6].peer, lpm_record_settled(next->state) ? "beta" : "", sizeof others[6].peer);
+    g_assert_true(lpm_record_follows(now, next));
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        g_assert_false(lpm_record_follows(now, &others[i]));
+    }
+    LpmRecord other_move = *next;
+    other_move.move[0]++;
+    g_assert_cmpint(lpm_record_follows(now, &other_move), ==, lpm_record_settled(now->state));
+}
+
 /* The whole matrix of swaps against the document's table. */
 static void record_swaps(void)
 {
@@ -304,6 +327,7 @@ static void record_swaps(void)
                 g_assert_cmpint(got, ==, expected);
                 possible += got;
                 if (got) {
+                    follows_nothing_else(&now, &next);
                     g_assert_cmpuint(next.revision, ==, now.revision + 1);
                     g_assert_cmpuint(next.epoch, ==, now.epoch + (to == LPM_RECORD_RUN));
                     g_assert_cmpstr(next.owner, ==, to == LPM_RECORD_RUN ? "beta" : "alpha");
