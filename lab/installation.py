@@ -261,22 +261,22 @@ class Installation(Lab):
         self.partitions[name] = partition
         if start:
             self.boot(partition)
-            if profile.get("guest_agent", True):
-                wait_for(lambda: self.rest("GET", f"/v1/partitions/{name}")["rmc"] == "active", 60, f"guest agent of {name}")
         return partition
 
     def boot(self, partition, attempts=3):
-        """Starts a partition and waits for its workloads. Emulated QEMU 10.0.2 with several processors now and then aborts while
+        """Starts a partition and waits for its workloads and its guest agent. Emulated QEMU 10.0.2 with several processors now and then aborts while
         firmware or kernel map devices (KNOWN_ABORT); nothing has moved by then, so it is started again."""
         for attempt in range(attempts):
             self.rest("POST", f"/v1/partitions/{partition.name}/start", {})
             with contextlib.suppress(LabError):
-                return wait_for(lambda: self.is_up_or_dead(partition), 90, f"workloads of the partition at {partition.address}")
+                wait_for(lambda: self.is_up_or_dead(partition), 90, f"workloads of the partition at {partition.address}")
+                if partition.profile.get("guest_agent", True):
+                    wait_for(lambda: self.rest("GET", f"/v1/partitions/{partition.name}")["rmc"] == "active", 60, "guest agent")
+                return
             shown = self.rest("GET", f"/v1/partitions/{partition.name}")
             if KNOWN_ABORT not in json.dumps(shown) or attempt == attempts - 1:
                 raise LabError(f"{partition.name} did not come up: {shown['state']}: {shown.get('reason')}")
             print(f"{partition.name}: QEMU aborted at boot ({KNOWN_ABORT}); started again", flush=True)
-        return None
 
     def is_up_or_dead(self, partition):
         """Status of its workloads, None while they do not answer yet; LabError when it has died."""

@@ -3,6 +3,8 @@
 
 import pytest
 
+from lablib import wait_for
+from tidy import command_name, movers, nothing_left, taps
 from witness import Witness, runs_once
 
 FIELDS = {"migration": str, "partition": str, "source": str, "target": str, "state": str, "stream_bytes": int,
@@ -98,16 +100,38 @@ def test_partition_that_is_not_activated_moves_too(lab, create):
     partition = create("system-a", "asleep", "x86-64", 38, start=False)
     assert lab.migrate(partition.name, "system-b", verify=False)["state"] == "completed"
     assert lab.where(partition.name) == "system-b"
-    lab.lpm("partition", "start", partition.name)
-    lab.wait_for_partition(partition.address)
+    lab.boot(partition)
     runs_once(lab, partition, "system-b")
+
+
+def test_partition_without_disks(lab, create):
+    """Nothing of it is on common storage, so the console keeps its ownership record."""
+    partition = create("system-a", "diskless", "x86-64", 43, disks=[], kernel_options="lpm.journal=0")
+    before = lab.partition_status(partition.address)
+    status = lab.migrate(partition.name, "system-b")
+    assert status["state"] == "completed" and status["verify"]["differing"] == 0, status
+    nothing_left(lab, partition, "system-b")
+    after = lab.wait_for_partition(partition.address)
+    assert after["boot_id"] == before["boot_id"] and after["memory_errors"] == 0
+
+
+def everything(lab):
+    """What a refused or merely validated move must not change: files, processes, taps, profiles, records."""
+    files = {str(path): path.stat().st_mtime_ns for path in lab.dir.rglob("*.record")}
+    files |= {str(path): 0 for part in ("san", *(f"{place}/{kind}" for place in lab.systems for kind in ("local", "run")))
+              for path in (lab.dir / part).rglob("*")}
+    processes = {place: sorted(pid for pid in lab.processes_at(place) if command_name(pid) != "ip") for place in lab.systems}
+    profiles = {place: lab.host_rpc(place, "partition-list") for place in lab.systems}
+    return files, processes, {place: taps(lab, place) for place in lab.systems}, profiles
 
 
 def test_validation_of_a_healthy_move_is_quick_and_changes_nothing(lab, create):
     partition = create("system-a", "healthy", "x86-64", 39)
-    answer = lab.lpm_json("validate", partition.name, "system-b")
-    result = answer["results"][0]
+    before = everything(lab)
+    result = lab.lpm_json("validate", partition.name, "system-b")["results"][0]
     assert result["verdict"] in ("ok", "warning"), result
     assert result["ms"] < 2000, "validation of a healthy move is promised within 2 s"
-    assert lab.where(partition.name) == "system-a"
-    runs_once(lab, partition, "system-a")
+    wait_for(lambda: not movers(lab), 10, "the probing movers' end")
+    assert everything(lab) == before
+    every = lab.lpm_json("validate", partition.name, "--all-targets")["results"]
+    assert [found["target"] for found in every] == ["system-b"]

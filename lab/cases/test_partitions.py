@@ -40,6 +40,16 @@ def test_life_of_a_partition(lab, create, family, number):
     del lab.partitions[partition.name]
 
 
+def test_orderly_without_a_guest_agent(lab, create):
+    """The power button, then; and a move is not held up by an agent that the profile does not have."""
+    partition = create("system-a", "agentless", "x86-64", 57, guest_agent=False)
+    status = lab.migrate(partition.name, "system-b")
+    assert status["state"] == "completed", status
+    assert any(finding["check"] == "partition.no-agent" for finding in status["findings"]), status["findings"]
+    lab.lpm("partition", "stop", partition.name)
+    assert state(lab, partition) == "not-activated" and lab.emulators(partition.name) == {}
+
+
 def test_emulator_runs_without_privileges_and_in_its_sandbox(lab, create):
     partition = create("system-a", "boxed", "x86-64", 52)
     pid = lab.emulators(partition.name)["system-a"][0]
@@ -73,8 +83,7 @@ def test_death_of_the_emulator_is_noticed_also_while_lpm_host_is_away(lab, creat
     partition = create("system-a", "victim", "x86-64", 54)
     os.kill(lab.emulators(partition.name)["system-a"][0], signal.SIGKILL)
     wait_for(lambda: state(lab, partition) in ("not-activated", "error"), 10, "the death noticed")
-    lab.lpm("partition", "start", partition.name)
-    lab.wait_for_partition(partition.address)
+    lab.boot(partition)
     os.kill(lab.pid("lpm-host-system-a"), signal.SIGKILL)
     os.kill(lab.emulators(partition.name)["system-a"][0], signal.SIGKILL)
     wait_for(lambda: not lab.recorded_processes().get("lpm-host-system-a"), 10, "end of lpm-host")

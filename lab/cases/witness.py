@@ -23,9 +23,11 @@ class Witness:
         """After a whole pass over its memory: nothing lost, doubled or changed. Returns the client's report."""
         lab, address = self.lab, self.partition.address
         start = lab.wait_for_partition(address)["memory_passes"]
+        lab.set_workload(address, verify=64)
         status = lablib.wait_for(
             lambda: (now := lab.partition_status(address))["memory_passes"] >= start + 2 and now, timeout,
             "two passes over the partition's memory", 0.2)
+        lab.set_workload(address, verify=16)
         report = lab.stop_client(self.client, self.client_name)
         self.client = None
         assert report["whole"], report
