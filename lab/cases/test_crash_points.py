@@ -10,7 +10,7 @@ import pytest
 
 from installation import program
 from lablib import LabError, wait_for
-from tidy import both_finished, moves_again, nothing_left
+from tidy import both_finished, half, moves_again, nothing_left
 from witness import Witness
 
 BEFORE_POST = [f"src-{entry}-{when}" for entry in ("planned", "precopy", "switch") for when in ("before", "after")] + \
@@ -88,6 +88,35 @@ def test_crash_elsewhere(lab, traveller, point):
 
 
 def test_everything_works_after_all_of_it(lab, traveller):
+    moves_again(lab, traveller)
+
+
+def test_target_is_gone_for_good(lab, traveller):
+    """It had taken the partition and not started it: only the operator's word gives it back, and the user is told so."""
+    source = lab.where(traveller.name)
+    target = next(system for system in lab.systems if system != source)
+    restart_host(lab, target, {"LPM_CRASH": "dst-take-after"})
+    witness = Witness(lab, traveller)
+    try:
+        migration = lab.migrate(traveller.name, target, wait=False)
+        wait_for(lambda: f"lpm-host-{target}" not in lab.recorded_processes(), 60, f"lpm-host on {target} dies")
+        for pid in lab.emulators(traveller.name).get(target, []):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: target in lab.rest("GET", f"/v1/migrations/{migration}")["waiting_for"], 30, "who is waited for")
+        shown = lab.lpm("migration", "show", migration).stdout
+        assert target in shown and "--force" in shown, shown
+        lab.lpm("migration", "recover", migration, check=False)
+        assert half(lab, source, migration)["record"] == "TAKEN" and not half(lab, source, migration)["finished"]
+        lab.lpm("migration", "recover", migration, "--force")
+        wait_for(lambda: half(lab, source, migration)["finished"], 30, "the source goes on")
+        assert lab.wait_for_partition(traveller.address)["boot_id"] == witness.before["boot_id"]
+        lab.start_host(target)
+        lab.wait_for_system(target)
+        both_finished(lab, migration)
+        nothing_left(lab, traveller, source)
+        witness.judge()
+    finally:
+        witness.end()
     moves_again(lab, traveller)
 
 

@@ -13,6 +13,7 @@ from lablib import wait_for
 from tidy import both_finished, half, movers, moves_again, nothing_left
 from witness import Witness
 
+BLACKOUT = ("switchover", "verify", "commit")
 SLOW = 12_000_000  # bytes/s: the copy of such a partition then takes some seconds
 
 
@@ -72,7 +73,7 @@ def test_mover_is_stopped_in_the_switchover(lab, sitter, watched, which):
 
     def in_blackout():
         seen = half(lab, source, migration)
-        return seen and (seen["finished"] or seen["phase"] in ("switchover", "verify"))
+        return seen and (seen["finished"] or seen["phase"] in BLACKOUT)
     wait_for(in_blackout, 60, "the switchover", 0.005)
     stopped = movers(lab, source if which == "source" else target)
     for pid in stopped:
@@ -80,6 +81,27 @@ def test_mover_is_stopped_in_the_switchover(lab, sitter, watched, which):
     both_finished(lab, migration)
     status = lab.wait_for_migration(migration, 30)
     assert stopped, "the move was over before its mover could be stopped"
+    nothing_left(lab, sitter, target if status["state"] == "completed" else source)
+    watched.judge()
+    moves_again(lab, sitter)
+
+
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_cable_is_cut_in_the_switchover(lab, sitter, watched, which):
+    """The record is on the storage, which both still reach: it says who runs the partition."""
+    source, target = ends(lab, sitter)
+    place = source if which == "source" else target
+    migration = lab.migrate(sitter.name, target, wait=False)
+    wait_for(lambda: (seen := half(lab, source, migration)) and (seen["finished"] or seen["phase"] in BLACKOUT), 60,
+             "the switchover", 0.005)
+    lab.link(place, "down")
+    try:
+        halves = both_finished(lab, migration)
+    finally:
+        lab.link(place, "up")
+    lab.wait_for_system(place)
+    status = lab.wait_for_migration(migration, 60)
+    assert {seen["outcome"] for seen in halves.values()} == {"completed" if status["state"] == "completed" else "aborted"}
     nothing_left(lab, sitter, target if status["state"] == "completed" else source)
     watched.judge()
     moves_again(lab, sitter)
