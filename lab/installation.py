@@ -264,8 +264,8 @@ class Installation(Lab):
         return partition
 
     def boot(self, partition, attempts=3):
-        """Starts a partition and waits for its workloads and its guest agent. Emulated QEMU 10.0.2 with several processors now and then aborts while
-        firmware or kernel map devices (KNOWN_ABORT); nothing has moved by then, so it is started again."""
+        """Starts a partition and waits for its workloads and its guest agent. Emulated QEMU 10.0.2 with several processors now
+        and then aborts while firmware or kernel map devices (KNOWN_ABORT); nothing has moved by then, so it is started again."""
         for attempt in range(attempts):
             self.rest("POST", f"/v1/partitions/{partition.name}/start", {})
             with contextlib.suppress(LabError):

@@ -102,7 +102,11 @@ def test_target_is_gone_for_good(lab, traveller):
         wait_for(lambda: f"lpm-host-{target}" not in lab.recorded_processes(), 60, f"lpm-host on {target} dies")
         for pid in lab.emulators(traveller.name).get(target, []):
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: target in lab.rest("GET", f"/v1/migrations/{migration}")["waiting_for"], 30, "who is waited for")
+
+        def waits():
+            status = lab.rest("GET", f"/v1/migrations/{migration}")
+            return target in status["waiting_for"] and status["source_half"]["record"] == "TAKEN"
+        wait_for(waits, 30, "the source waits for the target")
         shown = lab.lpm("migration", "show", migration).stdout
         assert target in shown and "--force" in shown, shown
         lab.lpm("migration", "recover", migration, check=False)
