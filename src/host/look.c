@@ -140,8 +140,8 @@ void lpm_mig_believe_offer(LpmMigration *migration)
     LpmRecord offer;
     if (lpm_mig_record_view(migration) == LPM_MOB_REC_SOURCE &&
         lpm_record_next(&migration->record, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER,
-                        migration->id_bytes, lpm_host_name(migration->host),
-                        migration->record.changed_us, &offer)) {
+                        migration->id_bytes, migration->self, migration->record.changed_us,
+                        &offer)) {
         migration->record = offer;
         migration->record_fresh = true;
     }

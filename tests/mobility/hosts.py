@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,7 +44,7 @@ class RpcError(Exception):
 class System:
     """One lpm-host with its directories, and calls to it over its local socket."""
 
-    def __init__(self, directory, name, address, pool, authority):
+    def __init__(self, directory, name, address, pool, authority, database=None):
         self.name, self.address = name, address
         self.base = pathlib.Path(directory) / name
         tls = self.base / "state" / "tls"
@@ -53,6 +54,8 @@ class System:
         for source, target in ((authority.ca, "ca.pem"), (cert, "cert.pem"), (key, "key.pem")):
             (tls / target).write_bytes(pathlib.Path(source).read_bytes())
             (tls / target).chmod(0o600)
+        if database:
+            shutil.copy(database, self.base / "state" / "host.db")
         self.config = self.base / "host.conf"
         self.config.write_text(f"""[system]
 name = {name}
@@ -108,6 +111,11 @@ reserve_mib = 0
             self.process.wait()
             self.process = None
 
+    def terminate(self):
+        self.process.terminate()
+        assert self.process.wait(PATIENCE) == 0
+        self.process = None
+
     def dies(self):
         """Waits for a crash point to do its work."""
         assert self.process.wait(PATIENCE) == -signal.SIGKILL
@@ -142,11 +150,11 @@ reserve_mib = 0
 class Pair:
     """Two systems that share a pool, and one partition on the first."""
 
-    def __init__(self, directory, authority):
+    def __init__(self, directory, authority, database=None):
         self.pool = pathlib.Path(directory) / "pool"
         self.pool.mkdir()
-        self.a = System(directory, "sys-a", "127.0.0.2", self.pool, authority)
-        self.b = System(directory, "sys-b", "127.0.0.3", self.pool, authority)
+        self.a = System(directory, "sys-a", "127.0.0.2", self.pool, authority, database)
+        self.b = System(directory, "sys-b", "127.0.0.3", self.pool, authority, database)
         self.output = []
         self.tails = {}
 
