@@ -33,7 +33,7 @@ typedef struct {
     char *qemu_user; /* used when running as root and it exists */
     char *
         emulators[LPM_FAMILY_N]; /* path, or name to be found in PATH; "" switches the family off */
-    char *accelerator; /* "auto": KVM where it runs a partition; "tcg": never */
+    char *accelerator;           /* "auto": KVM where it runs a partition; "tcg": never */
     char *qemu_img;
     /* [power] */
     char *power_processor; /* "POWER8", "POWER9", "POWER10": what this server is under emulation */
