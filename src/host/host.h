@@ -111,8 +111,9 @@ void lpm_host_promised(const LpmHost *host, int64_t *ret_memory_mib, int *ret_pr
  * that QEMU's end always leads to NOT_ACTIVATED or ERROR. Members may be NULL.
  */
 typedef struct {
-    const char *id; /* migration id, for messages; borrowed */
-    bool active;    /* a move of a running partition */
+    const char *id;    /* migration id, for messages; borrowed */
+    bool active;       /* a move of a running partition */
+    const char *stuck; /* why it cannot go on by itself, for messages; NULL; borrowed */
     void (*qmp_event)(LpmPartition *partition, const LpmQmpEvent *event, void *data);
     /* The QMP connection broke while QEMU still lives (or before its end was seen). partition->qmp
      * stays. */

@@ -188,7 +188,13 @@ void lpm_mig_look(LpmMigration *migration)
     migration->rows = true;
     g_clear_handle_id(&migration->look_timer, g_source_remove);
     lpm_mig_ref(migration);
-    if (migration->record_fresh || is_ours_to_know(migration)) {
+    if (!migration->arbiter && !lpm_mobility_find_parts(migration, NULL)) {
+        if (migration->attached && !migration->damaged) {
+            migration->ops->look(migration); /* the record is unknown */
+        } else {
+            lpm_mig_next(migration, LPM_NEXT_LATER);
+        }
+    } else if (migration->record_fresh || is_ours_to_know(migration)) {
         migration->record_fresh = false;
         migration->ops->look(migration);
     } else {

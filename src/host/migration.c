@@ -54,6 +54,7 @@ void lpm_mig_unref(LpmMigration *migration)
     g_free(migration->peer);
     g_free(migration->self);
     g_free(migration->outcome);
+    g_free(migration->stuck);
     g_free(migration->id);
     migration->ops->free(migration);
 }

@@ -75,6 +75,8 @@ struct LpmMigration {
     json_t *profile, *runtime; /* target, until it is cleaned; else NULL */
     LpmMigrationLink link;
     bool attached;
+    char *stuck;  /* why its partition or its arbiter cannot be found; NULL */
+    bool damaged; /* its journal cannot be read: nothing is done */
     int64_t started_us;
 
     unsigned journal; /* LpmMobSrcJournal or LpmMobDstJournal, as written down */
@@ -224,6 +226,11 @@ LpmMigration *lpm_mobility_find(LpmHost *host, const char *id);
 LpmMigration *lpm_mobility_of(LpmHost *host, const char *uuid);
 /* BUSY when this system has as many active (or inactive) moves as it may. */
 bool lpm_mobility_slot(LpmHost *host, bool active, GError **error);
+/*
+ * Finds, or tries once more to find, the partition (attached from then on) and the arbiter of a
+ * move that is taken up.
+ */
+bool lpm_mobility_find_parts(LpmMigration *migration, GError **error);
 /* Takes up every journal that is not cleaned. */
 bool lpm_mobility_recover(LpmHost *host, GError **error);
 /*

@@ -217,6 +217,12 @@ bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, G
 {
     const char *name = partition->profile->name;
 
+    if (partition->link && partition->link->stuck) {
+        return lpm_error_set(error, LPM_ERROR_BUSY,
+                             "partition %s cannot %s: migration %s, which was not finished, has it "
+                             "and cannot be taken up: %s",
+                             name, what, partition->link->id, partition->link->stuck);
+    }
     if (partition->link) {
         return lpm_error_set(error, LPM_ERROR_BUSY,
                              "partition %s cannot %s while migration %s is "

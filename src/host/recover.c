@@ -13,6 +13,9 @@
 static bool find_partition(LpmMigration *migration, GError **error)
 {
     LpmHost *host = migration->host;
+    if (migration->attached) {
+        return true;
+    }
     LpmPartition *partition = g_hash_table_lookup(host->partitions, migration->uuid);
     if (!partition && migration->side == LPM_MOB_DST && migration->profile) {
         LpmProfile *profile = lpm_profile_from_json(migration->profile, error);
@@ -52,32 +55,73 @@ static bool forgotten(const LpmMigration *migration)
     return migration->side == LPM_MOB_SRC && !migration->partition;
 }
 
-static bool take_up(LpmHost *host, const char *id, const json_t *document, GError **error)
+/* Keeps the reason for whoever wants to do something with the partition; NULL: there is none. */
+static void set_stuck(LpmMigration *migration, const GError *error)
+{
+    migration->link.stuck = NULL;
+    g_free(migration->stuck);
+    migration->stuck = error ? g_strdup(error->message) : NULL;
+    migration->link.stuck = migration->stuck;
+    lpm_mig_note_error(migration, error);
+}
+
+bool lpm_mobility_find_parts(LpmMigration *migration, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+    if (migration->damaged) {
+        return lpm_error_set(error, LPM_ERROR_STORAGE, "%s", migration->stuck);
+    }
+    bool good = find_partition(migration, &failure) && find_arbiter(migration, &failure);
+    set_stuck(migration, failure);
+    if (failure) {
+        g_propagate_error(error, g_steal_pointer(&failure));
+    }
+    return good;
+}
+
+/*
+ * A journal that nobody can read says nothing about who may run the partition: it stays attached,
+ * so that nobody stops, starts or deletes what may be the only copy.
+ */
+static void hold(LpmMigration *migration, const json_t *document, const GError *why)
+{
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(&error, LPM_ERROR_STORAGE,
+                  "its journal is damaged (%s); restore the database of %s from a backup",
+                  why->message, lpm_host_name(migration->host));
+    migration->damaged = true;
+    if (!migration->name) {
+        migration->name = g_strdup(lpm_json_str(document, "partition", "?"));
+        migration->uuid = g_strdup(lpm_json_str(document, "uuid", "?"));
+        migration->peer = g_strdup(lpm_json_str(document, "peer", "?"));
+    }
+    lpm_mig_register(migration);
+    (void)find_partition(migration, NULL);
+    set_stuck(migration, error);
+}
+
+static void take_up(LpmHost *host, const char *id, const json_t *document)
 {
     bool src = strcmp(lpm_json_str(document, "side", ""), "source") == 0;
     LpmMigration *migration = src ? lpm_mig_src_new(host, id) : lpm_mig_dst_new(host, id);
     g_autoptr(GError) failure = NULL;
-    bool good = lpm_mig_load(migration, document, &failure) && find_partition(migration, &failure);
-    if (good && forgotten(migration)) {
+    if (!lpm_mig_load(migration, document, &failure)) {
+        hold(migration, document, failure);
+    } else if (find_partition(migration, &failure) && forgotten(migration)) {
         lpm_mig_register(migration);
-        good = lpm_mig_cleaned(migration, "completed", &failure);
-    } else if (good) {
-        good = find_arbiter(migration, &failure);
-        if (good) {
-            LpmLogFields fields = {.migration = id, .partition = migration->name};
-            lpm_log_info(&fields, "taking up the move: journal says %s",
-                         lpm_mob_state_name(migration->side, migration->journal));
-            lpm_mig_register(migration);
-            migration->patient_until_us =
-                lpm_clock_monotonic_us(host->clock) + migration->options.offer_timeout_ms * 1000;
-            lpm_mig_look(migration);
+        if (!lpm_mig_cleaned(migration, "completed", &failure)) {
+            lpm_mig_note_error(migration, failure);
         }
+    } else {
+        LpmLogFields fields = {.migration = id, .partition = migration->name};
+        lpm_log_info(&fields, "taking up the move: journal says %s",
+                     lpm_mob_state_name(migration->side, migration->journal));
+        lpm_mig_register(migration);
+        migration->patient_until_us =
+            lpm_clock_monotonic_us(host->clock) + migration->options.offer_timeout_ms * 1000;
+        lpm_mig_look(migration);
     }
     lpm_mig_unref(migration);
-    if (!good) {
-        g_propagate_error(error, g_steal_pointer(&failure));
-    }
-    return good;
 }
 
 bool lpm_mobility_recover(LpmHost *host, GError **error)
@@ -89,15 +133,9 @@ bool lpm_mobility_recover(LpmHost *host, GError **error)
         return false;
     }
     json_object_foreach (all, id, document) {
-        g_autoptr(GError) failure = NULL;
-        if (lpm_json_str(document, "outcome", NULL)) {
-            continue;
-        }
-        /* One that cannot be taken up must not keep the others from it; its record guards the
-         * partition. */
-        if (!take_up(host, id, document, &failure)) {
-            LpmLogFields fields = {.migration = id};
-            lpm_log_error(&fields, "cannot be taken up: %s", failure->message);
+        /* One that cannot be taken up keeps its partition, and is tried again. */
+        if (!lpm_json_str(document, "outcome", NULL)) {
+            take_up(host, id, document);
         }
     }
     return true;

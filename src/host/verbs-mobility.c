@@ -87,6 +87,14 @@ static void list(LpmRpcRequest *request, json_t *arguments, void *server_data)
     lpm_rpc_request_return(request, lpm_json_pack("{s:o}", "migrations", statuses));
 }
 
+/* Nothing can be done with a move whose journal cannot be read. */
+static bool check_readable(const LpmMigration *migration, GError **error)
+{
+    return !migration->damaged ||
+           lpm_error_set(error, LPM_ERROR_STORAGE, "migration %s of partition %s: %s",
+                         migration->id, migration->name, migration->stuck);
+}
+
 /* --- stop --- */
 
 static void stop(LpmRpcRequest *request, json_t *arguments, void *server_data)
@@ -104,7 +112,7 @@ static void stop(LpmRpcRequest *request, json_t *arguments, void *server_data)
     } else if (migration->side != LPM_MOB_SRC) {
         lpm_error_set(&error, LPM_ERROR_STATE, "migration %s is stopped at its source, system %s",
                       id, migration->peer);
-    } else {
+    } else if (check_readable(migration, &error)) {
         (void)lpm_mig_src_stop(migration, &error);
     }
     answer_done(error, request);
@@ -154,6 +162,10 @@ static void word_taken(const GError *error, void *data)
 static void recover_open(Recovery *recovery, LpmMigration *migration, bool force)
 {
     g_autoptr(GError) error = NULL;
+    if (!check_readable(migration, &error)) {
+        recovery_end(recovery, error);
+        return;
+    }
     if (force && migration->side == LPM_MOB_SRC) {
         lpm_mig_src_force(migration, word_taken, recovery);
         return;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two lpm-hosts on loopback without a console, moving a real QEMU: its disk boots a program that counts in memory and says each
 number once on the serial line, so that a number lost, doubled or repeated is seen."""
+import contextlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -136,6 +138,14 @@ reserve_mib = 0
         if "error" in answer:
             raise RpcError(answer["error"])
         return answer["return"]
+
+    def edit_journal(self, migration, changes):
+        """Changes an entry of an lpm-host that does not run; what was there."""
+        with contextlib.closing(sqlite3.connect(self.base / "state" / "host.db")) as database, database:
+            where = ("journal", migration)
+            old = json.loads(database.execute("SELECT value FROM document WHERE kind = ? AND key = ?", where).fetchone()[0])
+            database.execute("UPDATE document SET value = ? WHERE kind = ? AND key = ?", (json.dumps({**old, **changes}), *where))
+        return old
 
     def qemu_pids(self):
         found = subprocess.run(["pgrep", "-f", f"qemu-system.*{self.run}/partitions/"], capture_output=True, text=True)

@@ -281,3 +281,49 @@ def test_disks_are_deleted_by_their_owner_only(pair):
     assert pair.states()[0] is None
     pair.b.call("partition-delete", partition="p1", disks=True)
     assert not (pair.pool / "p1.img").exists() and not record.exists()
+
+
+def stuck_with(pair, what):
+    """The move is known, waits, and guards its partition: nobody ends what may be the only copy."""
+    status = pair.status(pair.a)
+    assert not status["finished"] and what in status["error"]["desc"]
+    for verb, more in (("partition-stop", {"how": "hard"}), ("partition-restart", {"how": "hard"})):
+        with pytest.raises(RpcError, match="cannot be taken up") as caught:
+            pair.a.call(verb, partition="p1", **more)
+        assert caught.value.error_class == "busy" and what in str(caught.value)
+    assert len(pair.a.qemu_pids()) == 1
+
+
+def test_pool_gone_after_a_restart(pair):
+    pair.create()
+    pair.begin(pair.a, pair.b, max_rate=200_000)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    pair.a.kill()
+    config = pair.a.config.read_text()
+    pair.a.config.write_text(config.replace("storage:shared", "storage:other"))
+    pair.a.start()
+    stuck_with(pair, "pool")
+    pair.says_more(pair.a)
+    pair.a.kill()
+    pair.a.config.write_text(config)
+    pair.a.start()
+    pair.ends(pair.a, "aborted")
+    assert pair.states()[0] == "running"
+    pair.a.call("partition-stop", partition="p1", how="hard")
+
+
+def test_damaged_journal(pair):
+    pair.create()
+    pair.begin(pair.a, pair.b, max_rate=200_000)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    pair.a.kill()
+    good = pair.a.edit_journal(pair.migration, {"journal": "nonsense"})
+    pair.a.start()
+    stuck_with(pair, "damaged")
+    with pytest.raises(RpcError):
+        pair.a.call("migration-stop", migration=pair.migration)
+    pair.a.kill()
+    pair.a.edit_journal(pair.migration, good)
+    pair.a.start()
+    pair.ends(pair.a, "aborted")
+    assert pair.states()[0] == "running"
