@@ -298,11 +298,17 @@ void lpm_mig_next(LpmMigration *migration, LpmNext next)
 
 void lpm_mig_note_error(LpmMigration *migration, const GError *error)
 {
-    if (!error || migration->error) {
+    LpmLogFields fields = fields_of(migration);
+    if (!error) {
+        return;
+    }
+    if (migration->error) {
+        if (migration->looks <= 1) { /* not again and again while it waits */
+            lpm_log_warning(&fields, "besides: %s", error->message);
+        }
         return;
     }
     migration->error = g_error_copy(error);
-    LpmLogFields fields = fields_of(migration);
     lpm_log_error(&fields, "%s", error->message);
     lpm_mig_publish(migration);
 }

@@ -224,7 +224,8 @@ struct LpmMobility {
 LpmMigration *lpm_mobility_find(LpmHost *host, const char *id);
 /* Open move of this partition; NULL. Borrowed. */
 LpmMigration *lpm_mobility_of(LpmHost *host, const char *uuid);
-/* BUSY when this system has as many active (or inactive) moves as it may. */
+/* BUSY when this system has as many active (or inactive) moves as it may; STORAGE without room for
+ * a journal. */
 bool lpm_mobility_slot(LpmHost *host, bool active, GError **error);
 /*
  * Finds, or tries once more to find, the partition (attached from then on) and the arbiter of a

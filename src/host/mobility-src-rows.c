@@ -140,14 +140,19 @@ static void qmp_closed(LpmPartition *partition, const GError *error, void *data)
 
 /* --- actions --- */
 
-/* Writes abort, once, and ends the mover, which tells the peer. */
+/*
+ * Writes abort, once, and ends the mover, which tells the peer. Before post the mover is ended even
+ * when nothing can be written (a full disk): the journal still says that nothing was offered, and
+ * the partition must not stand still for it.
+ */
 static bool write_abort(SrcMove *move)
 {
     LpmMigration *migration = &move->base;
     g_autoptr(GError) error = NULL;
-    if (migration->journal != LPM_MOB_SRC_ABORT &&
-        !lpm_mig_journal(migration, LPM_MOB_EV_ABORT, &error)) {
-        lpm_mig_note_error(migration, error);
+    bool written = migration->journal == LPM_MOB_SRC_ABORT ||
+                   lpm_mig_journal(migration, LPM_MOB_EV_ABORT, &error);
+    lpm_mig_note_error(migration, error);
+    if (!written && migration->journal >= LPM_MOB_SRC_POST) {
         return false;
     }
     const char *reason = migration->error ? migration->error->message : "lpm-host was restarted";
@@ -155,26 +160,25 @@ static bool write_abort(SrcMove *move)
     migration->mover = NULL;
     migration->mover_connected = false;
     lpm_bytes_close(&move->vasi);
-    return true;
+    return written;
 }
 
 static void cancelled(const GError *error, void *data)
 {
+    LpmMigration *migration = data;
     (void)error; /* mostly: there was nothing to cancel any more. The next look says what is */
-    lpm_mig_next(data, LPM_NEXT_NOW);
-    lpm_mig_unref(data);
+    bool written = migration->journal == LPM_MOB_SRC_ABORT;
+    lpm_mig_next(migration, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
+    lpm_mig_unref(migration);
 }
 
 static void do_cancel(SrcMove *move)
 {
     LpmQmp *qmp = qmp_of(move);
-    if (!write_abort(move)) {
-        lpm_mig_next(&move->base, LPM_NEXT_LATER);
-        return;
-    }
+    bool written = write_abort(move);
     LPM_CRASH_POINT("src", "cancel", "before");
     if (!qmp) {
-        lpm_mig_next(&move->base, LPM_NEXT_NOW);
+        lpm_mig_next(&move->base, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
         return;
     }
     lpm_mig_ref(&move->base);
@@ -194,7 +198,8 @@ static void yanked(const GError *error, void *data)
 static void do_yank(SrcMove *move)
 {
     LpmQmp *qmp = qmp_of(move);
-    if (!write_abort(move) || !qmp) {
+    (void)write_abort(move);
+    if (!qmp) {
         lpm_mig_next(&move->base, LPM_NEXT_LATER);
         return;
     }

@@ -8,7 +8,10 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+enum { ROOM_BYTES = 16 << 20 }; /* in the state directory, for a move to begin */
 
 /* --- lookup --- */
 
@@ -43,12 +46,27 @@ static int count(LpmHost *host, bool active)
     return n;
 }
 
+/* A journal that cannot be written in the switchover would leave the partition standing. */
+static bool has_room(LpmHost *host, GError **error)
+{
+    struct statvfs room;
+    if (statvfs(host->config->state_dir, &room) != 0 ||
+        (uint64_t)room.f_bavail * room.f_frsize >= ROOM_BYTES) {
+        return true;
+    }
+    return lpm_error_set(
+        error, LPM_ERROR_STORAGE,
+        "%s on system %s has less than %d MiB left for the journal of a move; make "
+        "room there",
+        host->config->state_dir, lpm_host_name(host), ROOM_BYTES >> 20);
+}
+
 bool lpm_mobility_slot(LpmHost *host, bool active, GError **error)
 {
     int limit = active ? host->config->active_moves : host->config->inactive_moves;
     int used = count(host, active);
     if (used < limit) {
-        return true;
+        return has_room(host, error);
     }
     return lpm_error_set(error, LPM_ERROR_BUSY,
                          "system %s has %d of %d %s moves under way; wait for one to end",
