@@ -32,6 +32,7 @@ static void note_record(LpmMigration *migration, const LpmRecord *now)
         now->revision < migration->record.revision) {
         return;
     }
+    migration->record_none = now && now->revision == 0;
     migration->record_known = now && now->revision > 0;
     if (migration->record_known) {
         migration->record = *now;

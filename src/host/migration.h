@@ -89,6 +89,7 @@ struct LpmMigration {
     int64_t arbiter_ok_us;           /* monotonic: when it answered last */
     int64_t arbiter_took_us;         /* how long that took */
     unsigned arbiter_reads;          /* under way */
+    bool record_none;                /* the arbiter said that there is none */
     bool record_known, record_fresh; /* fresh: the last answer's, not to be read again */
 
     /* the loop */
@@ -211,7 +212,11 @@ void lpm_mig_dst_prepare(LpmHost *host, json_t *arguments, LpmHostReply done, vo
 bool lpm_mig_src_stop(LpmMigration *migration, GError **error);
 /* The operator's word: see handover.md. STATE when it does not apply. */
 void lpm_mig_src_force(LpmMigration *migration, LpmHostDone done, void *data);
-bool lpm_mig_dst_force(LpmMigration *migration, GError **error);
+/*
+ * Discards what has come, once the record has been read again and still says that the source has
+ * it. @word: an operator asks for it, who also knows why there is no record any more.
+ */
+bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error);
 
 /* --- mobility.c, recover.c, verbs-mobility.c --- */
 

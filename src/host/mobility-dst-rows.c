@@ -8,7 +8,9 @@
 
 #include <string.h>
 
-enum { RECONNECT_MS = 1000 };
+enum { RECONNECT_MS = 1000, INACTIVE_GIVE_UP_MS = 60 * 1000 };
+
+static void do_discard(DstMove *move);
 
 static DstMove *dst(LpmMigration *migration)
 {
@@ -92,11 +94,69 @@ static unsigned inactive_view(const DstMove *move)
                                                     : LPM_MOB_DST_QEMU_PAUSED;
 }
 
+/* No offer came: the source will find out by its own time-out if one still comes. */
+static gboolean give_up(gpointer data)
+{
+    DstMove *move = data;
+    g_autoptr(GError) error = NULL;
+    move->give_up_timer = 0;
+    lpm_error_set(&error, LPM_ERROR_TIMEOUT, "%s did not offer partition %s in time",
+                  move->base.peer, move->base.name);
+    lpm_mig_note_error(&move->base, error);
+    (void)lpm_mig_dst_force(&move->base, false, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+/* Armed at each look, so that it holds over a restart, and after a time when nothing could be done.
+ */
+static void limit_waiting(DstMove *move)
+{
+    if (move->base.journal == LPM_MOB_DST_LOADED && move->give_up_timer == 0) {
+        move->give_up_timer = g_timeout_add(INACTIVE_GIVE_UP_MS, give_up, move);
+    }
+}
+
+/*
+ * Whether what has come may be discarded though no row says so. The record was just read. One that
+ * is only prepared can never take; of one that is loaded, the source must still be the owner. That
+ * there is no record at all may also mean that the pool is not there: people know better.
+ */
+static bool may_be_forced(const DstMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    bool settled = lpm_mig_record_view(migration) == LPM_MOB_REC_SOURCE ||
+                   (migration->record_none && move->forced_by_word);
+    return migration->journal == LPM_MOB_DST_PREPARED ||
+           (migration->journal == LPM_MOB_DST_LOADED && settled);
+}
+
+/* Takes what was asked for by force, or says why not. */
+static bool discard_by_force(DstMove *move)
+{
+    LpmMigration *migration = &move->base;
+    if (!move->forced) {
+        return false;
+    }
+    if (may_be_forced(move)) {
+        do_discard(move);
+        return true;
+    }
+    LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
+    lpm_log_warning(&fields, "not given up by force: the record says %s",
+                    lpm_mob_record_view_name(lpm_mig_record_view(migration)));
+    move->forced = false;
+    return false;
+}
+
 static void look(LpmMigration *migration)
 {
     DstMove *move = dst(migration);
     LpmQmp *qmp = qmp_of(move);
+    if (discard_by_force(move)) {
+        return;
+    }
     if (!migration->active) {
+        limit_waiting(move);
         lpm_mig_decide(migration, inactive_view(move));
         return;
     }
@@ -314,6 +374,11 @@ static void qemu_ended(const GError *error, void *data)
 static void do_discard(DstMove *move)
 {
     LpmMigration *migration = &move->base;
+    if (migration->partition && migration->partition->activation) {
+        /* Its start cannot be called back: a QEMU that comes after this would be nobody's. */
+        lpm_mig_next(migration, LPM_NEXT_LATER);
+        return;
+    }
     move->ending_qemu = true;
     move->loaded_known = false;
     const char *reason = migration->error ? migration->error->message : "the move is off";
@@ -341,22 +406,25 @@ static void act(LpmMigration *migration, unsigned action)
     actions[action](dst(migration));
 }
 
-bool lpm_mig_dst_force(LpmMigration *migration, GError **error)
+bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error)
 {
     DstMove *move = dst(migration);
+    LpmMobRecordView view = lpm_mig_record_view(migration);
     bool early =
-        migration->journal == LPM_MOB_DST_PREPARED || migration->journal == LPM_MOB_DST_LOADED;
-    if (!early || lpm_mig_record_view(migration) != LPM_MOB_REC_SOURCE || migration->looking) {
+        migration->journal == LPM_MOB_DST_PREPARED ||
+        (migration->journal == LPM_MOB_DST_LOADED &&
+         (view == LPM_MOB_REC_SOURCE || (view == LPM_MOB_REC_UNKNOWN && migration->record_none)));
+    if (!early) {
         return lpm_error_set(
             error, LPM_ERROR_STATE,
             "migration %s of partition %s: what has come is given up by force only "
             "before the source has offered it; recover without force",
             migration->id, migration->name);
     }
-    migration->looking = true; /* one step of the loop, taken by hand */
-    lpm_mig_ref(migration);
-    migration->rows = true;
-    do_discard(move);
+    move->forced = true;
+    move->forced_by_word |= word;
+    migration->record_fresh = false;
+    lpm_mig_look(migration);
     return true;
 }
 

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { INACTIVE_GIVE_UP_MS = 60 * 1000, ASK_AGAIN_MS = 1 };
+enum { ASK_AGAIN_MS = 1 };
 
 static DstMove *dst(LpmMigration *migration)
 {
@@ -340,19 +340,6 @@ static void refuse(DstMove *move, const GError *error)
     g_hash_table_remove(migration->host->mobility->migrations, migration->id);
 }
 
-/* No offer came: the source will find out by its own time-out if one still comes. */
-static gboolean give_up(gpointer data)
-{
-    DstMove *move = data;
-    g_autoptr(GError) error = NULL;
-    move->give_up_timer = 0;
-    lpm_error_set(&error, LPM_ERROR_TIMEOUT, "%s did not offer partition %s in time",
-                  move->base.peer, move->base.name);
-    lpm_mig_note_error(&move->base, error);
-    (void)lpm_mig_dst_force(&move->base, NULL);
-    return G_SOURCE_REMOVE;
-}
-
 static void begin_inactive(DstMove *move)
 {
     LpmMigration *migration = &move->base;
@@ -362,7 +349,6 @@ static void begin_inactive(DstMove *move)
         return;
     }
     g_autoptr(json_t) result = lpm_json_pack("{s:[], s:n}", "addresses", "port");
-    move->give_up_timer = g_timeout_add(INACTIVE_GIVE_UP_MS, give_up, move);
     lpm_dst_answer(move, result, NULL);
     lpm_mig_look(migration);
 }

@@ -21,6 +21,8 @@ typedef struct {
     guint give_up_timer, ask_timer;
     bool runs; /* cont was answered */
     bool ending_qemu;
+    bool forced;         /* somebody wants it discarded, once the record has been read */
+    bool forced_by_word; /* an operator does */
 } DstMove;
 
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);

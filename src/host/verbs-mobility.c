@@ -170,7 +170,7 @@ static void recover_open(Recovery *recovery, LpmMigration *migration, bool force
         lpm_mig_src_force(migration, word_taken, recovery);
         return;
     }
-    if (force && !lpm_mig_dst_force(migration, &error)) {
+    if (force && !lpm_mig_dst_force(migration, true, &error)) {
         recovery_end(recovery, error);
         return;
     }

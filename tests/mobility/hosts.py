@@ -147,6 +147,11 @@ reserve_mib = 0
             database.execute("UPDATE document SET value = ? WHERE kind = ? AND key = ?", (json.dumps({**old, **changes}), *where))
         return old
 
+    def forget_emulators(self):
+        """Of an lpm-host that does not run: it looks at them again."""
+        with contextlib.closing(sqlite3.connect(self.base / "state" / "host.db")) as database, database:
+            database.execute("DELETE FROM document WHERE kind = 'system' AND key LIKE 'emulator-%'")
+
     def qemu_pids(self):
         found = subprocess.run(["pgrep", "-f", f"qemu-system.*{self.run}/partitions/"], capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]

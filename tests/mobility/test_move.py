@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves between two lpm-hosts, good ones and those that end early."""
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import sys
 import time
 
 import pytest
-from hosts import HOST, RpcError, wait_for
+from hosts import HOST, PATIENCE, RpcError, wait_for
 
 
 def test_there_and_back(pair):
@@ -379,3 +380,73 @@ def test_full_disk(pair, small_disk):
     with pytest.raises(RpcError, match="MiB left for the journal") as caught:
         pair.begin(pair.a, pair.b)
     assert caught.value.error_class == "storage"
+@pytest.mark.parametrize("active", [False, True])
+def test_the_owner_deleted_it(pair, active):
+    """The target made ready, the source never began, and its owner deleted the partition: somebody's word ends the rest."""
+    pair.create(start=active)
+    pair.prepare(pair.a, pair.b, active=active)
+    if active:
+        pair.a.call("partition-stop", partition="p1", how="hard")
+    pair.a.call("partition-delete", partition="p1")
+    if not active:  # without the word it waits: a pool that is not there looks the same
+        status = pair.b.call("migration-recover", migration=pair.migration)
+        assert not status["finished"] and status["journal"] == "loaded"
+    wait_for(lambda: pair.status(pair.b)["record"] == "unknown" or active, "the record is missed")
+    pair.b.call("migration-recover", migration=pair.migration, force=True)
+    pair.ends(pair.b, "aborted")
+    assert pair.states() == [None, None] and pair.b.qemu_pids() == []
+
+
+def test_force_reads_the_record_first(pair):
+    """What was seen last is not what is: an offer that came since is not thrown away."""
+    pair.create(start=False)
+    pair.prepare(pair.a, pair.b, active=False)
+    wait_for(lambda: pair.status(pair.b)["record"] == "SRC", "the target has seen the record")
+    time.sleep(11)  # from now on it looks every 2 s only
+    pair.b.process.send_signal(signal.SIGSTOP)
+    try:
+        pair.a.call("migration-start", migration=pair.migration, partition="p1", target="sys-b", active=False, key=pair.key)
+        wait_for(lambda: pair.status(pair.a)["record"] == "OFFER", "offered")
+    finally:
+        pair.b.process.send_signal(signal.SIGCONT)
+    try:
+        pair.b.call("migration-recover", migration=pair.migration, force=True)
+    except RpcError as error:
+        assert error.error_class == "state"
+    pair.ends(pair.b, "completed")
+    pair.ends(pair.a, "completed")
+
+
+def test_force_while_qemu_is_being_started(pair):
+    pair.create()
+    pair.b.kill()
+    pair.b.forget_emulators()  # its start waits for them
+    pair.b.launch(None)
+    wait_for(pair.b.answers, "it answers")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        prepared = pool.submit(pair.prepare, pair.a, pair.b)
+        def force():
+            try:
+                return pair.b.call("migration-recover", migration=pair.migration, force=True)
+            except (AttributeError, RpcError):
+                return None
+        wait_for(force, "forced")
+        with pytest.raises(RpcError):
+            prepared.result(PATIENCE)
+    pair.ends(pair.b, "aborted")
+    assert pair.states() == ["running", None]
+    time.sleep(1)
+    assert pair.b.qemu_pids() == []
+    pair.move(pair.a, pair.b)
+
+
+@pytest.mark.long
+def test_inactive_target_waits_a_minute(pair):
+    pair.create(start=False)
+    pair.prepare(pair.a, pair.b, active=False)
+    pair.b.kill()
+    pair.b.start()
+    time.sleep(50)
+    assert not pair.status(pair.b)["finished"]
+    pair.ends(pair.b, "aborted")
+    assert pair.states() == ["not-activated", None]
