@@ -55,6 +55,21 @@ def test_ten_moves_in_a_row(lab, create):
     move_many_times(lab, create, 10, 32)
 
 
+def test_pending_interrupts_of_a_busy_power_partition_arrive(lab, create):
+    """Stopped at any moment, its disk has just finished something: docs/decisions/redeliver-interrupts.md."""
+    partition = create("system-a", "busy", "power", 46, kernel_options="lpm.journal=200")
+    witness = Witness(lab, partition, period_ms=4)
+    try:
+        for move in range(4):
+            target = "system-b" if move % 2 == 0 else "system-a"
+            assert lab.migrate(partition.name, target)["state"] == "completed"
+            before = lab.partition_status(partition.address, 10)["journal_acknowledged"]
+            wait_for(lambda: lab.partition_status(partition.address)["journal_acknowledged"] > before, 10, "disk after the move")
+        witness.judge()
+    finally:
+        witness.end()
+
+
 @pytest.mark.long
 def test_fifty_moves_in_a_row(lab, create):
     move_many_times(lab, create, 50, 33)
