@@ -210,7 +210,10 @@ LpmArbiterResult lpm_arbiter_file_swap(const LpmArbiterFile *file, uint64_t expe
         return unknown(error, file->path, "write");
     }
     if (fdatasync(fd) != 0) {
-        return unknown(error, file->path, "sync");
+        result = unknown(error, file->path, "sync");
+        /* The next read shall tell what the disk has, not what was to be written. */
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        return result;
     }
     *ret_now = *next;
     return LPM_ARBITER_DONE;

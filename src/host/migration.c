@@ -142,6 +142,7 @@ static json_t *document(const LpmMigration *migration, unsigned state)
         (json_int_t)migration->base_revision, "started_us", (json_int_t)migration->started_us,
         "options", options_json(&migration->options));
     json_object_set_new(json, "self", json_string(migration->self));
+    json_object_set_new(json, "epoch", json_integer((json_int_t)migration->base_epoch));
     if (migration->profile) {
         json_object_set(json, "profile", migration->profile);
     }
@@ -289,6 +290,7 @@ bool lpm_mig_load(LpmMigration *migration, const json_t *json, GError **error)
     }
     migration->journal = state;
     migration->base_revision = (uint64_t)revision;
+    migration->base_epoch = (uint64_t)lpm_json_int(json, "epoch", 0);
     migration->active = lpm_json_bool(json, "active", true);
     migration->started_us = lpm_json_int(json, "started_us", migration->started_us);
     migration->profile = json_incref(lpm_json_at(json, "profile"));

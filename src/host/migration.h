@@ -84,6 +84,7 @@ struct LpmMigration {
     GError *error;    /* what went wrong first; NULL */
 
     LpmArbiter *arbiter;
+    uint64_t base_epoch;    /* of the record when the journal began; 0: not known */
     uint64_t base_revision; /* of the record when the journal began */
     LpmRecord record;
     int64_t arbiter_ok_us;           /* monotonic: when it answered last */

@@ -254,9 +254,18 @@ static void write_and_go_on(DstMove *move, LpmMobEvent event)
     lpm_mig_next(migration, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
 }
 
+/* Where intent cannot be written (a full disk) it never runs here: the source, which stands still
+ * for it, has it back. */
 static void do_intent(DstMove *move)
 {
-    write_and_go_on(move, LPM_MOB_EV_TAKEN);
+    g_autoptr(GError) error = NULL;
+    if (!lpm_mig_journal(&move->base, LPM_MOB_EV_TAKEN, &error)) {
+        lpm_mig_note_error(&move->base, error);
+        do_return(move);
+        return;
+    }
+    move->base.record_fresh = true;
+    lpm_mig_next(&move->base, LPM_NEXT_NOW);
 }
 
 static void do_running(DstMove *move)

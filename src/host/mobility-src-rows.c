@@ -76,6 +76,7 @@ static void reconnected(const GError *error, void *data)
         lpm_mig_unref(&move->base);
         return;
     }
+    move->doubt_seen = false;
     lpm_qmp_query_state(qmp, state_seen, move);
 }
 
@@ -103,6 +104,13 @@ static void look(LpmMigration *migration)
         return;
     }
     bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);
+    /* A doubtful connection still takes the yank; a new one could not be made while QEMU is stuck.
+     */
+    if (!good && lpm_qmp_is_open(qmp) && !move->doubt_seen) {
+        move->doubt_seen = true;
+        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_UNSURE);
+        return;
+    }
     /* In device nothing is asked either: its answer could take as long as the stream is stuck. */
     if (good && lpm_qmp_last_migration(qmp) == LPM_QMP_MIG_DEVICE && !move->device_over) {
         lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_DEVICE);

@@ -54,6 +54,12 @@ static void first_read(LpmMigration *migration, const GError *error)
     SrcMove *move = src(migration);
     g_autoptr(GError) failure = NULL;
     const LpmRecord *record = &migration->record;
+    if (migration->rows) { /* stopped, or QEMU ended, before the journal could begin */
+        lpm_error_set(&failure, LPM_ERROR_ABORTED, "the move of partition %s ended before it began",
+                      migration->name);
+        refuse(move, migration->error ? migration->error : failure);
+        return;
+    }
     if (error) {
         refuse(move, error);
         return;
@@ -69,6 +75,7 @@ static void first_read(LpmMigration *migration, const GError *error)
         return;
     }
     migration->base_revision = record->revision;
+    migration->base_epoch = record->epoch;
     if (!lpm_mig_journal(migration, LPM_MOB_EV_ACCEPT, &failure)) {
         refuse(move, failure);
         return;

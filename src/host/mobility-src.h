@@ -25,6 +25,7 @@ typedef struct {
     int64_t stop_mono_us, offer_mono_us;
     /* rows */
     bool device_over;     /* QEMU said that there is nothing to yank any more */
+    bool doubt_seen;      /* a doubtful connection was used for what it still takes */
     bool explained;       /* the error has its second half */
     bool ending_qemu;     /* its end is our doing */
     LpmQmpRunState state; /* seen last */

@@ -52,7 +52,13 @@ static bool find_arbiter(LpmMigration *migration, GError **error)
  */
 static bool forgotten(const LpmMigration *migration)
 {
-    return migration->side == LPM_MOB_SRC && !migration->partition;
+    if (migration->side != LPM_MOB_SRC || migration->partition) {
+        return false;
+    }
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) profile =
+        lpm_store_get(migration->host->store, LPM_KIND_PROFILE, migration->uuid, NULL, &error);
+    return !profile && !error; /* one that cannot be read was not forgotten */
 }
 
 /* Keeps the reason for whoever wants to do something with the partition; NULL: there is none. */

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -450,3 +451,33 @@ def test_inactive_target_waits_a_minute(pair):
     assert not pair.status(pair.b)["finished"]
     pair.ends(pair.b, "aborted")
     assert pair.states() == ["not-activated", None]
+
+
+
+
+def test_stopped_before_it_began(pair):
+    """A stop comes while the record has not answered yet: the move was never there."""
+    pair.create()
+    where = pair.prepare(pair.a, pair.b)
+    lock = LockedRecord(pair)
+    failures = []
+
+    def begin():
+        try:
+            pair.a.call("migration-start", migration=pair.migration, partition="p1", target="sys-b", key=pair.key, **where)
+        except RpcError as error:
+            failures.append(error)
+    thread = threading.Thread(target=begin)
+    try:
+        thread.start()
+        wait_for(lambda: pair.a.call("migration-list")["migrations"] or pair.states()[0], "it was asked for")
+        time.sleep(0.5)
+        pair.a.call("migration-stop", migration=pair.migration)
+        thread.join(10)
+        assert len(failures) == 1 and failures[0].error_class == "aborted"
+    finally:
+        lock.release()
+    with pytest.raises(RpcError, match="no migration"):
+        pair.status(pair.a)
+    pair.ends(pair.b, "aborted")
+    pair.move(pair.a, pair.b)
