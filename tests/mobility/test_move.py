@@ -458,7 +458,7 @@ def test_inactive_target_waits_a_minute(pair):
 def test_stopped_before_it_began(pair):
     """A stop comes while the record has not answered yet: the move was never there."""
     pair.create()
-    where = pair.prepare(pair.a, pair.b)
+    where = pair.prepare(pair.a, pair.b, connect_timeout_ms=4000)
     lock = LockedRecord(pair)
     failures = []
 
