@@ -51,6 +51,8 @@ typedef struct {
     /* Whether this system may start it from disk: the record names it and is settled. Else STATE,
      * saying who owns it. */
     void (*record_may_start)(LpmPartition *partition, LpmHostDone done, void *data);
+    /* Whether its record would still be found with the profile @changed; STATE otherwise. */
+    bool (*record_stays)(LpmPartition *partition, const LpmProfile *changed, GError **error);
     void (*record_delete)(LpmPartition *partition, bool only_if_ours, LpmHostDone done, void *data);
     /* {"state","epoch","revision","owner","peer","move"}; NULL result with an error where it cannot
      * be read. */

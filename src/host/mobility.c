@@ -298,6 +298,7 @@ const LpmMobilityHooks lpm_mobility_hooks = {
     .close = close_mobility,
     .record_create = lpm_ownership_create,
     .record_may_start = lpm_ownership_may_start,
+    .record_stays = lpm_ownership_stays,
     .record_delete = lpm_ownership_delete,
     .record_show = lpm_ownership_show,
     .system_facts = system_facts,

@@ -26,6 +26,15 @@ static LpmArbiter *file_in(const char *directory, const LpmProfile *profile,
     return lpm_arbiter_file_new(path, id);
 }
 
+/* What "auto" means for it here and now. */
+static LpmArbiterKind kind_for(const LpmHost *host, const LpmProfile *profile)
+{
+    if (profile->arbiter != LPM_ARBITER_AUTO) {
+        return profile->arbiter;
+    }
+    return !first_disk(profile) && host->credentials ? LPM_ARBITER_CONSOLE : LPM_ARBITER_FILE;
+}
+
 LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GError **error)
 {
     uint8_t id[LPM_RECORD_ID_SIZE];
@@ -35,9 +44,7 @@ LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GEr
         return NULL;
     }
     const LpmFileRef *disk = first_disk(profile);
-    bool console = profile->arbiter == LPM_ARBITER_CONSOLE ||
-                   (profile->arbiter == LPM_ARBITER_AUTO && !disk && host->credentials);
-    if (console) {
+    if (kind_for(host, profile) == LPM_ARBITER_CONSOLE) {
         return lpm_arbiter_console_new(host, id, error);
     }
     if (!disk) {
@@ -45,6 +52,24 @@ LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GEr
     }
     const char *pool = lpm_host_pool_path(host, disk->pool, error);
     return pool ? file_in(pool, profile, id) : NULL;
+}
+
+bool lpm_ownership_stays(LpmPartition *partition, const LpmProfile *changed, GError **error)
+{
+    LpmHost *host = partition->host;
+    g_autoptr(LpmArbiter) before = lpm_arbiter_for(host, partition->profile, error);
+    g_autoptr(LpmArbiter) after = before ? lpm_arbiter_for(host, changed, error) : NULL;
+    if (!before || !after) {
+        g_prefix_error(error, "partition %s: where its ownership record would be is not known: ",
+                       partition->profile->name);
+        return false;
+    }
+    return g_str_equal(before->where, after->where) ||
+           lpm_error_set(error, LPM_ERROR_STATE,
+                         "partition %s: its ownership record is %s, and with these disks it would "
+                         "be looked for in %s; keep the first disk that it may write to, or create "
+                         "another partition",
+                         partition->profile->name, before->where, after->where);
 }
 
 /* --- calls --- */
@@ -130,11 +155,26 @@ static void created(LpmArbiterResult result, const LpmRecord *now, const GError 
     call_end(call, NULL, failure);
 }
 
+/*
+ * The choice is made once: a disk more, or a console that is joined later, must not have the record
+ * looked for elsewhere.
+ */
+static bool settle_arbiter(Call *call)
+{
+    LpmPartition *partition = call->partition;
+    partition->profile->arbiter = kind_for(partition->host, partition->profile);
+    if (!lpm_partition_keep(partition, &call->error)) {
+        g_idle_add(tell_later, call);
+        return false;
+    }
+    return true;
+}
+
 void lpm_ownership_create(LpmPartition *partition, LpmHostDone done, void *data)
 {
     Call *call = call_new(partition, done, NULL, data);
     LpmRecord first;
-    if (call) {
+    if (call && settle_arbiter(call)) {
         lpm_record_first(call->arbiter->partition, lpm_host_name(partition->host),
                          (uint64_t)lpm_clock_realtime_us(partition->host->clock), &first);
         lpm_arbiter_swap(call->arbiter, 0, &first, LPM_ARBITER_DEADLINE_MS, created, call);

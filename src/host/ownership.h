@@ -5,8 +5,12 @@
 
 #include "host/host.h"
 
-/* SRC, epoch 1, owner this system. EXISTS, naming the owner, when there is one already. */
+/* SRC, epoch 1, owner this system; the arbiter "auto" becomes the one that it is. EXISTS, naming
+ * the owner, when there is one already. */
 void lpm_ownership_create(LpmPartition *partition, LpmHostDone done, void *data);
+/* Whether the record would still be found with the profile @changed. STATE, saying where,
+ * otherwise. */
+bool lpm_ownership_stays(LpmPartition *partition, const LpmProfile *changed, GError **error);
 /* Whether the record names this system and is settled. STATE, saying who owns it, otherwise. */
 void lpm_ownership_may_start(LpmPartition *partition, LpmHostDone done, void *data);
 /* Removes it if it names this system. A record of another system stays; with @only_if_ours (the

@@ -377,6 +377,16 @@ static LpmProfile *changed_profile(const LpmPartition *partition, json_t *change
     return lpm_profile_from_json(json, error);
 }
 
+/* Only the disks say where a record is. */
+static bool record_stays(LpmPartition *partition, const json_t *changes, const LpmProfile *changed,
+                         GError **error)
+{
+    const LpmMobilityHooks *hooks = partition->host->hooks;
+
+    return !json_object_get(changes, "disks") || !hooks || !hooks->record_stays ||
+           hooks->record_stays(partition, changed, error);
+}
+
 static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
 {
     LpmHost *host = data;
@@ -393,7 +403,8 @@ static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
         profile = changed_profile(partition, changes, &error);
     }
     if (!profile || !check_profile(host, profile, &error) ||
-        !is_unique(host, partition, profile, &error)) {
+        !is_unique(host, partition, profile, &error) ||
+        !record_stays(partition, changes, profile, &error)) {
         lpm_rpc_request_fail(request, error);
         return;
     }
