@@ -3,11 +3,13 @@
 
 import json
 import os
+import pathlib
 import signal
+from contextlib import suppress
 
 import pytest
 
-from installation import Refused
+from installation import Refused, ini, program
 from lablib import LabError, wait_for
 from witness import Witness, runs_once
 
@@ -90,6 +92,25 @@ def test_death_of_the_emulator_is_noticed_also_while_lpm_host_is_away(lab, creat
     lab.start_host("system-a")
     wait_for(lambda: lab.rest("GET", "/v1/systems/system-a")["state"] == "connected", 30, "system-a connected")
     assert state(lab, partition) in ("not-activated", "error")
+
+
+def test_emulators_being_probed_end_with_lpm_host(lab, tmp_path):
+    """Its first start looks at the emulators by starting them; killed meanwhile, it leaves none behind."""
+    (tmp_path / "state").mkdir()
+    config = tmp_path / "host.conf"
+    config.write_text(ini(lab.host_config("system-b", {
+        "system": {"state_dir": tmp_path / "state", "run_dir": lab.dir / "probed"}, "rpc": {"port": 0}})))
+    before = set(lab.processes_at("system-b"))
+    host = lab.start("system-b", "prober", program("lpm-host"), "--config", config, env=lab.environment)
+
+    def probed():
+        with suppress(OSError):
+            return any(b"-qmp" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+                       for pid in set(lab.processes_at("system-b")) - before)
+    wait_for(probed, 20, "an emulator that is asked over QMP", 0.001)
+    host.kill()
+    host.wait()
+    wait_for(lambda: not set(lab.processes_at("system-b")) - before, 5, "the end of what it had started")
 
 
 def wrong(profile, **changes):

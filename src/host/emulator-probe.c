@@ -270,10 +270,11 @@ static void begin_questions(Probe *probe)
     }
     (void)unlink(probe->socket);
     qmp = g_strdup_printf("unix:%s,server=on,wait=off", probe->socket);
-    probe->process =
-        g_subprocess_new(G_SUBPROCESS_FLAGS_STDERR_SILENCE | G_SUBPROCESS_FLAGS_STDOUT_SILENCE,
-                         &error, probe->emulator->path, "-M", "none", "-nodefaults", "-display",
-                         "none", "-S", "-accel", probe->emulator->accel, "-qmp", qmp, NULL);
+    const char *const argv[] = {
+        probe->emulator->path,  "-M",   "none", "-nodefaults", "-display", "none", "-S", "-accel",
+        probe->emulator->accel, "-qmp", qmp,    NULL};
+    probe->process = lpm_subprocess_new(
+        argv, G_SUBPROCESS_FLAGS_STDERR_SILENCE | G_SUBPROCESS_FLAGS_STDOUT_SILENCE, &error);
     if (!probe->process) {
         probe_end(probe, error);
         return;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/subprocess.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 typedef struct {
     GSubprocess *process;
@@ -78,6 +81,22 @@ static gboolean on_not_started(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* Between fork and exec: nothing but calls that are safe there. */
+static void end_with_us(gpointer parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != GPOINTER_TO_INT(parent)) {
+        _exit(127);
+    }
+}
+
+GSubprocess *lpm_subprocess_new(const char *const *argv, GSubprocessFlags flags, GError **error)
+{
+    g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(flags);
+
+    g_subprocess_launcher_set_child_setup(launcher, end_with_us, GINT_TO_POINTER(getpid()), NULL);
+    return g_subprocess_launcher_spawnv(launcher, argv, error);
+}
+
 void lpm_subprocess_run(const char *const *argv, int accept, unsigned timeout_ms,
                         LpmSubprocessDone done, void *data)
 {
@@ -88,7 +107,7 @@ void lpm_subprocess_run(const char *const *argv, int accept, unsigned timeout_ms
     run->accept = accept;
     run->done = done;
     run->data = data;
-    run->process = g_subprocess_newv(
+    run->process = lpm_subprocess_new(
         argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE, &error);
     if (!run->process) {
         g_free(run->program);

@@ -10,6 +10,10 @@
 /* @output is what it wrote (standard output); NULL on failure. */
 typedef void (*LpmSubprocessDone)(const char *output, const GError *error, void *data);
 
+/* As g_subprocess_newv(), and the program is killed when lpm-host ends, however it ends. */
+GSubprocess *lpm_subprocess_new(const char *const *argv, GSubprocessFlags flags,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /*
  * Runs @argv with a deadline. An exit status that is not 0 is a QEMU error with what it wrote to
  * standard error. @accept (0: none) is one more exit status that counts as success.
