@@ -200,12 +200,25 @@ bool lpm_partition_attach(LpmPartition *partition, const LpmMigrationLink *link,
     return true;
 }
 
+/* Later: whoever detaches may be about to forget it, because it has left. */
+static void restart_later(gpointer data)
+{
+    g_autoptr(LpmPartition) partition = data;
+
+    if (g_hash_table_lookup(partition->host->partitions, partition->profile->uuid) == partition) {
+        lpm_qemu_restart_due(partition);
+    }
+}
+
 void lpm_partition_detach(LpmPartition *partition)
 {
     if (!partition->link) {
         return;
     }
     partition->link = NULL;
+    if (partition->restart_due) {
+        g_idle_add_once(restart_later, lpm_partition_ref(partition));
+    }
     lpm_qemu_heal(partition);
     if (partition->pid && partition->qmp && lpm_qmp_is_open(partition->qmp)) {
         lpm_qemu_refresh(partition, NULL, NULL);

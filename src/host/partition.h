@@ -66,6 +66,8 @@ void lpm_qemu_refresh(LpmPartition *partition, LpmHostDone done, void *data);
 char *lpm_qemu_path(const LpmPartition *partition, const char *name);
 /* Last line that QEMU wrote to its log, for messages; g_free(). */
 char *lpm_qemu_last_words(const LpmPartition *partition);
+/* Starts it anew if its guest's own reboot ended QEMU, unless a migration is attached. */
+void lpm_qemu_restart_due(LpmPartition *partition);
 /* Has QEMU end at the guest's own reboot when lpm_plan_needs_new_qemu(), so that it is started
  * anew; or no longer. */
 void lpm_qemu_set_reset(LpmPartition *partition);

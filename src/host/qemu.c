@@ -167,9 +167,8 @@ static void take_end(LpmPartition *gone)
     g_autoptr(LpmPartition) partition = lpm_partition_ref(gone);
     bool asked = false;
     g_autofree char *reason = reason_of_end(partition, &asked);
-    bool again = partition->reset_restarts && !partition->pending_stop && !partition->link &&
-                 !partition->end_reason && partition->shutdown &&
-                 g_str_has_suffix(partition->shutdown, "reset");
+    bool again = partition->reset_restarts && !partition->pending_stop && !partition->end_reason &&
+                 partition->shutdown && g_str_has_suffix(partition->shutdown, "reset");
 
     g_clear_handle_id(&partition->end_timer, g_source_remove);
     release(partition);
@@ -185,7 +184,14 @@ static void take_end(LpmPartition *gone)
                                    partition->link->data);
     }
     tell_waiters(partition);
-    if (again && !partition->pid) {
+    partition->restart_due = again;
+    lpm_qemu_restart_due(partition);
+}
+
+void lpm_qemu_restart_due(LpmPartition *partition)
+{
+    if (partition->restart_due && !partition->link && !partition->pid) {
+        partition->restart_due = false;
         lpm_partition_start(partition, on_restarted, lpm_partition_ref(partition));
     }
 }
@@ -222,6 +228,7 @@ void lpm_qemu_watch(LpmPartition *partition, pid_t pid, int pidfd)
     partition->pid = pid;
     partition->pidfd = pidfd;
     partition->pending_stop = false;
+    partition->restart_due = false;
     g_clear_pointer(&partition->shutdown, g_free);
     g_clear_pointer(&partition->end_reason, g_free);
     partition->pidfd_watch = g_unix_fd_add(pidfd, G_IO_IN, on_process_end, partition);

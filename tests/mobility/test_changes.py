@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the ownership record is: settled when a partition is created, and not moved by a change of its profile."""
+"""A partition's profile and its moves: where its record is, and what a change that waits does."""
+import json
+import socket
+import time
+
 import pytest
-from hosts import RpcError
+from hosts import RpcError, wait_for
 
 
 def test_the_record_stays_where_it_is(pair):
@@ -35,3 +39,23 @@ def test_the_record_stays_where_it_is(pair):
     certificate.write_bytes(good)
     pair.a.start()
     assert pair.a.call("partition-show", partition="p9")["record"]["owner"] == "sys-a"
+
+
+def test_reboot_during_a_move(pair):
+    """A reboot that has to end QEMU, for a new mode, while a copy is under way: it ends the move, and the partition starts anew."""
+    pair.create()
+    pair.a.call("partition-change", partition="p1", changes={"preferred_mode": "x86-64-v1"})
+    pair.begin(pair.a, pair.b, max_rate=200_000)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    old = pair.a.qemu_pids()
+    run = pair.a.run / "partitions" / pair.profile["uuid"]
+    with socket.socket(socket.AF_UNIX) as qmp:  # the second monitor: the first is lpm-host's
+        qmp.connect(str(run / "qmp2.sock"))
+        for command in ("qmp_capabilities", "system_reset"):
+            qmp.sendall(json.dumps({"execute": command}).encode() + b"\n")
+        time.sleep(0.3)
+    pair.ends(pair.a, "aborted")
+    wait_for(lambda: pair.states()[0] == "running", "it was started anew")
+    assert pair.a.qemu_pids() != old
+    assert pair.a.call("partition-show", partition="p1")["current_mode"] == "x86-64-v1"
+    pair.ends(pair.b, "aborted")
