@@ -54,7 +54,7 @@ def failed_at_the_source(lab, partition, migration, source):
     return status
 
 
-@pytest.mark.parametrize("which", ["source", "target"])
+@pytest.mark.parametrize("which", ["source", pytest.param("target", marks=pytest.mark.long)])
 def test_mover_is_stopped_in_mid_copy(lab, sitter, watched, which):
     source, target = ends(lab, sitter)
     migration = begin(lab, sitter, target, copying)
@@ -65,7 +65,7 @@ def test_mover_is_stopped_in_mid_copy(lab, sitter, watched, which):
     watched.judge()
 
 
-@pytest.mark.parametrize("which", ["source", "target"])
+@pytest.mark.parametrize("which", [pytest.param("source", marks=pytest.mark.long), "target"])
 def test_mover_is_stopped_in_the_switchover(lab, sitter, watched, which):
     """The comparison of memory makes the blackout long enough to hit it. Either side may win, but only one."""
     source, target = ends(lab, sitter)
@@ -86,7 +86,7 @@ def test_mover_is_stopped_in_the_switchover(lab, sitter, watched, which):
     moves_again(lab, sitter)
 
 
-@pytest.mark.parametrize("which", ["source", "target"])
+@pytest.mark.parametrize("which", ["source", pytest.param("target", marks=pytest.mark.long)])
 def test_cable_is_cut_in_the_switchover(lab, sitter, watched, which):
     """The record is on the storage, which both still reach: it says who runs the partition."""
     source, target = ends(lab, sitter)
