@@ -100,6 +100,8 @@ def ours(lab, writer_mb):
             end = lab.lpm_json("migrate", NAME, "system-b", "--max-blackout", str(MAX_BLACKOUT_MS))
             meter.stop()
         phases = {phase["name"]: phase["ms"] for phase in end["phases"]}
+        print("  ours by phase, ms: " + ", ".join(f"{name} {ms:.0f}" for name, ms in phases.items()) +
+              f"; blackout {end['blackout_ms']:.0f}", flush=True)
         copy = sum(phases.get(name, 0) for name in ("copy", "switchover", "commit"))
         return {**meter.figures, "total_ms": end["total_ms"], "command_ms": meter.total_ms, "copy_ms": copy}, argv
     finally:
