@@ -60,7 +60,7 @@ def run(pair, point):
     victim.start(crash=point)
     pair.says_more(pair.a)
     try:
-        pair.begin(pair.a, pair.b)
+        pair.begin(pair.a, pair.b, connect_timeout_ms=4000)
     except (EOFError, ConnectionError):
         pass  # it died inside the verb
     victim.dies()
