@@ -52,9 +52,11 @@ def test_preferred_mode_keeps_the_way_back_open(lab, create):
 
 
 def test_two_processors_on_power_are_refused_with_the_reason(lab, create):
-    """This emulator would hang such a partition: the table in data/ says so, and the finding repeats why."""
-    partition = create("system-a", "pair", "power", 42, processors=2)
+    """This emulator would hang such a partition: the table in data/ says so, and the finding repeats why. Emulated with two
+    processors it does not even boot every time, and what is tested needs no guest."""
+    partition = create("system-a", "pair", "power", 42, processors=2, start=False)
+    lab.rest("POST", "/v1/partitions/pair/start", {})
     run = lab.lpm("validate", partition.name, "system-b", check=False)
     assert run.returncode == 7, run.stdout + run.stderr
-    assert "processor" in run.stdout
+    assert "server.emulator-safe" in run.stdout and "processor" in run.stdout, run.stdout
     runs_once(lab, partition, "system-a")
