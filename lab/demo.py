@@ -99,12 +99,13 @@ class Demo:
 
 
 def look_around(lab):
+    here = f"LAB={lab.name} lab/lab"
     print(f"""
-The lab is up. Look around, with the same LAB and LPM_LAB_DIR:
-  lab/lab status
-  lab/lab exec console env LPM_CONFIG={lab.client_file} {program('lpm')} partition list
-  lab/lab shell system-b
-  lab/lab down""")
+The lab is up. Look around:
+  {here} status
+  {here} exec console env LPM_CONFIG={lab.client_file} {program('lpm')} partition list
+  {here} shell system-b
+  {here} down""")
 
 
 def main():
