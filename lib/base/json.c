@@ -115,6 +115,24 @@ double lpm_json_real(const json_t *root, const char *path, double fallback)
     return json_is_number(value) ? json_number_value(value) : fallback;
 }
 
+bool lpm_json_has_type(const json_t *value, char letter)
+{
+    switch (letter) {
+    case 's':
+        return json_is_string(value);
+    case 'i':
+        return json_is_integer(value);
+    case 'b':
+        return json_is_boolean(value);
+    case 'o':
+        return json_is_object(value);
+    case 'a':
+        return json_is_array(value);
+    default:
+        g_assert_not_reached();
+    }
+}
+
 bool lpm_json_need_str(const json_t *root, const char *member, const char **ret_value,
                        GError **error)
 {

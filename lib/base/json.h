@@ -34,6 +34,12 @@ int64_t lpm_json_int(const json_t *root, const char *path, int64_t fallback);
 bool lpm_json_bool(const json_t *root, const char *path, bool fallback);
 double lpm_json_real(const json_t *root, const char *path, double fallback);
 
+/*
+ * Whether @value is of the type that a table of arguments names by a letter: 's' string, 'i'
+ * integer, 'b' boolean, 'o' object, 'a' array. Another letter is a defect of the table.
+ */
+bool lpm_json_has_type(const json_t *value, char letter);
+
 /* A required member of object @root; USAGE error naming @member when it is missing or of another
  * type. */
 bool lpm_json_need_str(const json_t *root, const char *member, const char **ret_value,

@@ -70,22 +70,6 @@ static const LpmHttpArg *find_arg(const LpmHttpRoute *route, LpmHttpPlace place,
     return NULL;
 }
 
-static bool has_type(const json_t *value, char type)
-{
-    switch (type) {
-    case 's':
-        return json_is_string(value);
-    case 'i':
-        return json_is_integer(value);
-    case 'b':
-        return json_is_boolean(value);
-    case 'o':
-        return json_is_object(value);
-    default:
-        return json_is_array(value);
-    }
-}
-
 static const char *type_words(char type)
 {
     switch (type) {
@@ -198,7 +182,7 @@ static bool add_body(json_t *arguments, const LpmHttpMatch *match, const char *b
         if (json_is_null(value)) {
             continue;
         }
-        if (!has_type(value, arg->type)) {
+        if (!lpm_json_has_type(value, arg->type)) {
             return lpm_error_set(error, LPM_ERROR_USAGE, "argument \"%s\" must be %s", name,
                                  type_words(arg->type));
         }

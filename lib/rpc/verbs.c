@@ -33,24 +33,6 @@ static const char *type_name(char letter)
     g_assert_not_reached();
 }
 
-static bool has_type(const json_t *value, char letter)
-{
-    switch (letter) {
-    case 's':
-        return json_is_string(value);
-    case 'i':
-        return json_is_integer(value);
-    case 'b':
-        return json_is_boolean(value);
-    case 'o':
-        return json_is_object(value);
-    case 'a':
-        return json_is_array(value);
-    default:
-        g_assert_not_reached();
-    }
-}
-
 static const LpmRpcArg *find_arg(const LpmRpcVerb *verb, const char *name)
 {
     for (const LpmRpcArg *arg = verb->args; arg && arg->name; arg++) {
@@ -89,7 +71,7 @@ bool lpm_rpc_verb_check(const LpmRpcVerb *verb, const json_t *arguments, GError 
                                  "%s: unknown argument \"%.60s\"; its arguments are: %s",
                                  verb->name, name, names);
         }
-        if (!has_type(value, arg->type)) {
+        if (!lpm_json_has_type(value, arg->type)) {
             return lpm_error_set(
                 error, LPM_ERROR_USAGE,
                 "%s: argument \"%s\" is of the wrong type: give a value of type %s", verb->name,

@@ -207,21 +207,9 @@ static void set_networks(const LpmPartition *partition, json_t *facts)
     json_object_set_new(facts, "networks", list);
 }
 
-static const LpmFileRef *boot_file(const LpmProfile *profile, size_t number)
-{
-    const LpmFileRef *const files[] = {&profile->boot.kernel, &profile->boot.initrd};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
-        if (files[i]->pool && number-- == 0) {
-            return files[i];
-        }
-    }
-    return NULL;
-}
-
 static void ask_boot(Job *job)
 {
-    const LpmFileRef *at = boot_file(job->profile, job->next_boot);
+    const LpmFileRef *at = lpm_facts_boot_file(job->profile, job->next_boot);
     g_autofree char *path = at ? lpm_host_file_path(job->partition->host, at, NULL) : NULL;
 
     if (!at) {
@@ -236,7 +224,7 @@ static void ask_boot(Job *job)
 static void on_boot(const char *digest, void *data)
 {
     Job *job = data;
-    const LpmFileRef *at = boot_file(job->profile, job->next_boot++);
+    const LpmFileRef *at = lpm_facts_boot_file(job->profile, job->next_boot++);
     g_autofree char *name = g_strdup_printf("%s/%s", at->pool, at->file);
     json_t *row = lpm_json_pack("{s:s}", "file", name);
 

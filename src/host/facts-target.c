@@ -186,22 +186,10 @@ static void on_disk(const LpmStorageLook *look, void *data)
     ask_disk(job);
 }
 
-static const LpmFileRef *boot_file(const LpmProfile *profile, size_t number)
-{
-    const LpmFileRef *const files[] = {&profile->boot.kernel, &profile->boot.initrd};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
-        if (files[i]->pool && number-- == 0) {
-            return files[i];
-        }
-    }
-    return NULL;
-}
-
 static void ask_boot(Job *job)
 {
     const LpmMobilityHooks *hooks = job->host->hooks;
-    const LpmFileRef *at = boot_file(job->profile, job->next_boot);
+    const LpmFileRef *at = lpm_facts_boot_file(job->profile, job->next_boot);
     g_autofree char *path = at ? lpm_host_file_path(job->host, at, NULL) : NULL;
 
     if (at && path) {
@@ -218,7 +206,7 @@ static void ask_boot(Job *job)
 static void on_boot(const char *digest, void *data)
 {
     Job *job = data;
-    const LpmFileRef *at = boot_file(job->profile, job->next_boot++);
+    const LpmFileRef *at = lpm_facts_boot_file(job->profile, job->next_boot++);
     g_autofree char *name = g_strdup_printf("%s/%s", at->pool, at->file);
 
     json_array_append_new(job->boot_files,

@@ -16,6 +16,9 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
 void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *runtime,
                       const json_t *nonces, LpmHostReply done, void *data);
 
+/* The boot file of this number, those that the profile names counted from 0; NULL past the last. */
+const LpmFileRef *lpm_facts_boot_file(const LpmProfile *profile, size_t number);
+
 /* SHA-256 of a file, hexadecimal, worked out bit by bit on the main loop and remembered; NULL when
  * it cannot be read. */
 typedef void (*LpmDigestDone)(const char *digest, void *data);

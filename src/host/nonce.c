@@ -208,6 +208,18 @@ static gboolean on_chunk(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+const LpmFileRef *lpm_facts_boot_file(const LpmProfile *profile, size_t number)
+{
+    const LpmFileRef *const files[] = {&profile->boot.kernel, &profile->boot.initrd};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        if (files[i]->pool && number-- == 0) {
+            return files[i];
+        }
+    }
+    return NULL;
+}
+
 void lpm_facts_digest(LpmHost *host, const char *path, LpmDigestDone done, void *data)
 {
     Digest *digest = g_new0(Digest, 1);
