@@ -46,8 +46,8 @@ static const Field hello_fields[] = {
     U8(LpmStreamHello, side, LPM_STREAM_SIDE_SRC, LPM_STREAM_SIDE_DST),
     U8(LpmStreamHello, mode, LPM_STREAM_MODE_MOVE, LPM_STREAM_MODE_PROBE),
     U8(LpmStreamHello, codec, LPM_STREAM_CODEC_RAW, UINT8_MAX),
-    U8(LpmStreamHello, connection, 0, 15),
-    U8(LpmStreamHello, connections, 1, 16),
+    U8(LpmStreamHello, connection, 0, LPM_STREAM_CONNECTIONS_MAX - 1),
+    U8(LpmStreamHello, connections, 1, LPM_STREAM_CONNECTIONS_MAX),
     U32(LpmStreamHello, window, WINDOW_MAX),
     U64(LpmStreamHello, received),
     BYTES(LpmStreamHello, proof, LPM_STREAM_KEY_SIZE),
@@ -65,6 +65,31 @@ static const Field data_fields[] = {
     TAIL(LpmStreamData, data, 1, LPM_STREAM_DATA_MAX, 1),
 };
 static const Field ack_fields[] = {U64(LpmStreamAck, sequence), U64(LpmStreamAck, offset)};
+static const Field coded_fields[] = {
+    U8(LpmStreamChannelData, channel, 0, LPM_STREAM_CHANNELS_MAX),
+    U64(LpmStreamChannelData, offset),
+    TAIL(LpmStreamChannelData, data, 1, LPM_STREAM_CODED_MAX, 1),
+};
+static const Field channel_data_fields[] = {
+    U8(LpmStreamChannelData, channel, 1, LPM_STREAM_CHANNELS_MAX),
+    U64(LpmStreamChannelData, offset),
+    TAIL(LpmStreamChannelData, data, 1, LPM_STREAM_DATA_MAX, 1),
+};
+static const Field channel_fin_fields[] = {
+    U8(LpmStreamChannelTotal, channel, 1, LPM_STREAM_CHANNELS_MAX),
+    U64(LpmStreamChannelTotal, total),
+};
+static const Field miss_fields[] = {U64(LpmStreamMiss, sequence)};
+static const Field replace_fields[] = {
+    U64(LpmStreamReplace, sequence),
+    TAIL(LpmStreamReplace, data, 1, LPM_STREAM_DATA_MAX, 1),
+};
+static const Field base_fields[] = {
+    BYTES(LpmStreamBase, image, LPM_STREAM_ID_SIZE),
+    BYTES(LpmStreamBase, root, LPM_STREAM_DIGEST_SIZE),
+};
+static const Field base_ack_fields[] = {U8(LpmStreamBaseAck, usable, 0, 1)};
+static const Field seal_fields[] = {BYTES(LpmStreamSeal, image, LPM_STREAM_ID_SIZE)};
 static const Field end_fields[] = {
     U64(LpmStreamEnd, total),
     BYTES(LpmStreamEnd, digest, LPM_STREAM_DIGEST_SIZE),
@@ -103,7 +128,7 @@ static const Field config_fields[] = {
     U8(LpmStreamConfig, side, LPM_STREAM_SIDE_SRC, LPM_STREAM_SIDE_DST),
     U8(LpmStreamConfig, mode, LPM_STREAM_MODE_MOVE, LPM_STREAM_MODE_PROBE),
     U8(LpmStreamConfig, transport, LPM_STREAM_TRANSPORT_TLS, LPM_STREAM_TRANSPORT_PLAIN),
-    U8(LpmStreamConfig, codec, LPM_STREAM_CODEC_RAW, LPM_STREAM_CODEC_RAW),
+    U8(LpmStreamConfig, codec, LPM_STREAM_CODEC_RAW, LPM_STREAM_CODEC_AUTO),
     BYTES(LpmStreamConfig, migration, LPM_STREAM_ID_SIZE),
     BYTES(LpmStreamConfig, key, LPM_STREAM_KEY_SIZE),
     TEXT(LpmStreamConfig, system),
@@ -116,8 +141,26 @@ static const Field config_fields[] = {
     U32(LpmStreamConfig, stats_ms, UINT32_MAX),
     U64(LpmStreamConfig, probe_bytes),
     U64(LpmStreamConfig, memory_size),
+    U8(LpmStreamConfig, connections, 0, LPM_STREAM_CONNECTIONS_MAX),
+    U32(LpmStreamConfig, retry_ms, UINT32_MAX),
+    U8(LpmStreamConfig, image, 0, 1),
+    BYTES(LpmStreamConfig, image_key, LPM_STREAM_KEY_SIZE),
+    U8(LpmStreamConfig, channels, 0, LPM_STREAM_CHANNELS_MAX),
 };
 static const Field rate_fields[] = {U64(LpmStreamRate, max_rate)};
+static const Field link_fields[] = {
+    U8(LpmStreamLink, connection, 0, LPM_STREAM_CONNECTIONS_MAX - 1),
+};
+static const Field need_link_fields[] = {
+    U8(LpmStreamNeedLink, connection, 0, LPM_STREAM_CONNECTIONS_MAX - 1),
+    TEXT(LpmStreamNeedLink, reason),
+};
+static const Field link_state_fields[] = {
+    U8(LpmStreamLinkState, connection, 0, LPM_STREAM_CONNECTIONS_MAX - 1),
+    U8(LpmStreamLinkState, up, 0, 1),
+    U32(LpmStreamLinkState, ms_down, UINT32_MAX),
+    TEXT(LpmStreamLinkState, reason),
+};
 static const Field connected_fields[] = {
     U16(LpmStreamConnected, version),
     U64(LpmStreamConnected, features),
@@ -138,6 +181,16 @@ static const Field stats_fields[] = {
     U64(LpmStreamStats, stall_us),
     U32(LpmStreamStats, rtt_us, UINT32_MAX),
     U64(LpmStreamStats, verified_pages),
+    U64(LpmStreamStats, coded.pages_zero),
+    U64(LpmStreamStats, coded.pages_same),
+    U64(LpmStreamStats, coded.pages_reference),
+    U64(LpmStreamStats, coded.pages_delta),
+    U64(LpmStreamStats, coded.pages_literal),
+    U64(LpmStreamStats, coded.raw_bytes),
+    U64(LpmStreamStats, coded.coded_bytes),
+    U32(LpmStreamStats, reconnects, UINT32_MAX),
+    U64(LpmStreamStats, resent_bytes),
+    U8(LpmStreamStats, links_up, 0, LPM_STREAM_CONNECTIONS_MAX),
 };
 static const Field probed_fields[] = {
     U32(LpmStreamProbed, rtt_us, UINT32_MAX),
@@ -191,6 +244,14 @@ static const Record records[] = {
     {LPM_STREAM_VERIFY_PAGES_DATA, "verify-pages", SRC, true, FIELDS(pages_fields), NULL},
     {LPM_STREAM_VERIFY_END, "verify-end", WIRE, true, FIELDS(verified_fields), NULL},
     {LPM_STREAM_VERIFY_REPORT, "verify-report", DST, true, FIELDS(verified_fields), NULL},
+    {LPM_STREAM_CODED, "coded", SRC, true, FIELDS(coded_fields), NULL},
+    {LPM_STREAM_CHANNEL_DATA, "channel-data", SRC, true, FIELDS(channel_data_fields), NULL},
+    {LPM_STREAM_CHANNEL_FIN, "channel-fin", SRC, true, FIELDS(channel_fin_fields), NULL},
+    {LPM_STREAM_MISS, "miss", DST, true, FIELDS(miss_fields), NULL},
+    {LPM_STREAM_REPLACE, "replace", SRC, false, FIELDS(replace_fields), NULL},
+    {LPM_STREAM_BASE, "base", SRC, true, FIELDS(base_fields), NULL},
+    {LPM_STREAM_BASE_ACK, "base-ack", DST, true, FIELDS(base_ack_fields), NULL},
+    {LPM_STREAM_SEAL, "seal", SRC, true, FIELDS(seal_fields), NULL},
     {LPM_STREAM_HINT, "hint", EVERYBODY, true, FIELDS(hint_fields), NULL},
     {LPM_STREAM_CONFIG, "config", HOST, false, FIELDS(config_fields), NULL},
     {LPM_STREAM_SWITCHOVER, "switchover", HOST, false, NULL, 0, NULL},
@@ -198,6 +259,7 @@ static const Record records[] = {
     {LPM_STREAM_RATE, "rate", HOST, false, FIELDS(rate_fields), NULL},
     {LPM_STREAM_GET_STATS, "get-stats", HOST, false, NULL, 0, NULL},
     {LPM_STREAM_FINISH, "finish", HOST, false, NULL, 0, NULL},
+    {LPM_STREAM_LINK, "link", HOST, false, FIELDS(link_fields), NULL},
     {LPM_STREAM_READY, "ready", MOVER, false, NULL, 0, NULL},
     {LPM_STREAM_CONNECTED, "connected", MOVER, false, FIELDS(connected_fields), NULL},
     {LPM_STREAM_STATS, "stats", MOVER, false, FIELDS(stats_fields), NULL},
@@ -209,6 +271,8 @@ static const Record records[] = {
     {LPM_STREAM_REFUSED, "refused", MOVER, false, FIELDS(reason_fields), NULL},
     {LPM_STREAM_ERROR, "error", MOVER, false, FIELDS(reason_fields), NULL},
     {LPM_STREAM_FINISHED, "finished", MOVER, false, NULL, 0, NULL},
+    {LPM_STREAM_NEED_LINK, "need-link", MOVER, false, FIELDS(need_link_fields), NULL},
+    {LPM_STREAM_LINK_STATE, "link-state", MOVER, false, FIELDS(link_state_fields), NULL},
 };
 
 const Record *lpm_stream_record(uint32_t type)

@@ -18,14 +18,17 @@ enum {
     LPM_STREAM_DIGEST_SIZE = 32, /* of a stream, made of SHA-256 */
     LPM_STREAM_KEY_SIZE = 32,    /* one-time move key, and proofs made with it */
     LPM_STREAM_NAME_MAX = 255, /* bytes of a system's name or of a reason, without the final zero */
-    LPM_STREAM_PEER_MAX = 64 * 1024,  /* bytes of one PEER message */
-    LPM_STREAM_DATA_MAX = 256 * 1024, /* bytes of stream in one DATA frame */
-    LPM_STREAM_BODY_MAX = 320 * 1024, /* no frame of this version has a longer body */
-    LPM_STREAM_PAGE_SIZE = 4096,      /* of --verify */
-    LPM_STREAM_PAGE_DIGEST_SIZE = 16, /* XXH3-128 of one page, keyed */
-    LPM_STREAM_VERIFY_BATCH = 4096,   /* pages in one VERIFY_HASHES */
-    LPM_STREAM_VERIFY_PAGES = 32,     /* pages in one VERIFY_PAGES */
-    LPM_STREAM_DIFFERING_MAX = 16,    /* page numbers listed in a report */
+    LPM_STREAM_PEER_MAX = 64 * 1024,   /* bytes of one PEER message */
+    LPM_STREAM_DATA_MAX = 256 * 1024,  /* bytes of stream in one DATA frame */
+    LPM_STREAM_CODED_MAX = 300 * 1024, /* bytes of one coded batch */
+    LPM_STREAM_BODY_MAX = 320 * 1024,  /* no frame of this version has a longer body */
+    LPM_STREAM_PAGE_SIZE = 4096,       /* of --verify */
+    LPM_STREAM_PAGE_DIGEST_SIZE = 16,  /* XXH3-128 of one page, keyed */
+    LPM_STREAM_VERIFY_BATCH = 4096,    /* pages in one VERIFY_HASHES */
+    LPM_STREAM_VERIFY_PAGES = 32,      /* pages in one VERIFY_PAGES */
+    LPM_STREAM_DIFFERING_MAX = 16,     /* page numbers listed in a report */
+    LPM_STREAM_CONNECTIONS_MAX = 16,   /* of one migration */
+    LPM_STREAM_CHANNELS_MAX = 16,      /* of QEMU's multifd, besides the main stream */
 };
 #define LPM_STREAM_MAGIC 0x314D504Cu /* "LPM1" */
 #define LPM_STREAM_OPTIONAL                                                                        \
@@ -54,6 +57,14 @@ typedef enum {
     LPM_STREAM_VERIFY_PAGES_DATA = 17,
     LPM_STREAM_VERIFY_END = 18,
     LPM_STREAM_VERIFY_REPORT = 19,
+    LPM_STREAM_CODED = 21,
+    LPM_STREAM_CHANNEL_DATA = 22,
+    LPM_STREAM_CHANNEL_FIN = 23,
+    LPM_STREAM_MISS = 24,
+    LPM_STREAM_REPLACE = 25,
+    LPM_STREAM_BASE = 26,
+    LPM_STREAM_BASE_ACK = 27,
+    LPM_STREAM_SEAL = 28,
     /* control descriptor, lpm-host to lpm-mover; CHECK, LOADED, PEER, HINT and ABORT are used
        there, too */
     LPM_STREAM_CONFIG = 0x101,
@@ -62,6 +73,7 @@ typedef enum {
     LPM_STREAM_RATE = 0x104,
     LPM_STREAM_GET_STATS = 0x105,
     LPM_STREAM_FINISH = 0x106,
+    LPM_STREAM_LINK = 0x107,
     /* control descriptor, lpm-mover to lpm-host; LOADED, PEER and HINT of the other side are handed
        on as they are */
     LPM_STREAM_READY = 0x181,
@@ -75,17 +87,27 @@ typedef enum {
     LPM_STREAM_REFUSED = 0x189,
     LPM_STREAM_ERROR = 0x18a,
     LPM_STREAM_FINISHED = 0x18b,
+    LPM_STREAM_NEED_LINK = 0x18c,
+    LPM_STREAM_LINK_STATE = 0x18d,
 } LpmStreamType;
 #define LPM_STREAM_HINT (20u | LPM_STREAM_OPTIONAL) /* not in the enum: it does not fit an int */
 
 typedef enum { LPM_STREAM_SIDE_SRC = 1, LPM_STREAM_SIDE_DST = 2 } LpmStreamSide;
 typedef enum { LPM_STREAM_MODE_MOVE = 1, LPM_STREAM_MODE_PROBE = 2 } LpmStreamMode;
 typedef enum { LPM_STREAM_TRANSPORT_TLS = 1, LPM_STREAM_TRANSPORT_PLAIN = 2 } LpmStreamTransport;
-typedef enum { LPM_STREAM_CODEC_RAW = 1 } LpmStreamCodec;
+typedef enum {
+    LPM_STREAM_CODEC_RAW = 1,  /* DATA only */
+    LPM_STREAM_CODEC_AUTO = 2, /* CODED, with as much work as pays on this link */
+} LpmStreamCodec;
 
 /* Features; both sides speak what both offer. */
-#define LPM_STREAM_FEATURE_VERIFY 0x1u /* memory compared in the blackout */
-#define LPM_STREAM_FEATURES_ALL   (LPM_STREAM_FEATURE_VERIFY)
+#define LPM_STREAM_FEATURE_VERIFY   0x01u /* memory compared in the blackout */
+#define LPM_STREAM_FEATURE_CODED    0x02u /* CODED, MISS, REPLACE */
+#define LPM_STREAM_FEATURE_IMAGES   0x04u /* BASE, BASE_ACK, SEAL; needs CODED */
+#define LPM_STREAM_FEATURE_CHANNELS 0x08u /* CHANNEL_DATA, CHANNEL_FIN */
+#define LPM_STREAM_FEATURE_RESUME   0x10u /* lost connections are replaced; several at once */
+/* What the mover of this release speaks. */
+#define LPM_STREAM_FEATURES_ALL (LPM_STREAM_FEATURE_VERIFY)
 
 /* What a mover is doing, in STATS. */
 typedef enum {
@@ -133,14 +155,13 @@ const char *lpm_stream_error_remedy(uint32_t code);
 
 typedef struct {
     uint16_t version_min, version_max;
-    uint64_t features; /* offered */
-    uint8_t side;      /* LpmStreamSide of the sender */
-    uint8_t mode;      /* LpmStreamMode */
-    uint8_t codec;     /* LpmStreamCodec */
-    uint8_t connection,
-        connections;   /* this one's number and how many there are; 0 of 1 in version 1 */
-    uint32_t window;   /* bytes that the sender of this accepts unacknowledged */
-    uint64_t received; /* last sequence received; not 0 only when resuming */
+    uint64_t features;               /* offered */
+    uint8_t side;                    /* LpmStreamSide of the sender */
+    uint8_t mode;                    /* LpmStreamMode */
+    uint8_t codec;                   /* LpmStreamCodec */
+    uint8_t connection, connections; /* this one's number, from 0, and how many there are */
+    uint32_t window;                 /* bytes that the sender of this accepts unacknowledged */
+    uint64_t received;               /* last sequence of the other direction that came in order */
     uint8_t proof[LPM_STREAM_KEY_SIZE];   /* of the move key, bound to this TLS session */
     char system[LPM_STREAM_NAME_MAX + 1]; /* own name */
 } LpmStreamHello;
@@ -164,6 +185,48 @@ typedef struct {
     uint64_t sequence; /* everything up to it was handed on */
     uint64_t offset;   /* bytes of stream handed on */
 } LpmStreamAck;
+
+/*
+ * CODED: a coded batch of the stream of one channel (0: QEMU's main stream). CHANNEL_DATA: bytes of
+ * a channel's stream (1 and up; the main stream's are DATA). @data borrows from the frame.
+ */
+typedef struct {
+    uint8_t channel;
+    uint64_t offset; /* bytes of this channel's stream before these, as QEMU wrote it */
+    const uint8_t *data;
+    uint32_t size;
+} LpmStreamChannelData;
+
+/* CHANNEL_FIN: QEMU closed this channel after so many bytes. */
+typedef struct {
+    uint8_t channel;
+    uint64_t total;
+} LpmStreamChannelTotal;
+
+/* MISS: sequence of a CODED frame that the target cannot decode. */
+typedef struct {
+    uint64_t sequence;
+} LpmStreamMiss;
+
+/* REPLACE: the bytes of stream of that frame; @data borrows from the frame. */
+typedef struct {
+    uint64_t sequence;
+    const uint8_t *data;
+    uint32_t size;
+} LpmStreamReplace;
+
+typedef struct {
+    uint8_t image[LPM_STREAM_ID_SIZE];    /* under which the source's image was sealed */
+    uint8_t root[LPM_STREAM_DIGEST_SIZE]; /* digest of the image's digests; all zero: no image */
+} LpmStreamBase;
+
+typedef struct {
+    uint8_t usable; /* 1: the target holds the very same; 0: both start with an empty image */
+} LpmStreamBaseAck;
+
+typedef struct {
+    uint8_t image[LPM_STREAM_ID_SIZE]; /* both sides seal under this id when the move is good */
+} LpmStreamSeal;
 
 /* END, LOADED, DIGEST_OK: totals and digest of the original stream, source to target. */
 typedef struct {
@@ -244,11 +307,33 @@ typedef struct {
     uint32_t stats_ms;                    /* between STATS; 0: 100 */
     uint64_t probe_bytes; /* mode probe, source: how much to send; 0: round trip only */
     uint64_t memory_size; /* of the memory descriptor; 0: none */
+    uint8_t connections;  /* TCP connections to use, 1 to 16; 0: 1. The source's counts */
+    uint32_t retry_ms;    /* a lost link is waited for so long; 0: not at all */
+    uint8_t image;        /* 1: keep and use an image of the partition's memory */
+    uint8_t image_key[LPM_STREAM_KEY_SIZE]; /* the partition's secret, for the image */
+    uint8_t channels;                       /* multifd channels of QEMU, 0 to 16 */
 } LpmStreamConfig;
 
 typedef struct {
     uint64_t max_rate; /* bytes/s; 0: unlimited */
 } LpmStreamRate;
+
+/* LINK: the descriptor that came with the frame's first byte is this connection. */
+typedef struct {
+    uint8_t connection;
+} LpmStreamLink;
+
+typedef struct {
+    uint8_t connection; /* that lpm-host is to make */
+    char reason[LPM_STREAM_NAME_MAX + 1];
+} LpmStreamNeedLink;
+
+typedef struct {
+    uint8_t connection;
+    uint8_t up;                           /* 0 or 1 */
+    uint32_t ms_down;                     /* up: how long it was down; down: 0 */
+    char reason[LPM_STREAM_NAME_MAX + 1]; /* down: why */
+} LpmStreamLinkState;
 
 typedef struct {
     uint16_t version;
@@ -257,6 +342,13 @@ typedef struct {
     char system[LPM_STREAM_NAME_MAX + 1]; /* the peer's */
     char cipher[LPM_STREAM_NAME_MAX + 1]; /* e.g. "TLS1.3 AES-128-GCM" or "plain" */
 } LpmStreamConnected;
+
+/* What became of the stream's pages and bytes in coding, in STATS; since the start. */
+typedef struct {
+    uint64_t pages_zero, pages_same, pages_reference, pages_delta, pages_literal;
+    uint64_t raw_bytes;   /* of stream */
+    uint64_t coded_bytes; /* what they became */
+} LpmStreamCodedCounts;
 
 typedef struct {
     uint8_t state; /* LpmStreamState */
@@ -269,6 +361,10 @@ typedef struct {
         stall_us;            /* how often, and how long in all, QEMU's data waited for the window */
     uint32_t rtt_us;         /* last round trip between the movers */
     uint64_t verified_pages; /* progress of VERIFY */
+    LpmStreamCodedCounts coded;
+    uint32_t reconnects;   /* connections that were lost and replaced */
+    uint64_t resent_bytes; /* of frames sent again for it */
+    uint8_t links_up;      /* connections that work now */
 } LpmStreamStats;
 
 typedef struct {
@@ -283,6 +379,13 @@ typedef union {
     LpmStreamHelloAck hello_ack;
     LpmStreamData data; /* DATA, PROBE_DATA */
     LpmStreamAck ack;
+    LpmStreamChannelData channel_data; /* CODED, CHANNEL_DATA */
+    LpmStreamChannelTotal channel_fin;
+    LpmStreamMiss miss;
+    LpmStreamReplace replace;
+    LpmStreamBase base;
+    LpmStreamBaseAck base_ack;
+    LpmStreamSeal seal;
     LpmStreamEnd end;     /* END, LOADED, DIGEST_OK */
     LpmStreamTotal total; /* CHECK, FIN, VASI_EOF */
     LpmStreamHint hint;
@@ -295,6 +398,9 @@ typedef union {
     LpmStreamVerified verified; /* VERIFY_END, VERIFY_REPORT, VERIFIED */
     LpmStreamConfig config;
     LpmStreamRate rate;
+    LpmStreamLink link;
+    LpmStreamNeedLink need_link;
+    LpmStreamLinkState link_state;
     LpmStreamConnected connected;
     LpmStreamStats stats;
     LpmStreamProbed probed;
@@ -391,3 +497,18 @@ LpmStreamVerifier lpm_stream_verifier(LpmStreamSender sender,
                                       const uint8_t migration[LPM_STREAM_ID_SIZE]);
 /* Checks one decoded header and steps on. OK, SKIP, or why the connection must end. */
 LpmStreamStatus lpm_stream_verify(LpmStreamVerifier *verifier, const LpmStreamHeader *header);
+
+/* Where a frame stands in the order of its direction. */
+typedef enum {
+    LPM_STREAM_PLACE_NONE,  /* not an ordered record */
+    LPM_STREAM_PLACE_NEXT,  /* the one that is wanted */
+    LPM_STREAM_PLACE_SEEN,  /* was there before: to be dropped */
+    LPM_STREAM_PLACE_AHEAD, /* others come before it: to be put aside, and verified again then */
+} LpmStreamPlace;
+
+/*
+ * As lpm_stream_verify(), for frames that come over several connections or once more after one was
+ * lost: any place in the order is fine and told in @ret_place; steps on with NEXT only.
+ */
+LpmStreamStatus lpm_stream_verify_place(LpmStreamVerifier *verifier, const LpmStreamHeader *header,
+                                        LpmStreamPlace *ret_place);

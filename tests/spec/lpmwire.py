@@ -18,9 +18,11 @@ REASON = "u32 code, text reason"
 REPORT = "u64 compared, u64 differing, u64 repaired, list pages"
 HASHES = "u64 first, u32 count, tail digests"
 STATS = ("u8 state, u64 stream_out, u64 stream_in, u64 wire_out, u64 wire_in, u64 acked, u64 rate_out, u64 rate_in, "
-         "u64 stalls, u64 stall_us, u32 rtt_us, u64 verified_pages")
+         "u64 stalls, u64 stall_us, u32 rtt_us, u64 verified_pages, u64 pages_zero, u64 pages_same, u64 pages_reference, "
+         "u64 pages_delta, u64 pages_literal, u64 raw_bytes, u64 coded_bytes, u32 reconnects, u64 resent_bytes, u8 links_up")
 CONFIG = ("u8 side, u8 mode, u8 transport, u8 codec, b16 migration, b32 key, text system, text peer, u64 features, "
-          "u32 window, u64 max_rate, u32 connect_ms, u32 silence_ms, u32 stats_ms, u64 probe_bytes, u64 memory_size")
+          "u32 window, u64 max_rate, u32 connect_ms, u32 silence_ms, u32 stats_ms, u64 probe_bytes, u64 memory_size, "
+          "u8 connections, u32 retry_ms, u8 image, b32 image_key, u8 channels")
 HELLO = ("u16 version_min, u16 version_max, u64 features, u8 side, u8 mode, u8 codec, u8 connection, u8 connections, "
          "u32 window, u64 received, b32 proof, text system")
 
@@ -46,12 +48,21 @@ RECORDS = {
     18: ("VERIFY_END", True, REPORT),
     19: ("VERIFY_REPORT", True, REPORT),
     20 | OPTIONAL: ("HINT", True, "u64 epoch, u32 what"),
+    21: ("CODED", True, "u8 channel, u64 offset, tail data"),
+    22: ("CHANNEL_DATA", True, "u8 channel, u64 offset, tail data"),
+    23: ("CHANNEL_FIN", True, "u8 channel, u64 total"),
+    24: ("MISS", True, "u64 sequence"),
+    25: ("REPLACE", False, "u64 sequence, tail data"),
+    26: ("BASE", True, "b16 image, b32 root"),
+    27: ("BASE_ACK", True, "u8 usable"),
+    28: ("SEAL", True, "b16 image"),
     0x101: ("CONFIG", False, CONFIG),
     0x102: ("SWITCHOVER", False, ""),
     0x103: ("VERIFY", False, ""),
     0x104: ("RATE", False, "u64 max_rate"),
     0x105: ("GET_STATS", False, ""),
     0x106: ("FINISH", False, ""),
+    0x107: ("LINK", False, "u8 connection"),
     0x181: ("READY", False, ""),
     0x182: ("CONNECTED", False, "u16 version, u64 features, u32 rtt_us, text system, text cipher"),
     0x183: ("STATS", False, STATS),
@@ -63,6 +74,8 @@ RECORDS = {
     0x189: ("REFUSED", False, REASON),
     0x18A: ("ERROR", False, REASON),
     0x18B: ("FINISHED", False, ""),
+    0x18C: ("NEED_LINK", False, "u8 connection, text reason"),
+    0x18D: ("LINK_STATE", False, "u8 connection, u8 up, u32 ms_down, text reason"),
 }
 TYPES = {name: number for number, (name, _, _) in RECORDS.items()}
 

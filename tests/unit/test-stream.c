@@ -11,7 +11,8 @@ static const uint32_t all_types[] = {
     1,     2,     3,     4,     5,     6,     7,     8,     9,     10,
     11,    12,    13,    14,    15,    16,    17,    18,    19,    LPM_STREAM_HINT,
     0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x181, 0x182, 0x183, 0x184,
-    0x185, 0x186, 0x187, 0x188, 0x189, 0x18a, 0x18b,
+    0x185, 0x186, 0x187, 0x188, 0x189, 0x18a, 0x18b, 21,    22,    23,
+    24,    25,    26,    27,    28,    0x107, 0x18c, 0x18d,
 };
 
 /* A message of each type with every field set to something of its own. */
@@ -39,6 +40,18 @@ static void fill(uint32_t type, LpmStreamMessage *m)
     case LPM_STREAM_PROBE_DATA:
         m->data = (LpmStreamData){.offset = 1u << 20, .data = blob, .size = 1000};
         break;
+    case LPM_STREAM_CODED:
+    case LPM_STREAM_CHANNEL_DATA:
+        m->channel_data =
+            (LpmStreamChannelData){.channel = 16, .offset = UINT64_MAX, .data = blob, .size = 1000};
+        break;
+    case LPM_STREAM_REPLACE:
+        m->replace = (LpmStreamReplace){.sequence = 1u << 20, .data = blob, .size = 1000};
+        break;
+    case LPM_STREAM_LINK_STATE:
+        m->link_state =
+            (LpmStreamLinkState){.connection = 15, .up = 1, .ms_down = 4000, .reason = "cut"};
+        break;
     case LPM_STREAM_VERIFY_HASHES:
         m->hashes = (LpmStreamVerifyHashes){.first = 77, .count = 4, .digests = blob, .size = 64};
         break;
@@ -64,23 +77,34 @@ static void fill(uint32_t type, LpmStreamMessage *m)
         m->config = (LpmStreamConfig){.side = 1,
                                       .mode = 2,
                                       .transport = 1,
-                                      .codec = 1,
+                                      .codec = LPM_STREAM_CODEC_AUTO,
+                                      .connections = 16,
+                                      .retry_ms = 120000,
+                                      .image = 1,
+                                      .channels = 16,
                                       .system = "a",
                                       .peer = "b",
                                       .window = 1 << 20,
                                       .max_rate = 5,
                                       .memory_size = 4096};
         memset(m->config.key, 3, sizeof(m->config.key));
+        memset(m->config.image_key, 4, sizeof(m->config.image_key));
         break;
     case LPM_STREAM_STATS:
         m->stats = (LpmStreamStats){.state = LPM_STREAM_STATE_LOADED,
                                     .stream_out = 1,
                                     .rtt_us = 7,
-                                    .verified_pages = UINT64_MAX};
+                                    .verified_pages = UINT64_MAX,
+                                    .coded = {1, 2, 3, 4, 5, 6, 7},
+                                    .reconnects = 8,
+                                    .resent_bytes = 9,
+                                    .links_up = 10};
         break;
     default: /* only plain numbers and bytes: any bytes will do */
         memset(m, 0x01, sizeof(*m));
         m->connected.system[3] = m->connected.cipher[5] = 0;
+        if (type == LPM_STREAM_NEED_LINK)
+            m->need_link.reason[7] = 0;
         break;
     }
 }
@@ -130,6 +154,19 @@ static void fields_arrive_as_they_were(void)
     g_assert_cmpint(lpm_stream_unpack(frame, size, &header, &out, &used), ==, 0);
     g_assert_cmpuint(out.verified.listed, ==, 3);
     g_assert_cmpuint(out.verified.pages[2], ==, UINT64_MAX);
+    fill(LPM_STREAM_STATS, &in);
+    g_assert_cmpint(
+        lpm_stream_pack(LPM_STREAM_STATS, &in, migration, 0, frame, sizeof(frame), &size), ==, 0);
+    g_assert_cmpint(lpm_stream_unpack(frame, size, &header, &out, &used), ==, 0);
+    g_assert_cmpuint(out.stats.coded.pages_literal, ==, 5);
+    g_assert_cmpuint(out.stats.coded.coded_bytes, ==, 7);
+    g_assert_cmpuint(out.stats.links_up, ==, 10);
+    fill(LPM_STREAM_CODED, &in);
+    g_assert_cmpint(
+        lpm_stream_pack(LPM_STREAM_CODED, &in, migration, 9, frame, sizeof(frame), &size), ==, 0);
+    g_assert_cmpint(lpm_stream_unpack(frame, size, &header, &out, &used), ==, 0);
+    g_assert_cmpuint(out.channel_data.channel, ==, 16);
+    g_assert_cmpmem(out.channel_data.data, out.channel_data.size, in.channel_data.data, 1000);
 }
 
 /* The layout is the document's, byte for byte. */
@@ -196,6 +233,14 @@ static void bad_bodies_are_refused(void)
         {LPM_STREAM_VERIFY_HASHES, "\xff\xff\xff\xff\xff\xff\xff\xff\1\0\0\0", 12},
         {LPM_STREAM_VERIFIED, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\0\0\0", 28},
         {LPM_STREAM_STATS, "\x09", 1},
+        {LPM_STREAM_CODED, "\x11\0\0\0\0\0\0\0\0x", 10},      /* no such channel */
+        {LPM_STREAM_CODED, "\0\0\0\0\0\0\0\0\0", 9},          /* nothing in it */
+        {LPM_STREAM_CHANNEL_DATA, "\0\0\0\0\0\0\0\0\0x", 10}, /* the main stream is DATA */
+        {LPM_STREAM_CHANNEL_FIN, "\0\0\0\0\0\0\0\0\0", 9},
+        {LPM_STREAM_REPLACE, "12345678", 8},
+        {LPM_STREAM_BASE_ACK, "\2", 1},
+        {LPM_STREAM_LINK, "\x10", 1},
+        {LPM_STREAM_LINK_STATE, "\0\2\0\0\0\0\0\0", 8},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         LpmStreamMessage out;
@@ -218,6 +263,14 @@ static void limits_hold_when_encoding(void)
                     ==, 0);
     g_assert_cmpint(lpm_stream_pack(LPM_STREAM_DATA, &m, migration, 1, frame, 1000, &size), ==,
                     LPM_STREAM_TOO_SMALL);
+    static uint8_t batch[LPM_STREAM_CODED_MAX + 1];
+    m.channel_data = (LpmStreamChannelData){.data = batch, .size = sizeof(batch)};
+    g_assert_cmpint(
+        lpm_stream_pack(LPM_STREAM_CODED, &m, migration, 1, frame, sizeof(frame), &size), ==,
+        LPM_STREAM_BAD_BODY);
+    m.channel_data.size--;
+    g_assert_cmpint(
+        lpm_stream_pack(LPM_STREAM_CODED, &m, migration, 1, frame, sizeof(frame), &size), ==, 0);
     m.peer = (LpmStreamPeer){.data = big, .size = LPM_STREAM_PEER_MAX + 1};
     g_assert_cmpint(lpm_stream_pack(LPM_STREAM_PEER, &m, migration, 1, frame, sizeof(frame), &size),
                     ==, LPM_STREAM_BAD_BODY);
@@ -288,6 +341,41 @@ static void verifier_knows_the_rules(void)
                     LPM_STREAM_BAD_MIGRATION); /* the first one counts */
 }
 
+/* Several connections, and frames once more after one was lost. */
+static void verifier_knows_the_place(void)
+{
+    LpmStreamVerifier v = lpm_stream_verifier(LPM_STREAM_FROM_SRC, migration);
+    static const struct {
+        uint64_t sequence;
+        LpmStreamPlace place;
+        uint64_t last;
+    } steps[] = {
+        {2, LPM_STREAM_PLACE_AHEAD, 0}, {3, LPM_STREAM_PLACE_AHEAD, 0},
+        {1, LPM_STREAM_PLACE_NEXT, 1},  {2, LPM_STREAM_PLACE_NEXT, 2},
+        {2, LPM_STREAM_PLACE_SEEN, 2},  {1, LPM_STREAM_PLACE_SEEN, 2},
+        {3, LPM_STREAM_PLACE_NEXT, 3},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        LpmStreamHeader h = {.version = 1, .type = LPM_STREAM_CODED, .sequence = steps[i].sequence};
+        LpmStreamPlace place;
+        memcpy(h.migration, migration, sizeof(migration));
+        g_assert_cmpint(lpm_stream_verify_place(&v, &h, &place), ==, LPM_STREAM_OK);
+        g_assert_cmpint(place, ==, steps[i].place);
+        g_assert_cmpuint(v.last, ==, steps[i].last);
+    }
+    LpmStreamPlace place;
+    LpmStreamHeader h = {.version = 1, .type = LPM_STREAM_REPLACE};
+    memcpy(h.migration, migration, sizeof(migration));
+    g_assert_cmpint(lpm_stream_verify_place(&v, &h, &place), ==, LPM_STREAM_OK);
+    g_assert_cmpint(place, ==, LPM_STREAM_PLACE_NONE);
+    h.type = LPM_STREAM_CODED; /* ordered, without a number */
+    g_assert_cmpint(lpm_stream_verify_place(&v, &h, &place), ==, LPM_STREAM_BAD_SEQUENCE);
+    h.type = LPM_STREAM_MISS; /* the target says that */
+    h.sequence = 4;
+    g_assert_cmpint(lpm_stream_verify_place(&v, &h, &place), ==, LPM_STREAM_BAD_SENDER);
+    g_assert_cmpuint(v.last, ==, 3);
+}
+
 /* What an attacker can send: random changes, with the checksum made right again. */
 static void mutations_never_break_the_decoder(void)
 {
@@ -334,6 +422,7 @@ int main(int argc, char **argv)
     g_test_add_func("/stream/limits", limits_hold_when_encoding);
     g_test_add_func("/stream/headers", headers_are_bounded);
     g_test_add_func("/stream/verifier", verifier_knows_the_rules);
+    g_test_add_func("/stream/place", verifier_knows_the_place);
     g_test_add_func("/stream/mutations", mutations_never_break_the_decoder);
     g_test_add_func("/stream/errors", errors_have_names_and_remedies);
     return g_test_run();
