@@ -7,7 +7,7 @@
  *
  * Layouts: the main channel ("QEVM", version 3; RAM section, be64 words of address and flags) of
  * QEMU 7.2 and newer, x86-64 and pseries, and multifd channels (packets of be32 magic 0x11223344).
- * Which of them a channel is, its first four bytes say.
+ * Which of them a channel is, its first four bytes say. docs/spec/qemu-stream.md has the fields.
  */
 #pragma once
 
@@ -34,10 +34,24 @@ typedef struct {
     const uint8_t *data; /* in the caller's buffer */
     size_t size;         /* PAGE: head + 4096; ZERO: 9 */
     uint32_t block;      /* PAGE, ZERO: number of the RAM block, in order of the stream's list */
-    uint64_t offset;     /* PAGE, ZERO: byte offset in the block, a multiple of 4096 */
+    uint64_t offset;     /* PAGE, ZERO: byte offset in the block, a multiple of 4096, and the whole
+                            page lies within the block's length */
 } LpmQstreamUnit;
 
-/* The RAM blocks that the main channel's list named; shared by all channels of one migration. */
+/*
+ * The words of the units: a ZERO's and a PAGE's with a head are always offset | one of these, any
+ * other page comes as OPAQUE bytes and a PAGE without a head.
+ */
+enum {
+    LPM_QSTREAM_WORD_ZERO = 0x22, /* zero page, same block as the page before */
+    LPM_QSTREAM_WORD_PAGE = 0x28, /* page, same block as the page before */
+};
+
+/*
+ * The RAM blocks that the main channel's list named; shared by all channels of one migration. Only
+ * ever grows, and only by reading the main channel: whoever reads channels in several threads has
+ * to keep that apart from reading others.
+ */
 typedef struct {
     uint32_t n;
     struct {
@@ -57,12 +71,56 @@ void lpm_qstream_free(LpmQstream *qstream);
  * Cuts @size bytes at @data, which follow what was consumed before, into at most @max units.
  * Returns the bytes consumed, @ret_n units; units point into @data. What is left is an incomplete
  * unit (shorter than LPM_QSTREAM_UNIT_MAX), or @max was reached: offer it again with more behind
- * it. With
- * @flush nothing is left: an incomplete unit is given as opaque, and so is the rest of it later on;
- * the reader keeps its place in the stream.
+ * it. With @flush nothing is left (unless @max was reached): an incomplete unit is given as opaque,
+ * and so is the rest of it later on; the reader keeps its place in the stream. A page whose word
+ * was given with an earlier flush may still come as a PAGE without a head.
  */
 size_t lpm_qstream_read(LpmQstream *qstream, const uint8_t *data, size_t size, bool flush,
                         LpmQstreamUnit *units, size_t max, size_t *ret_n);
 
 /* True once the rest of the channel is opaque. */
 bool lpm_qstream_is_opaque(const LpmQstream *qstream);
+/* Why it is, in a few words (static); NULL while it is not. Device state is the usual reason. */
+const char *lpm_qstream_opaque_reason(const LpmQstream *qstream);
+
+/* What one channel carried so far. */
+typedef struct {
+    uint64_t bytes;       /* read */
+    uint64_t pages;       /* PAGE units */
+    uint64_t zeros;       /* ZERO units */
+    uint64_t odd_zeros;   /* zero pages given as opaque: they name their block, or fill is not 0 */
+    uint64_t lost_pages;  /* pages given as opaque: cut by a flush, or of no known place */
+    uint64_t xbzrle;      /* pages as differences */
+    uint64_t compressed;  /* pages compressed by QEMU */
+    uint64_t packets;     /* multifd: packets */
+    uint64_t quiet_zeros; /* multifd: zero pages, which are numbers in a packet only */
+} LpmQstreamCounts;
+
+const LpmQstreamCounts *lpm_qstream_counts(const LpmQstream *qstream);
+
+/* What is seen besides pages; for programs that explain a stream to people. */
+typedef enum {
+    LPM_QSTREAM_SEEN_MAIN,          /* @value: version */
+    LPM_QSTREAM_SEEN_MULTIFD,       /* @value: number of the channel */
+    LPM_QSTREAM_SEEN_CONFIGURATION, /* @name: of the machine type */
+    LPM_QSTREAM_SEEN_SUBSECTION,    /* @name, @value: version */
+    LPM_QSTREAM_SEEN_START,         /* @name, @id, @value: instance */
+    LPM_QSTREAM_SEEN_PART,          /* @name, @id */
+    LPM_QSTREAM_SEEN_END,           /* @name, @id */
+    LPM_QSTREAM_SEEN_COMMAND,       /* @value: number; @name: what it is called, or NULL */
+    LPM_QSTREAM_SEEN_BLOCK,         /* @name, @id: number, @value: length */
+    LPM_QSTREAM_SEEN_FLUSH,         /* the multifd channels are brought in step */
+    LPM_QSTREAM_SEEN_OPAQUE,        /* the rest of the channel; @name: why */
+} LpmQstreamSeenKind;
+
+typedef struct {
+    LpmQstreamSeenKind kind;
+    uint64_t at;      /* bytes of the channel before it */
+    const char *name; /* borrowed for the call */
+    uint32_t id;
+    uint64_t value;
+} LpmQstreamSeen;
+
+/* Calls @seen for what is read from now on. */
+void lpm_qstream_watch(LpmQstream *qstream, void (*seen)(void *context, const LpmQstreamSeen *seen),
+                       void *context);
