@@ -3,17 +3,18 @@
  * Makes batches of a migration stream small, and the same bytes of them again, whatever the bytes:
  * decode(encode(batch)) == batch. A batch is coded on its own; what came before matters only
  * through the image, which both sides change in the same way, batch by batch, in order. Format:
- * docs/spec/stream-format.md, record CODED. Pure but for the image's functions.
+ * docs/spec/coded-batches.md. Pure but for the image's functions.
  */
 #pragma once
 
 #include "qstream/qstream.h"
 
 enum {
-    LPM_CODEC_RAW_MAX = 256 * 1024,  /* bytes of stream in one batch */
-    LPM_CODEC_UNITS_MAX = 8192,      /* units in one batch */
-    LPM_CODEC_BODY_MAX = 300 * 1024, /* of a coded batch, whatever is in it */
-    LPM_CODEC_DIGEST_SIZE = 16,      /* XXH3-128 of a page, keyed with the partition's secret */
+    LPM_CODEC_RAW_MAX = 256 * 1024, /* bytes of stream in one batch */
+    LPM_CODEC_UNITS_MAX = 8192,     /* units in one batch; of more, the batch is coded as opaque */
+    /* Of a coded batch, whatever is in it: its bytes, 64 more, and 8 for each page. */
+    LPM_CODEC_BODY_MAX = LPM_CODEC_RAW_MAX + LPM_CODEC_RAW_MAX / 512 + 64,
+    LPM_CODEC_DIGEST_SIZE = 16, /* XXH3-128 of a page, keyed with the partition's secret */
 };
 
 /*
@@ -23,7 +24,8 @@ enum {
  */
 typedef struct {
     void *context;
-    /* A RAM block, before the first page of it. False: no page of it is held. */
+    /* A RAM block, before the first page of it; numbers are this move's. False: no page of it is
+     * held. */
     bool (*add_block)(void *context, uint32_t block, const char *name, uint64_t length);
     /* Keyed digest of any page; sixteen zero bytes for a page of zeros and for nothing else. */
     void (*hash)(void *context, const uint8_t *page, uint8_t ret_digest[LPM_CODEC_DIGEST_SIZE]);
@@ -33,7 +35,7 @@ typedef struct {
     /* The page held at a place, checked against its digest; false: not held, or damaged. */
     bool (*content)(void *context, uint32_t block, uint64_t page, uint8_t *ret_page);
     /* Holds @n pages from a place on (with their digests), instead of what was there. NULL pages:
-     * zeros. */
+     * zeros, and @digests is NULL, too. */
     void (*keep)(void *context, uint32_t block, uint64_t first, uint32_t n,
                  const uint8_t *const *pages, const uint8_t (*digests)[LPM_CODEC_DIGEST_SIZE]);
     /* Nothing is held there any more. */
@@ -47,14 +49,14 @@ typedef struct {
     uint64_t bytes_coded;  /* of bodies */
     uint64_t bytes_opaque; /* of stream, no pages */
     uint64_t bytes_delta;  /* of deltas before packing */
+    uint64_t bytes_tokens; /* of tokens before packing */
     uint64_t batches_packed, batches_plain;
 } LpmCodecCounts;
 
 /* How much work a batch is worth just now. */
 typedef struct {
-    int level; /* of zstd, negative ones are its fast ones; LPM_CODEC_NO_PACKING: none */
-    bool
-        image; /* look pages up in the image and keep them there; else their places are forgotten */
+    int level;  /* of zstd, negative ones are its fast ones; LPM_CODEC_NO_PACKING: none */
+    bool image; /* look pages up in the image and keep them; else their places are forgotten */
 } LpmCodecEffort;
 #define LPM_CODEC_NO_PACKING INT32_MAX
 
@@ -64,9 +66,9 @@ typedef struct LpmDecoder LpmDecoder;
 typedef enum {
     LPM_CODEC_OK = 0,
     LPM_CODEC_MALFORMED, /* no coder makes such a body */
-    LPM_CODEC_MISS, /* the image lacks a page it needs; nothing was changed, ask for the batch plain
-                     */
-    LPM_CODEC_WRONG, /* decoded, but its checksum differs: as MISS */
+    LPM_CODEC_MISS,      /* the image lacks a page it needs; nothing was changed, ask for the raw
+                            bytes and repair */
+    LPM_CODEC_WRONG,     /* decoded, but its checksum differs: as MISS */
 } LpmCodecStatus;
 
 /* @blocks and @image (NULL: none) are borrowed. NULL when out of memory. */
@@ -74,7 +76,8 @@ LpmEncoder *lpm_encoder_new(const LpmQstreamBlocks *blocks, const LpmCodecImage 
 void lpm_encoder_free(LpmEncoder *encoder);
 /*
  * Codes the units of one batch, whose data lie one behind the other, LPM_CODEC_RAW_MAX bytes at
- * most, into @body of LPM_CODEC_BODY_MAX bytes. Returns the body's size; never fails.
+ * most, into @body of LPM_CODEC_BODY_MAX bytes. Returns the body's size; never fails. Whatever the
+ * reader of the stream said of a unit is checked against its bytes.
  */
 size_t lpm_encoder_encode(LpmEncoder *encoder, const LpmQstreamUnit *units, size_t n,
                           LpmCodecEffort effort, uint8_t *body);
@@ -82,8 +85,10 @@ const LpmCodecCounts *lpm_encoder_counts(const LpmEncoder *encoder);
 
 LpmDecoder *lpm_decoder_new(const LpmCodecImage *image);
 void lpm_decoder_free(LpmDecoder *decoder);
-/* The batch's bytes into @raw of LPM_CODEC_RAW_MAX bytes; @ret_size on LPM_CODEC_OK. The image is
- * changed only then. */
+/*
+ * The batch's bytes into @raw of LPM_CODEC_RAW_MAX bytes; @ret_size on LPM_CODEC_OK. Pages of the
+ * image are changed only then; RAM blocks are added whenever the body is well formed.
+ */
 LpmCodecStatus lpm_decoder_decode(LpmDecoder *decoder, const uint8_t *body, size_t size,
                                   uint8_t *raw, size_t *ret_size);
 /*
