@@ -176,8 +176,12 @@ static size_t read_pages(LpmQstream *q, const uint8_t *data, size_t size, bool f
         if (q->skip > 0)
             break;
     }
-    if (q->pages_left == 0)
+    if (q->pages_left == 0) {
+        if (q->flush_follows)
+            lpm_qstream_see(q, LPM_QSTREAM_SEEN_FLUSH, NULL, 0, 0);
+        q->flush_follows = false;
         q->state = q->then;
+    }
     return at;
 }
 

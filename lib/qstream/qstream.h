@@ -109,7 +109,8 @@ typedef enum {
     LPM_QSTREAM_SEEN_END,           /* @name, @id */
     LPM_QSTREAM_SEEN_COMMAND,       /* @value: number; @name: what it is called, or NULL */
     LPM_QSTREAM_SEEN_BLOCK,         /* @name, @id: number, @value: length */
-    LPM_QSTREAM_SEEN_FLUSH,         /* the multifd channels are brought in step */
+    LPM_QSTREAM_SEEN_FLUSH,         /* multifd channels are brought in step: a word of the main
+                                       channel, and behind its pages a packet of each other one */
     LPM_QSTREAM_SEEN_OPAQUE,        /* the rest of the channel; @name: why */
 } LpmQstreamSeenKind;
 

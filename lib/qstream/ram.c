@@ -183,8 +183,8 @@ size_t lpm_qstream_packet(LpmQstream *q, const uint8_t *at, size_t size)
     q->page = 0;
     q->pages_left = packet.normal;
     q->then = STATE_PACKET;
-    if (packet.normal > 0)
-        q->state = STATE_PAGES;
+    q->flush_follows = (packet.flags & PACKET_FLAG_SYNC) != 0;
+    q->state = STATE_PAGES;
     q->counts.packets++;
     q->counts.quiet_zeros += packet.zero;
     return PACKET_SIZE;

@@ -23,7 +23,7 @@ typedef enum {
     STATE_HTAB,         /* head of a PART or END of it */
     STATE_HTAB_CHUNK,
     STATE_PACKET, /* multifd */
-    STATE_PAGES,  /* @pages_left pages lie one behind the other */
+    STATE_PAGES,  /* @pages_left pages lie one behind the other, or none */
     STATES,
 } State;
 
@@ -44,6 +44,7 @@ struct LpmQstream {
     uint32_t pages_left;
     uint32_t page;
     uint64_t offsets[PACKET_PAGES_MAX];
+    bool flush_follows; /* multifd: the packet's pages are the last before one */
 
     bool has_ram, has_htab;
     uint32_t ram_id, htab_id;
