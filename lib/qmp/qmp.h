@@ -169,6 +169,7 @@ typedef struct {
     uint64_t zero_pages, normal_pages, page_size;
     uint64_t dirty_pages_rate; /* pages a second */
     uint64_t dirty_sync_count; /* passes */
+    uint64_t throttle_percent; /* by which auto-converge slows the processors down */
     double mbps;
     int64_t total_time_ms, setup_time_ms, downtime_ms, expected_downtime_ms;
     const char *error_desc; /* NULL: none */

@@ -31,6 +31,7 @@ static LpmQmpMigration parse_migration(json_t *result)
         .page_size = number(result, "ram.page-size"),
         .dirty_pages_rate = number(result, "ram.dirty-pages-rate"),
         .dirty_sync_count = number(result, "ram.dirty-sync-count"),
+        .throttle_percent = number(result, "cpu-throttle-percentage"),
         .mbps = lpm_json_real(result, "ram.mbps", 0),
         .total_time_ms = lpm_json_int(result, "total-time", -1),
         .setup_time_ms = lpm_json_int(result, "setup-time", -1),

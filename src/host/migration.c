@@ -100,11 +100,24 @@ static const struct {
     {"max_rate", offsetof(LpmMoveOptions, max_rate), 0, 0, INT64_C(1) << 40},
     {"offer_timeout_ms", offsetof(LpmMoveOptions, offer_timeout_ms), 5000, 100, 600000},
     {"connect_timeout_ms", offsetof(LpmMoveOptions, connect_timeout_ms), 10000, 100, 600000},
+    {"give_up_after_s", offsetof(LpmMoveOptions, give_up_after_s), 900, 0, 86400},
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+} switches[] = {
+    {"verify", offsetof(LpmMoveOptions, verify)},
+    {"auto_converge", offsetof(LpmMoveOptions, auto_converge)},
 };
 
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error)
 {
-    LpmMoveOptions options = {.verify = lpm_json_bool(json, "verify", false)};
+    LpmMoveOptions options = {0};
+    for (size_t i = 0; i < G_N_ELEMENTS(switches); i++) {
+        bool value = lpm_json_bool(json, switches[i].name, false);
+        memcpy((char *)&options + switches[i].offset, &value, sizeof value);
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
         int64_t value = lpm_json_int(json, numbers[i].name, numbers[i].fallback);
         if (value < numbers[i].minimum || value > numbers[i].maximum) {
@@ -119,15 +132,46 @@ bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **err
     return true;
 }
 
+LpmConvergenceRules lpm_move_rules(const LpmMoveOptions *options)
+{
+    return (LpmConvergenceRules){
+        .max_blackout_ms = options->max_blackout_ms,
+        .give_up_after_s = options->give_up_after_s,
+        .auto_converge = options->auto_converge,
+    };
+}
+
 static json_t *options_json(const LpmMoveOptions *options)
 {
-    json_t *json = lpm_json_pack("{s:b}", "verify", options->verify);
+    json_t *json = json_object();
+    for (size_t i = 0; i < G_N_ELEMENTS(switches); i++) {
+        bool value = false;
+        memcpy(&value, (const char *)options + switches[i].offset, sizeof value);
+        json_object_set_new(json, switches[i].name, json_boolean(value));
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
         int64_t value = 0;
         memcpy(&value, (const char *)options + numbers[i].offset, sizeof value);
         json_object_set_new(json, numbers[i].name, json_integer(value));
     }
     return json;
+}
+
+bool lpm_move_options_change(const LpmMoveOptions *now, const json_t *changes, LpmMoveOptions *ret,
+                             GError **error)
+{
+    static const char *const names[] = {"max_rate", "max_blackout_ms", "give_up_after_s"};
+    g_autoptr(json_t) json = options_json(now);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        json_t *value = lpm_json_at(changes, names[i]);
+        if (value) {
+            json_object_set(json, names[i], value);
+        }
+    }
+    if (lpm_json_int(json, "max_blackout_ms", 0) < 1) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "option max_blackout_ms: must be above 0");
+    }
+    return lpm_move_options_read(json, ret, error);
 }
 
 /* --- journal --- */

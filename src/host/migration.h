@@ -7,6 +7,7 @@
 #pragma once
 
 #include "host/arbiter.h"
+#include "host/convergence.h"
 #include "host/host.h"
 #include "host/mover-ctl.h"
 
@@ -27,8 +28,9 @@ enum {
 typedef struct LpmMigration LpmMigration;
 
 typedef struct {
-    bool verify;
+    bool verify, auto_converge;
     int64_t max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms;
+    int64_t give_up_after_s; /* 0: never */
 } LpmMoveOptions;
 
 typedef enum {
@@ -114,6 +116,8 @@ struct LpmMigration {
     bool verified_known;
     uint32_t round_trip_us;
     int64_t predicted_blackout_ms, blackout_us, eta_ms; /* -1: not known */
+    bool copied;                                        /* source: the next one means something */
+    LpmConvergence convergence;                         /* how the copy goes */
     uint64_t total_bytes, remaining_bytes, dirty_rate_bytes, passes;
     guint status_timer;
 };
@@ -145,6 +149,11 @@ bool lpm_mig_load(LpmMigration *migration, const json_t *document, GError **erro
 
 /* Options from their JSON form with the defaults; @json may be NULL. */
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error);
+/* @now with those of max_rate, max_blackout_ms and give_up_after_s that @changes has. USAGE. */
+bool lpm_move_options_change(const LpmMoveOptions *now, const json_t *changes, LpmMoveOptions *ret,
+                             GError **error);
+/* What they say about convergence. */
+LpmConvergenceRules lpm_move_rules(const LpmMoveOptions *options);
 
 /* --- record and loop (look.c) --- */
 
@@ -209,6 +218,11 @@ LpmMigration *lpm_mig_dst_new(LpmHost *host, const char *id);
 void lpm_mig_src_start(LpmHost *host, json_t *arguments, LpmHostDone done, void *data);
 /* @arguments of migration-prepare; @done with {"addresses","port"}. */
 void lpm_mig_dst_prepare(LpmHost *host, json_t *arguments, LpmHostReply done, void *data);
+/*
+ * Changes max_rate, max_blackout_ms and give_up_after_s of a move that copies, as far as @arguments
+ * has them. USAGE names a bad one; STATE when it does not copy (any more).
+ */
+bool lpm_mig_src_set(LpmMigration *migration, const json_t *arguments, GError **error);
 /* Stops a move at the source; STATE once it was offered. */
 bool lpm_mig_src_stop(LpmMigration *migration, GError **error);
 /* The operator's word: see handover.md. STATE when it does not apply. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The source half of a move while nothing is wrong: mover, copy, switchover, offer (to be read from
- * the bottom up). It begins in mobility-src-start.c; what happens after the offer, and whenever
- * something is wrong, is in mobility-src-rows.c.
+ * The source half of a move while nothing is wrong: mover, switchover, offer (to be read from the
+ * bottom up). It begins in mobility-src-start.c and copies in mobility-src-copy.c; what happens
+ * after the offer, and whenever something is wrong, is in mobility-src-rows.c.
  */
 #include "host/mobility-src.h"
 
@@ -13,18 +13,10 @@
 #include <unistd.h>
 
 enum {
-    POLL_MS = 250,
     ASK_AGAIN_MS = 1,
-    ARBITER_EVERY = 4, /* polls between two looks at the arbiter */
-    DOWNTIME_FIRST_MS = 50,
-    DOWNTIME_STEP_MS = 50,
-    DOWNTIME_HOLD_MS = 1, /* no switchover while the arbiter does not answer */
-    PASSES_BEFORE_STEP = 3,
-    COMMIT_ESTIMATE_MS = 25, /* device state, LOADED, two swaps and a journal entry */
     SWITCHOVER_LIMIT_MS = 5000,
     VERIFY_MS_PER_MIB = 10, /* several times what hashing takes */
 };
-#define BANDWIDTH_UNLIMITED (INT64_C(1) << 40)
 
 static LpmLogFields fields_of(const SrcMove *move)
 {
@@ -251,153 +243,11 @@ void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
             return;
         }
     }
+    if (strcmp(event->name, "MIGRATION_PASS") == 0) {
+        lpm_src_copy_look(move);
+    }
     if (move->base.rows && !move->base.ended) {
         lpm_mig_look(&move->base);
-    }
-}
-
-/* --- copy --- */
-
-static void ignore(const GError *error, void *data)
-{
-    (void)error;
-    lpm_mig_unref(data);
-}
-
-static void set_downtime(SrcMove *move, int64_t ms)
-{
-    const LpmQmpParameter wanted[] = {{"downtime-limit", ms, false}, {NULL}};
-    lpm_mig_ref(&move->base);
-    lpm_qmp_set_parameters(qmp_of(move), wanted, ignore, move);
-}
-
-/* Too long without an answer means that the commit would be slow, too: copy on meanwhile. */
-static void arbiter_answered(LpmMigration *migration, const GError *error)
-{
-    SrcMove *move = src(migration);
-    bool hold = error != NULL;
-    if (off_course(move) || migration->journal != LPM_MOB_SRC_PRECOPY || hold == move->holding) {
-        return;
-    }
-    LpmLogFields fields = fields_of(move);
-    lpm_log_warning(&fields, "switchover %s: %s", hold ? "held back" : "allowed again",
-                    hold ? error->message : "the arbiter answers");
-    move->holding = hold;
-    set_downtime(move, hold ? DOWNTIME_HOLD_MS : move->downtime_ms);
-}
-
-/* One step up at the end of each pass that did not get it done, as far as the limit goes. */
-static void ramp(SrcMove *move, const LpmQmpMigration *mig)
-{
-    int64_t limit = move->base.options.max_blackout_ms;
-    if (mig->dirty_sync_count <= move->last_pass) {
-        return;
-    }
-    move->last_pass = mig->dirty_sync_count;
-    if (mig->dirty_sync_count < PASSES_BEFORE_STEP || move->downtime_ms >= limit) {
-        return;
-    }
-    move->downtime_ms = MIN(move->downtime_ms + DOWNTIME_STEP_MS, limit);
-    if (!move->holding) {
-        set_downtime(move, move->downtime_ms);
-    }
-}
-
-static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
-{
-    LpmMigration *migration = &move->base;
-    migration->total_bytes = mig->total;
-    migration->remaining_bytes = mig->remaining;
-    migration->dirty_rate_bytes = mig->dirty_pages_rate * mig->page_size;
-    migration->passes = mig->dirty_sync_count;
-    if (mig->expected_downtime_ms >= 0) {
-        migration->predicted_blackout_ms = mig->expected_downtime_ms + COMMIT_ESTIMATE_MS;
-    }
-    uint64_t rate = migration->stats.rate_out;
-    migration->eta_ms = rate > 0 ? (int64_t)(mig->remaining * 1000 / rate) : -1;
-}
-
-static void polled(const LpmQmpMigration *mig, const GError *error, void *data)
-{
-    SrcMove *move = data;
-    move->polling = false;
-    if (!off_course(move)) {
-        if (error) {
-            lpm_mig_trouble(&move->base, error);
-        } else if (mig->status == LPM_QMP_MIG_ACTIVE) {
-            note_progress(move, mig);
-            ramp(move, mig);
-        }
-    }
-    lpm_mig_unref(&move->base);
-}
-
-static gboolean poll(gpointer data)
-{
-    SrcMove *move = data;
-    LpmQmp *qmp = qmp_of(move);
-    if (off_course(move) || !qmp) {
-        move->poll_timer = 0;
-        return G_SOURCE_REMOVE;
-    }
-    if (!move->polling && lpm_qmp_last_migration(qmp) == LPM_QMP_MIG_ACTIVE) {
-        move->polling = true;
-        lpm_mig_ref(&move->base);
-        lpm_qmp_query_migrate(qmp, polled, move);
-        if (move->polls++ % ARBITER_EVERY == 0) {
-            lpm_mig_read(&move->base, LPM_ARBITER_QUICK_MS, arbiter_answered);
-        }
-    }
-    return G_SOURCE_CONTINUE;
-}
-
-static void migrating(const GError *error, void *data)
-{
-    SrcMove *move = data;
-    if (error && !off_course(move)) {
-        lpm_mig_trouble(&move->base, error);
-    }
-    lpm_mig_unref(&move->base);
-}
-
-static void parameters_set(const GError *error, void *data)
-{
-    SrcMove *move = data;
-    LpmMigration *migration = &move->base;
-    g_autoptr(GError) failure = NULL;
-    if (off_course(move)) {
-        lpm_mig_unref(migration);
-        return;
-    }
-    if (error || !lpm_mig_journal(migration, LPM_MOB_EV_CONNECTED, &failure)) {
-        lpm_mig_trouble(migration, error ? error : failure);
-        lpm_mig_unref(migration);
-        return;
-    }
-    lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
-    lpm_mig_publish_always(migration, true);
-    migration->predicted_blackout_ms = move->downtime_ms + COMMIT_ESTIMATE_MS;
-    move->poll_timer = g_timeout_add(POLL_MS, poll, move);
-    lpm_qmp_migrate_fd(qmp_of(move), move->vasi, migrating, move);
-    lpm_bytes_close(&move->vasi);
-}
-
-static void capabilities_set(const GError *error, void *data)
-{
-    SrcMove *move = data;
-    int64_t rate = move->base.options.max_rate;
-    const LpmQmpParameter wanted[] = {
-        {"max-bandwidth", rate > 0 ? rate : BANDWIDTH_UNLIMITED, true},
-        {"downtime-limit", move->downtime_ms, true},
-        {NULL},
-    };
-    if (off_course(move)) {
-        lpm_mig_unref(&move->base);
-    } else if (error) {
-        lpm_mig_trouble(&move->base, error);
-        lpm_mig_unref(&move->base);
-    } else {
-        lpm_qmp_set_parameters(qmp_of(move), wanted, parameters_set, move);
     }
 }
 
@@ -411,9 +261,7 @@ static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
     if (off_course(move)) {
         return;
     }
-    move->downtime_ms = MIN(DOWNTIME_FIRST_MS, migration->options.max_blackout_ms);
-    lpm_mig_ref(migration);
-    lpm_qmp_set_capabilities(qmp_of(move), lpm_qmp_move_capabilities, capabilities_set, move);
+    lpm_src_copy(move);
 }
 
 /* Words of the target's lpm-host. The blackout needs no clock in common: see handover.md. */

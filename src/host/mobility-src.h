@@ -18,8 +18,11 @@ typedef struct {
     guint poll_timer, ask_timer, limit_timer;
     bool polling, holding;
     unsigned polls, limit_ms;
-    int64_t downtime_ms;
-    uint64_t last_pass;
+    int64_t copy_mono_us; /* when copying began */
+    int64_t told_ms;      /* downtime-limit that QEMU was given last */
+    uint64_t qemu_rate;   /* max-bandwidth that QEMU has */
+    uint64_t wire_then, stream_then;
+    int64_t then_us; /* when those were read */
     /* switchover */
     bool peer_loaded, offering;
     int64_t stop_mono_us, offer_mono_us;
@@ -32,6 +35,10 @@ typedef struct {
 } SrcMove;
 
 void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
+/* Tells QEMU how to copy and lets it begin, now that the mover is connected. */
+void lpm_src_copy(SrcMove *move);
+/* A pass has ended: looks how far it is. */
+void lpm_src_copy_look(SrcMove *move);
 /* Offers the partition; from here on the rows decide. */
 void lpm_src_offer(SrcMove *move);
 /* The TCP connection to the target's mover stands, or does not. An LpmConnectDone. */

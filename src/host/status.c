@@ -99,6 +99,30 @@ static void add_figures(const LpmMigration *migration, json_t *status)
     }
 }
 
+/* How the copy goes, and what would help it; null before there is one. */
+static json_t *convergence_json(const LpmMigration *migration)
+{
+    const LpmConvergence *convergence = &migration->convergence;
+    LpmConvergenceRules rules = lpm_move_rules(&migration->options);
+    char advice[LPM_CONVERGENCE_ADVICE][LPM_CONVERGENCE_ADVICE_SIZE];
+    if (!migration->copied) {
+        return json_null();
+    }
+    json_t *list = json_array();
+    size_t n =
+        lpm_convergence_advice(convergence, &rules, (uint64_t)migration->options.max_rate, advice);
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_string(advice[i]));
+    }
+    json_t *json = lpm_json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:o}", "state", lpm_convergence_name(convergence->state),
+        "max_blackout_ms", (json_int_t)migration->options.max_blackout_ms, "limit_ms",
+        (json_int_t)convergence->limit_ms, "max_rate", (json_int_t)migration->options.max_rate,
+        "throttle_percent", (json_int_t)convergence->last.throttle, "advice", list);
+    json_object_set_new(json, "needed_blackout_ms", number_or_null(convergence->needed_ms));
+    return json;
+}
+
 json_t *lpm_mig_status(const LpmMigration *migration)
 {
     bool done = strcmp(lpm_mob_state_name(migration->side, migration->journal), "cleaned") == 0;
@@ -128,6 +152,7 @@ json_t *lpm_mig_status(const LpmMigration *migration)
                                             (json_int_t)migration->verified.differing, "repaired",
                                             (json_int_t)migration->verified.repaired)
                             : json_null());
+    json_object_set_new(status, "convergence", convergence_json(migration));
     json_object_set_new(status, "phases", phases_json(migration));
     return status;
 }

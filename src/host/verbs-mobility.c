@@ -95,25 +95,47 @@ static bool check_readable(const LpmMigration *migration, GError **error)
                          migration->id, migration->name, migration->stuck);
 }
 
-/* --- stop --- */
+/* --- stop, set --- */
+
+/* The open move of which this system is the source; NULL: NOT_FOUND or STATE. */
+static LpmMigration *find_at_source(LpmHost *host, const char *id, GError **error)
+{
+    LpmMigration *migration = lpm_mobility_find(host, id);
+    if (!migration) {
+        g_autoptr(json_t) kept = status_of(host, id, error);
+        if (kept) {
+            lpm_error_set(error, LPM_ERROR_STATE, "migration %s has ended already: %s", id,
+                          lpm_json_str(kept, "outcome", "?"));
+        }
+        return NULL;
+    }
+    if (migration->side != LPM_MOB_SRC) {
+        lpm_error_set(error, LPM_ERROR_STATE,
+                      "migration %s is stopped and changed at its source, system %s", id,
+                      migration->peer);
+        return NULL;
+    }
+    return check_readable(migration, error) ? migration : NULL;
+}
 
 static void stop(LpmRpcRequest *request, json_t *arguments, void *server_data)
 {
-    LpmHost *host = server_data;
-    const char *id = lpm_json_str(arguments, "migration", "");
-    LpmMigration *migration = lpm_mobility_find(host, id);
     g_autoptr(GError) error = NULL;
-    if (!migration) {
-        g_autoptr(json_t) kept = status_of(host, id, &error);
-        if (kept) {
-            lpm_error_set(&error, LPM_ERROR_STATE, "migration %s has ended already: %s", id,
-                          lpm_json_str(kept, "outcome", "?"));
-        }
-    } else if (migration->side != LPM_MOB_SRC) {
-        lpm_error_set(&error, LPM_ERROR_STATE, "migration %s is stopped at its source, system %s",
-                      id, migration->peer);
-    } else if (check_readable(migration, &error)) {
+    LpmMigration *migration =
+        find_at_source(server_data, lpm_json_str(arguments, "migration", ""), &error);
+    if (migration) {
         (void)lpm_mig_src_stop(migration, &error);
+    }
+    answer_done(error, request);
+}
+
+static void set(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    g_autoptr(GError) error = NULL;
+    LpmMigration *migration =
+        find_at_source(server_data, lpm_json_str(arguments, "migration", ""), &error);
+    if (migration) {
+        (void)lpm_mig_src_set(migration, arguments, &error);
     }
     answer_done(error, request);
 }
@@ -214,7 +236,8 @@ static const LpmRpcArg prepare_args[] = {
     {"active", 'b', false, "a running partition (default), or one that is not activated"},
     {"key", 's', false, "one-time key of the movers, 64 hexadecimal digits; active moves only"},
     {"options", 'o', false,
-     "verify, max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms"},
+     "verify, max_blackout_ms, max_rate, auto_converge, give_up_after_s, offer_timeout_ms, "
+     "connect_timeout_ms"},
     {NULL},
 };
 
@@ -227,11 +250,20 @@ static const LpmRpcArg start_args[] = {
     {"active", 'b', false, "a running partition (default), or one that is not activated"},
     {"key", 's', false, "one-time key of the movers, 64 hexadecimal digits; active moves only"},
     {"options", 'o', false,
-     "verify, max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms"},
+     "verify, max_blackout_ms, max_rate, auto_converge, give_up_after_s, offer_timeout_ms, "
+     "connect_timeout_ms"},
     {NULL},
 };
 
 static const LpmRpcArg id_args[] = {{"migration", 's', true, "id"}, {NULL}};
+
+static const LpmRpcArg set_args[] = {
+    {"migration", 's', true, "id"},
+    {"max_rate", 'i', false, "bytes a second on the wire; 0: no limit"},
+    {"max_blackout_ms", 'i', false, "longest blackout to accept"},
+    {"give_up_after_s", 'i', false, "of failing to converge; 0: never"},
+    {NULL},
+};
 
 static const LpmRpcArg recover_args[] = {
     {"migration", 's', true, "id"},
@@ -262,6 +294,7 @@ const LpmRpcVerb lpm_mobility_verbs[] = {
     {"migration-query", ROLES, query, id_args, "status of one move"},
     {"migration-list", ROLES, list, NULL, "status of all moves, ended ones too"},
     {"migration-stop", ROLES, stop, id_args, "give a move up that has not been offered yet"},
+    {"migration-set", ROLES, set, set_args, "change the limits of a move that copies"},
     {"migration-recover", ROLES, recover, recover_args,
      "take the row of the handover that applies"},
     {"probe-listen", ROLES, lpm_probe_listen, listen_args, "a mover that waits for a probe"},
