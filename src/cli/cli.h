@@ -90,6 +90,11 @@ char *cli_bytes(double bytes);
 /* "0.4 s", "35 ms", "2 min 5 s"; g_free(). */
 char *cli_duration(double ms);
 
+/* --- arguments --- */
+
+/* Bytes a second of "12M", "12MB/s" or "100mbit"; k, M, G are powers of 1000. USAGE shows it. */
+bool cli_rate(const char *text, int64_t *ret_rate, GError **error);
+
 /* --- following a move --- */
 
 /*

@@ -9,29 +9,12 @@
 static gboolean all_targets;
 static gboolean list_checks;
 static gboolean verify;
+static gboolean auto_converge;
 static gboolean no_wait;
+static int give_up_after_s = -1;
 static int max_blackout_ms;
 static char *max_rate;
 static char **overrides;
-
-/* "100M" -> bytes/s; k, M, G are powers of 1000. */
-static bool parse_rate(const char *text, int64_t *ret_rate, GError **error)
-{
-    char *end = NULL;
-    double value = g_ascii_strtod(text, &end);
-    static const struct {
-        char suffix;
-        double factor;
-    } units[] = {{'\0', 1}, {'k', 1e3}, {'M', 1e6}, {'G', 1e9}};
-    for (size_t i = 0; i < G_N_ELEMENTS(units) && end != text; i++)
-        if (*end == units[i].suffix && (*end == '\0' || end[1] == '\0') && value > 0 &&
-            value * units[i].factor < 1e15) {
-            *ret_rate = (int64_t)(value * units[i].factor);
-            return true;
-        }
-    return lpm_error_set(error, LPM_ERROR_USAGE,
-                         "--max-rate '%s' is not a rate in bytes a second such as 100M", text);
-}
 
 static json_t *move_options(GError **error)
 {
@@ -49,10 +32,14 @@ static json_t *move_options(GError **error)
     if (max_blackout_ms > 0)
         json_object_set_new(options, "max_blackout_ms", json_integer(max_blackout_ms));
     int64_t rate = 0;
-    if (max_rate != NULL && !parse_rate(max_rate, &rate, error))
+    if (max_rate != NULL && !cli_rate(max_rate, &rate, error))
         return NULL;
     if (rate > 0)
         json_object_set_new(options, "max_rate", json_integer(rate));
+    if (auto_converge)
+        json_object_set_new(options, "auto_converge", json_true());
+    if (give_up_after_s >= 0)
+        json_object_set_new(options, "give_up_after_s", json_integer(give_up_after_s));
     return g_steal_pointer(&options);
 }
 
@@ -174,8 +161,24 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &max_blackout_ms,                                                                         \
          "longest blackout to accept (default 300)",                                               \
          "MS"},                                                                                    \
-        {"max-rate", 0, 0, G_OPTION_ARG_STRING, &max_rate, "bytes a second, with k, M or G",       \
+        {"max-rate", 0,                                                                            \
+         0,          G_OPTION_ARG_STRING,                                                          \
+         &max_rate,  "most to send in a second: 100mbit, 12MB/s, 12M",                             \
          "RATE"},                                                                                  \
+        {"auto-converge",                                                                          \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_NONE,                                                                        \
+         &auto_converge,                                                                           \
+         "slow the partition down if copying does not converge",                                   \
+         NULL},                                                                                    \
+        {"give-up-after",                                                                          \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_INT,                                                                         \
+         &give_up_after_s,                                                                         \
+         "seconds without convergence (default 900; 0: never)",                                    \
+         "SECONDS"},                                                                               \
     {                                                                                              \
         "override", 0, 0, G_OPTION_ARG_STRING_ARRAY, &overrides,                                   \
             "go on despite this check's error; may be repeated", "CHECK"                           \

@@ -49,7 +49,31 @@ static char *progress_line(const json_t *migration)
             cli_duration(lpm_json_real(migration, "predicted_blackout_ms", 0));
         g_string_append_printf(line, "  blackout about %s", blackout);
     }
+    if (lpm_json_int(migration, "convergence.throttle_percent", 0) > 0)
+        g_string_append_printf(line, "  slowed by %" PRId64 " %%",
+                               lpm_json_int(migration, "convergence.throttle_percent", 0));
     return g_strdup(line->str);
+}
+
+static void clear_line(const Cli *cli)
+{
+    if (cli->terminal)
+        fputs("\r\033[K", stderr);
+}
+
+/* The verdict, once each time that it is given: what a person may want to do something about. */
+static void tell_verdict(const Cli *cli, const json_t *migration, bool *told)
+{
+    bool bad = strcmp(lpm_json_str(migration, "convergence.state", ""), "does-not-converge") == 0 &&
+               g_strcmp0(lpm_json_str(migration, "phase", NULL), "copy") == 0;
+    if (bad && !*told && !cli->json) {
+        g_autofree char *advice = cli_cell(lpm_json_at(migration, "convergence.advice"));
+        clear_line(cli);
+        fprintf(stderr,
+                "%s: the copy does not converge; what would help: %s (see lpm migration set)\n",
+                lpm_json_str(migration, "partition", "?"), advice);
+    }
+    *told = bad;
 }
 
 static void draw(const Cli *cli, const json_t *migration, char **last_step)
@@ -68,15 +92,10 @@ static void draw(const Cli *cli, const json_t *migration, char **last_step)
     *last_step = g_strdup(step);
 }
 
-static void clear_line(const Cli *cli)
-{
-    if (cli->terminal)
-        fputs("\r\033[K", stderr);
-}
-
 json_t *cli_follow(Cli *cli, const char *migration, GError **error)
 {
     g_autofree char *last_step = NULL;
+    bool told = false;
     int64_t revision = -1;
     for (unsigned failures = 0;;) {
         g_autofree char *path = g_strdup_printf("/v1/migrations/%s?since=%" PRId64 "&wait_ms=%d",
@@ -98,6 +117,7 @@ json_t *cli_follow(Cli *cli, const char *migration, GError **error)
         }
         failures = 0;
         revision = lpm_json_int(answer, "revision", revision);
+        tell_verdict(cli, answer, &told);
         draw(cli, answer, &last_step);
         if (lpm_json_bool(answer, "finished", false)) {
             clear_line(cli);

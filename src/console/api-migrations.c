@@ -256,6 +256,84 @@ void lpm_api_migration_show(LpmHttpRequest *request, json_t *arguments, void *da
     lpm_move_wait(move, since, (unsigned)wait, on_news, request);
 }
 
+/* --- change --- */
+
+#define CHANGE_TIMEOUT_MS 5000
+
+typedef struct {
+    LpmMove *move;
+    LpmHttpRequest *request;
+    json_t *options; /* as they are once the source has taken them */
+} Change;
+
+static void on_changed(json_t *result, const GError *error, void *data)
+{
+    Change *change = data;
+    GError *own = NULL;
+
+    (void)result;
+    if (error) {
+        lpm_http_request_fail(change->request, error);
+    } else {
+        json_object_update(change->move->options, change->options);
+        if (lpm_move_save(change->move, &own)) {
+            lpm_http_request_return(change->request,
+                                    lpm_json_pack("{s:s, s:O}", "migration", change->move->id,
+                                                  "options", change->move->options));
+        } else {
+            fail(change->request, own);
+        }
+    }
+    json_decref(change->options);
+    lpm_move_unref(change->move);
+    g_free(change);
+}
+
+/* The new options; NULL with @error when there are none, or the move takes none now. */
+static json_t *changed_options(const LpmMove *move, const json_t *changes, GError **error)
+{
+    g_autoptr(json_t) options = json_deep_copy(move->options);
+
+    if (json_object_size(changes) == 0) {
+        lpm_error_set(error, LPM_ERROR_USAGE,
+                      "nothing to change was given: \"max_rate\", \"max_blackout_ms\" or "
+                      "\"give_up_after_s\"");
+        return NULL;
+    }
+    if (move->state != LPM_MOB_DRV_MOVING) {
+        lpm_error_set(error, LPM_ERROR_STATE,
+                      "migration %s is %s: only a move that copies can be changed", move->id,
+                      lpm_move_state_name(move));
+        return NULL;
+    }
+    return lpm_options_change(options, changes, error) ? g_steal_pointer(&options) : NULL;
+}
+
+void lpm_api_migration_change(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    GError *error = NULL;
+    LpmMove *move = lpm_moves_find(data, lpm_json_str(arguments, "migration", ""), &error);
+    g_autoptr(json_t) changes = json_copy(arguments);
+    json_t *options;
+    LpmSystem *source;
+    Change *change;
+
+    json_object_del(changes, "migration");
+    options = move ? changed_options(move, changes, &error) : NULL;
+    source = options ? lpm_systems_need(data, move->systems[LPM_HALF_SOURCE], &error) : NULL;
+    if (!source) {
+        json_decref(options);
+        fail(request, error);
+        return;
+    }
+    json_object_set_new(changes, "migration", json_string(move->id));
+    lpm_event_add(data, "migration", move->id, lpm_http_request_user(request), "limits changed");
+    change = g_new0(Change, 1);
+    *change = (Change){lpm_move_ref(move), request, options};
+    lpm_system_call(source, "migration-set", json_incref(changes), CHANGE_TIMEOUT_MS, on_changed,
+                    change);
+}
+
 /* --- stop, recover --- */
 
 static void on_stopped(LpmMove *move, const GError *error, void *data)

@@ -58,6 +58,7 @@ static const char introduction[] =
     {                                                                                              \
         "options", LPM_HTTP_BODY, 'o', false,                                                      \
             "`verify` (boolean), `max_blackout_ms`, `max_rate` (bytes/s, 0: unlimited), "          \
+            "`auto_converge` (boolean), `give_up_after_s` (900; 0: never), "                       \
             "`offer_timeout_ms`, `connect_timeout_ms`, "                                           \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }
@@ -124,6 +125,12 @@ static const LpmHttpArg migration_show_args[] = {
      "answer only when `revision` is above this one, at the latest after `wait_ms`"},
     {"wait_ms", LPM_HTTP_QUERY, 'i', false, "0 to 30000, default 10000 when `since` is given"},
     END};
+static const LpmHttpArg migration_change_args[] = {
+    MIGRATION_ARG,
+    {"max_rate", LPM_HTTP_BODY, 'i', false, "bytes a second on the wire; 0: unlimited"},
+    {"max_blackout_ms", LPM_HTTP_BODY, 'i', false, "longest blackout to accept"},
+    {"give_up_after_s", LPM_HTTP_BODY, 'i', false, "of failing to converge; 0: never"},
+    END};
 static const LpmHttpArg migration_recover_args[] = {
     MIGRATION_ARG,
     {"force", LPM_HTTP_BODY, 'b', false,
@@ -164,6 +171,7 @@ static const LpmHttpArg events_args[] = {
     "\"dirty_rate_bytes\": 0,\n"                                                                   \
     " \"passes\": 1, \"predicted_blackout_ms\": 35, \"blackout_ms\": null, \"total_ms\": 830.5, "  \
     "\"round_trip_us\": 300,\n"                                                                    \
+    " \"convergence\": {\"…\": \"of host-rpc.md, or null\"},\n"                                  \
     " \"phases\": [{\"name\": \"prepare\", \"start\": 0.0, \"start_us\": 0, \"ms\": 210.0}],\n"    \
     " \"verify\": {\"pages\": 0, \"differing\": 0, \"repaired\": 0}, \"findings\": [],\n"          \
     " \"error\": null, \"note\": null, \"waiting_for\": [],\n"                                     \
@@ -254,6 +262,11 @@ const LpmHttpRoute lpm_api_routes[] = {
      "judged.\nThis is also the final result: once `finished` is true it changes no more, except "
      "by `recover`.",
      MIGRATION_JSON},
+    {"PATCH", "/v1/migrations/{migration}", 200, false, lpm_api_migration_change,
+     migration_change_args,
+     "Changes the limits of a move that copies. A state error before and after that. `options` are "
+     "then the new ones.",
+     "{\"migration\": \"…\", \"options\": {}}"},
     {"POST", "/v1/migrations/{migration}/stop", 200, false, lpm_api_migration_stop, migration_args,
      "Stops a move; the partition goes on at the source. A state error once the partition is being "
      "handed over.",

@@ -32,6 +32,7 @@ void lpm_api_validate(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_list(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_create(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_show(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_migration_change(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_stop(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_recover(LpmHttpRequest *request, json_t *arguments, void *data);
 

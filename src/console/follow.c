@@ -14,6 +14,7 @@
 #define OTHER_HALF_US      (5 * G_TIME_SPAN_SECOND) /* one half has ended: how long for the other */
 #define ASK_TIMEOUT_MS     3000
 #define RECOVER_TIMEOUT_MS 10000
+#define DOES_NOT_CONVERGE  "does-not-converge" /* convergence.state of docs/spec/host-rpc.md */
 
 LpmSystem *lpm_move_system(const LpmMove *move, LpmHalfSide side)
 {
@@ -177,12 +178,43 @@ static bool worth_writing(const json_t *old, const json_t *new)
            lpm_json_bool(old, "finished", false) != lpm_json_bool(new, "finished", false);
 }
 
+static char *advice_of(const json_t *status)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    json_t *advice;
+    size_t i;
+
+    json_array_foreach (lpm_json_at(status, "convergence.advice"), i, advice) {
+        g_string_append_printf(text, "%s%s", i > 0 ? "; " : "", json_string_value(advice));
+    }
+    return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+/* A copy that will not come to its end is an event of its own, and so is that it will after all. */
+static void note_verdict(LpmMove *move, const json_t *old, const json_t *new)
+{
+    const char *was = lpm_json_str(old, "convergence.state", "");
+    const char *is = lpm_json_str(new, "convergence.state", "");
+    bool bad = strcmp(is, DOES_NOT_CONVERGE) == 0;
+
+    if (bad && strcmp(was, is) != 0) {
+        g_autofree char *advice = advice_of(new);
+
+        lpm_event_add(move->console, "migration", move->id, NULL,
+                      "the copy does not converge; what would help: %s", advice);
+    } else if (!bad && strcmp(was, DOES_NOT_CONVERGE) == 0 &&
+               strcmp(lpm_json_str(new, "phase", ""), "copy") == 0) {
+        lpm_event_add(move->console, "migration", move->id, NULL, "the copy converges again");
+    }
+}
+
 void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
 {
     LpmHalf *half = &move->halves[side];
     bool write = worth_writing(half->status, status);
     g_autoptr(GError) error = NULL;
 
+    note_verdict(move, half->status, status);
     json_decref(half->status);
     half->status = json_deep_copy(status);
     half->unknown = false;

@@ -16,6 +16,8 @@ static const OptionRow rows[] = {
     {"verify", false, true, 0, 1, 0},
     {"max_blackout_ms", true, true, 1, 3600000, 300},
     {"max_rate", true, true, 0, G_MAXINT64, 0},
+    {"auto_converge", false, true, 0, 1, 0},
+    {"give_up_after_s", true, true, 0, 86400, 900},
     {"offer_timeout_ms", true, true, 100, 600000, 5000},
     {"connect_timeout_ms", true, true, 100, 600000, 10000},
     {"clock_limit_ms", true, false, 1, 86400000, 5000},
@@ -79,6 +81,23 @@ static const OptionRow *find_row(const char *name)
         }
     }
     return NULL;
+}
+
+bool lpm_options_change(json_t *options, const json_t *changes, GError **error)
+{
+    g_autoptr(json_t) result = json_copy(options);
+    const char *name;
+    json_t *value;
+
+    json_object_foreach ((json_t *)changes, name, value) {
+        const OptionRow *row = find_row(name);
+
+        if (row && !read_row(row, changes, result, error)) {
+            return false;
+        }
+    }
+    json_object_update(options, result);
+    return true;
 }
 
 json_t *lpm_options_read(const json_t *options, GError **error)

@@ -32,6 +32,7 @@ static const FigureRow figures[] = {
     {"passes", LPM_HALF_SOURCE},        {"predicted_blackout_ms", LPM_HALF_SOURCE},
     {"blackout_ms", LPM_HALF_TARGET},   {"eta_ms", LPM_HALF_SOURCE},
     {"round_trip_us", LPM_HALF_SOURCE}, {"verify", LPM_HALF_TARGET},
+    {"convergence", LPM_HALF_SOURCE},
 };
 
 static json_t *figure(const LpmMove *move, const FigureRow *row)

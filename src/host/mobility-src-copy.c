@@ -122,10 +122,8 @@ static void give_up(SrcMove *move)
     g_autofree char *advice = advice_text(migration);
     lpm_error_set(&error, LPM_ERROR_ABORTED,
                   "the copy of partition %s has not converged for %" G_GINT64_FORMAT
-                  " s and was given up (--give-up-after); the partition runs on at %s. What would "
-                  "help: %s",
-                  migration->name, migration->options.give_up_after_s,
-                  lpm_host_name(migration->host), advice);
+                  " s and was given up (--give-up-after); what would help: %s",
+                  migration->name, migration->options.give_up_after_s, advice);
     lpm_mig_trouble(migration, error);
 }
 

@@ -148,7 +148,8 @@ def test_completion_in_a_real_shell(typed, expected):
     (["system", "maintenance", "s1", "perhaps"], "perhaps"), (["partition", "create", "s1"], "--file"),
     (["partition", "create", "s1", "--file", "/nonexistent.json"], "/nonexistent.json"),
     (["validate", "web1"], "--all-targets"), (["validate", "web1", "s2", "--all-targets"], "--all-targets"),
-    (["migrate", "web1", "s2", "--max-blackout", "-1"], "--max-blackout"),
+    (["migrate", "web1", "s2", "--max-blackout", "-1"], "--max-blackout"), (["migration", "set", ID], "--max-rate"),
+    (["migration", "set", ID, "--max-rate", "fast"], "fast"),
     *((["migrate", "web1", "s2", "--max-rate", rate], rate) for rate in ("fast", "1X", "-1M", "0", "1MM", "", "1e30", "nan"))])
 def test_wrong_words_are_a_usage_error_and_nothing_is_asked(console, words, mentioned):
     run = lpm(console, *words)
@@ -319,6 +320,12 @@ def test_bodies_are_those_of_the_interface(console, tmp_path):
              {"changes": {"memory_mib": 512, "preferred_mode": "POWER8", "x": [1], "y": "1a"}}),
             (["migration", "recover", ID, "--force"], {"force": True}),
             (["validate", "web1", "--all-targets"], {"partition": "web1", "all_targets": True, "options": {"verify": False, "overrides": []}}),
+            (["migrate", "web1", "s2", "--max-rate", "100mbit", "--auto-converge", "--give-up-after", "0"],
+             {"partition": "web1", "target": "s2", "options": {"verify": False, "max_rate": 12500000, "auto_converge": True,
+                                                               "give_up_after_s": 0, "overrides": []}}),
+            (["migration", "set", ID, "--max-rate", "12MB/s", "--max-blackout", "1400"],
+             {"max_rate": 12000000, "max_blackout_ms": 1400}),
+            (["migration", "set", ID, "--max-rate", "none", "--give-up-after", "60"], {"max_rate": 0, "give_up_after_s": 60}),
             (["migrate", "web1", "s2", "--verify", "--max-rate", "1.5M", "--max-blackout", "120", "--override", "a.b",
               "--override", "c.d"],
              {"partition": "web1", "target": "s2",
@@ -390,6 +397,22 @@ def test_migrate_off_a_terminal_names_each_phase_once(console):
     assert run.returncode == 0
     assert "\r" not in run.stderr and "\033" not in run.stdout + run.stderr
     golden("migrate", f"{run.stdout}--- standard error\n{run.stderr}")
+
+
+CONVERGENCE = {"state": "does-not-converge", "max_blackout_ms": 300, "max_rate": 0, "limit_ms": 300, "needed_blackout_ms": 1400,
+               "throttle_percent": 20, "advice": ["more bandwidth", "--max-blackout 1400 (it is 300)"]}
+
+
+def test_a_copy_that_does_not_converge_is_told_once_each_time(console):
+    good = {**CONVERGENCE, "state": "converging", "advice": []}
+    plan_move(console, migration(), migration(revision=2, convergence=CONVERGENCE), migration(revision=3, convergence=CONVERGENCE),
+              migration(revision=4, convergence=good), migration(revision=5, convergence=CONVERGENCE), ended(convergence=CONVERGENCE))
+    run = lpm(console, "migrate", "web1", "s2")
+    told = [line for line in run.stderr.splitlines() if "does not converge" in line]
+    assert run.returncode == 0 and len(told) == 2 and "--max-blackout 1400" in told[0], run.stderr
+    console.answers["GET", SHOWN] = migration(convergence=CONVERGENCE)
+    shown = lpm(console, "migration", "show", ID).stdout
+    assert "does-not-converge" in shown and "1400" in shown and "more bandwidth, --max-blackout 1400" in shown
 
 
 def on_terminal(console, *words, columns=100):

@@ -287,7 +287,7 @@ class FakeHost:
                 "stream_bytes": 1000, "wire_bytes": 1100, "total_bytes": 2000, "remaining_bytes": 500,
                 "rate_bytes": 10, "dirty_rate_bytes": 1, "passes": 1, "predicted_blackout_ms": 30,
                 "blackout_ms": 25.5 if move["outcome"] == "completed" else None, "eta_ms": 100, "round_trip_us": 200,
-                "verify": {"pages": 0, "differing": 0, "repaired": 0},
+                "verify": {"pages": 0, "differing": 0, "repaired": 0}, "convergence": move.get("convergence"),
                 "phases": [{"name": "prepare", "start_us": 1000000, "ms": 20.0},
                            {"name": "copy", "start_us": 1020000, "ms": 80.0}]}
 
@@ -341,6 +341,10 @@ class FakeHost:
         error = {"class": "aborted", "desc": "stopped"}
         self.enter(move, "cleaned", outcome="aborted", error=error)
         self.other.enter(self.other.moves[move["id"]], "cleaned", outcome="aborted", error=error)
+        return {}
+
+    def do_migration_set(self, arguments):
+        self.find_move(arguments)["set"] = arguments
         return {}
 
     def do_migration_recover(self, arguments):

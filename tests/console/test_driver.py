@@ -144,6 +144,43 @@ def test_stop(console, pair):
     assert console.refused("POST", f"/v1/migrations/{move}/stop").error_class == "state"
 
 
+def test_limits_change_while_it_copies(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    path = f"/v1/migrations/{move}"
+    answer = console.rest("PATCH", path, {"max_rate": 5000000, "max_blackout_ms": 1400})
+    assert answer["options"]["max_rate"] == 5000000 and answer["options"]["give_up_after_s"] == 900
+    assert pair[0].moves[move]["set"] == {"migration": move, "max_rate": 5000000, "max_blackout_ms": 1400}
+    assert console.migration(move)["options"]["max_blackout_ms"] == 1400
+    for bad in ({}, {"max_rate": -1}, {"max_blackout_ms": 0}, {"give_up_after_s": 10**9}, {"verify": True}):
+        assert console.refused("PATCH", path, bad).error_class == "usage", bad
+
+    def refuses(_):
+        raise Failure("state", "it does not copy now")
+    pair[0].verbs["migration-set"] = refuses
+    assert console.refused("PATCH", path, {"max_rate": 1}).error_class == "state"
+    assert console.migration(move)["options"]["max_rate"] == 5000000
+    console.rest("POST", f"/v1/migrations/{move}/stop")
+    console.wait_state(move, *FINAL)
+    assert console.refused("PATCH", path, {"max_rate": 1}).error_class == "state"
+
+
+def test_a_copy_that_does_not_converge_is_an_event(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    half = pair[0].moves[move]
+    half["phase"] = "copy"
+    for state in ("converging", "does-not-converge", "does-not-converge", "converging"):
+        half["convergence"] = {"state": state, "advice": ["more bandwidth", "--max-blackout 1400"] if state[0] == "d" else []}
+        pair[0].emit("migration", pair[0].status(half))
+    console.wait(lambda: console.migration(move)["convergence"] == half["convergence"], "the last status")
+    messages = [event["message"] for event in console.rest("GET", "/v1/events")["events"] if event["object"] == move]
+    assert [text for text in messages if "converge" in text] == [
+        "the copy does not converge; what would help: more bandwidth; --max-blackout 1400", "the copy converges again"]
+
+
 def test_too_late_to_stop(console, pair):
     slow_down(pair)
     move = console.migrate()
