@@ -17,6 +17,9 @@ enum {
 static const ToolVerb verbs[] = {
     {"encode", "FILE OUT", 2, "a captured stream into a file of coded batches", tool_encode},
     {"decode", "IN OUT", 2, "the stream of a file of coded batches", tool_decode},
+    {"dump", "FILE...", 1,
+     "what the channels of one stream hold, the main one first: sections, blocks, pages", tool_dump,
+     .more = true},
     {"stats", "FILE", 1, "what a stream is made of, and how small and how fast it is coded",
      tool_stats},
     {"verify", "FILE", 1, "code and decode it in memory, cut at random, and compare", tool_verify},
@@ -62,7 +65,7 @@ static const ToolVerb *find_verb(GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
         if (strcmp(verbs[i].name, words[0]) != 0)
             continue;
-        if (n - 1 == verbs[i].n_words)
+        if (n - 1 == verbs[i].n_words || (verbs[i].more && n - 1 > verbs[i].n_words))
             return &verbs[i];
         lpm_error_set(error, LPM_ERROR_USAGE, "%d words after '%s'; usage: lpm-stream %s %s", n - 1,
                       words[0], words[0], verbs[i].words);

@@ -25,6 +25,7 @@ typedef struct {
     int n_words;
     const char *help;
     bool (*run)(const ToolOptions *options, GError **error);
+    bool more; /* words than that are fine */
 } ToolVerb;
 
 bool tool_encode(const ToolOptions *options, GError **error);
