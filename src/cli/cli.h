@@ -87,6 +87,8 @@ void cli_print_findings(const json_t *findings);
 char *cli_cell(const json_t *value);
 /* "1.5 GB", "118 MB"; g_free(). */
 char *cli_bytes(double bytes);
+/* "saved 94 %" of a migration with @before and @after around it; "" below 1 %. g_free(). */
+char *cli_saved(const json_t *migration, const char *before, const char *after);
 /* "0.4 s", "35 ms", "2 min 5 s"; g_free(). */
 char *cli_duration(double ms);
 

@@ -49,6 +49,8 @@ static char *progress_line(const json_t *migration)
             cli_duration(lpm_json_real(migration, "predicted_blackout_ms", 0));
         g_string_append_printf(line, "  blackout about %s", blackout);
     }
+    g_autofree char *saved = cli_saved(migration, "  ", "");
+    g_string_append(line, saved);
     if (lpm_json_int(migration, "convergence.throttle_percent", 0) > 0)
         g_string_append_printf(line, "  slowed by %" PRId64 " %%",
                                lpm_json_int(migration, "convergence.throttle_percent", 0));
@@ -151,7 +153,8 @@ static void print_outcome(const json_t *migration)
         g_autofree char *blackout = cli_duration(lpm_json_real(migration, "blackout_ms", 0));
         g_autofree char *stream = cli_bytes(lpm_json_real(migration, "stream_bytes", 0));
         g_autofree char *wire = cli_bytes(lpm_json_real(migration, "wire_bytes", 0));
-        printf("blackout %s; %s of stream, %s on the wire\n", blackout, stream, wire);
+        g_autofree char *saved = cli_saved(migration, ", ", "");
+        printf("blackout %s; %s of stream, %s on the wire%s\n", blackout, stream, wire, saved);
     }
     if (lpm_json_int(migration, "verify.pages", 0) > 0)
         printf("verified %" PRId64 " pages: %" PRId64 " differed, %" PRId64 " repaired\n",

@@ -59,6 +59,12 @@ char *cli_bytes(double bytes)
     return g_strdup_printf(unit == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
 }
 
+char *cli_saved(const json_t *migration, const char *before, const char *after)
+{
+    int percent = (int)lpm_json_real(migration, "saved_percent", 0);
+    return percent < 1 ? g_strdup("") : g_strdup_printf("%ssaved %d %%%s", before, percent, after);
+}
+
 char *cli_duration(double ms)
 {
     if (ms < 1000)

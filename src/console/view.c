@@ -32,7 +32,7 @@ static const FigureRow figures[] = {
     {"passes", LPM_HALF_SOURCE},        {"predicted_blackout_ms", LPM_HALF_SOURCE},
     {"blackout_ms", LPM_HALF_TARGET},   {"eta_ms", LPM_HALF_SOURCE},
     {"round_trip_us", LPM_HALF_SOURCE}, {"verify", LPM_HALF_TARGET},
-    {"convergence", LPM_HALF_SOURCE},
+    {"convergence", LPM_HALF_SOURCE},   {"coding", LPM_HALF_SOURCE},
 };
 
 static json_t *figure(const LpmMove *move, const FigureRow *row)
@@ -145,6 +145,15 @@ static void add_details(const LpmMove *move, json_t *view)
     json_object_set_new(view, "target_half", or_null(move->halves[LPM_HALF_TARGET].status));
 }
 
+/* The part of the stream that the wire was spared; below 0 where the frames weigh more. */
+static json_t *saved(const json_t *view)
+{
+    double stream = lpm_json_real(view, "stream_bytes", 0);
+    double wire = lpm_json_real(view, "wire_bytes", 0);
+
+    return stream > 0 ? json_real(100 * (1 - wire / stream)) : json_null();
+}
+
 json_t *lpm_move_view(const LpmMove *move, bool brief)
 {
     double total_ms;
@@ -164,6 +173,7 @@ json_t *lpm_move_view(const LpmMove *move, bool brief)
     for (size_t i = 0; i < G_N_ELEMENTS(figures); i++) {
         json_object_set_new(view, figures[i].name, or_null(figure(move, &figures[i])));
     }
+    json_object_set_new(view, "saved_percent", saved(view));
     json_object_set_new(view, "total_ms", total_ms > 0 ? json_real(total_ms) : json_null());
     json_object_set_new(view, "phases", list);
     json_object_set_new(view, "error", or_null(move->error));

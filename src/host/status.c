@@ -99,6 +99,25 @@ static void add_figures(const LpmMigration *migration, json_t *status)
     }
 }
 
+/* What became of the pages on their way, and of all bytes of the stream. */
+static json_t *coding_json(const LpmStreamCodedCounts *counts)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } figures[] = {
+        {"zero", counts->pages_zero},           {"same", counts->pages_same},
+        {"reference", counts->pages_reference}, {"delta", counts->pages_delta},
+        {"literal", counts->pages_literal},     {"raw_bytes", counts->raw_bytes},
+        {"coded_bytes", counts->coded_bytes},
+    };
+    json_t *json = json_object();
+    for (size_t i = 0; i < G_N_ELEMENTS(figures); i++) {
+        json_object_set_new(json, figures[i].name, json_integer((json_int_t)figures[i].value));
+    }
+    return json;
+}
+
 /* How the copy goes, and what would help it; null before there is one. */
 static json_t *convergence_json(const LpmMigration *migration)
 {
@@ -152,6 +171,7 @@ json_t *lpm_mig_status(const LpmMigration *migration)
                                             (json_int_t)migration->verified.differing, "repaired",
                                             (json_int_t)migration->verified.repaired)
                             : json_null());
+    json_object_set_new(status, "coding", coding_json(&migration->stats.coded));
     json_object_set_new(status, "convergence", convergence_json(migration));
     json_object_set_new(status, "phases", phases_json(migration));
     return status;

@@ -78,6 +78,7 @@ def migration(**changes):
             "predicted_blackout_ms": 35, "blackout_ms": None, "total_ms": 830.5, "round_trip_us": 300,
             "phases": [{"name": "prepare", "start": 0.0, "start_us": 0, "ms": 210.0}],
             "verify": {"pages": 0, "differing": 0, "repaired": 0}, "findings": [], "error": None, "note": None,
+            "saved_percent": -10.0, "coding": {"zero": 10, "same": 0, "reference": 0, "delta": 0, "literal": 5, "raw_bytes": 20570, "coded_bytes": 9000},
             "waiting_for": [], "source_half": None, "target_half": None, **changes}
 
 
@@ -397,6 +398,17 @@ def test_migrate_off_a_terminal_names_each_phase_once(console):
     assert run.returncode == 0
     assert "\r" not in run.stderr and "\033" not in run.stdout + run.stderr
     golden("migrate", f"{run.stdout}--- standard error\n{run.stderr}")
+
+
+def test_what_was_saved_is_shown(console):
+    plan_move(console, migration(saved_percent=94.4), ended(saved_percent=94.4))
+    code, out, screen = on_terminal(console, "migrate", "web1", "s2", columns=200)
+    assert code == 0 and "saved 94 %" in screen and "on the wire, saved 94 %" in out
+    plan_move(console, migration(), ended())
+    assert "saved" not in lpm(console, "migrate", "web1", "s2").stdout
+    console.answers["GET", SHOWN] = migration(saved_percent=94.4)
+    shown = lpm(console, "migration", "show", ID).stdout
+    assert "pages zero" in shown and "20570" in shown
 
 
 CONVERGENCE = {"state": "does-not-converge", "max_blackout_ms": 300, "max_rate": 0, "limit_ms": 300, "needed_blackout_ms": 1400,
