@@ -52,6 +52,9 @@ static const KeyRow rows[] = {
     TEXT("qemu", "power", emulators[LPM_FAMILY_POWER]),
     CHOICE("qemu", "accelerator", accelerator, "auto tcg"),
     TEXT("qemu", "img", qemu_img),
+    CHOICE("store", "use", store_use, "on off"),
+    TEXT("store", "directory", store_directory),
+    NUMBER("store", "budget_mib", store_budget_mib, 0, INT64_C(1) << 30),
     CHOICE("power", "processor", power_processor, "POWER8 POWER9 POWER10"),
     CHOICE("power", "firmware", power_firmware, "slof vof"),
     TEXT("power", "supply", power_supply),
@@ -104,6 +107,8 @@ static LpmHostConfig *defaults(void)
     config->emulators[LPM_FAMILY_POWER] = g_strdup(prefix ? POWER_PREFIX : "qemu-system-ppc64");
     config->accelerator = g_strdup("auto");
     config->qemu_img = g_strdup("qemu-img");
+    config->store_use = g_strdup("on");
+    config->store_directory = g_strdup("");
     config->power_processor = g_strdup("POWER9");
     config->power_firmware = g_strdup("slof");
     config->power_supply = g_strdup("/sys/class/power_supply");
@@ -338,6 +343,9 @@ static bool check(const LpmHostConfig *config, const char *file, GError **error)
     }
     if (config->run_dir[0] != '/') {
         return wrong(file, "system", "run_dir", error, "an absolute path is needed");
+    }
+    if (*config->store_directory && config->store_directory[0] != '/') {
+        return wrong(file, "store", "directory", error, "an absolute path is needed");
     }
     /* Room for "/partitions/UUID/console.sock" in the 107 bytes of a socket's address. */
     if (strlen(config->run_dir) > 40) {

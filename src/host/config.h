@@ -35,6 +35,10 @@ typedef struct {
         emulators[LPM_FAMILY_N]; /* path, or name to be found in PATH; "" switches the family off */
     char *accelerator;           /* "auto": KVM where it runs a partition; "tcg": never */
     char *qemu_img;
+    /* [store] */
+    char *store_use;          /* "on" or "off" */
+    char *store_directory;    /* "": "store" in state_dir */
+    int64_t store_budget_mib; /* for images of partitions; 0: a tenth of the disk */
     /* [power] */
     char *power_processor; /* "POWER8", "POWER9", "POWER10": what this server is under emulation */
     char *power_firmware;  /* "slof" or "vof" */

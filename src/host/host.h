@@ -22,6 +22,7 @@ typedef struct LpmHost LpmHost;
 typedef struct LpmPartition LpmPartition;
 typedef struct LpmMobility LpmMobility;   /* mobility's own state, opaque to the rest */
 typedef struct LpmEmulators LpmEmulators; /* emulator.h */
+typedef struct LpmImages LpmImages;       /* pagestore.h */
 
 /* End of a long operation; @error is borrowed, NULL when all is well. */
 typedef void (*LpmHostDone)(const GError *error, void *data);
@@ -81,6 +82,7 @@ struct LpmHost {
     LpmEmulators *emulators;
     const LpmMobilityHooks *hooks; /* NULL: a build or a test without mobility */
     LpmMobility *mobility;
+    LpmImages *images; /* NULL: a test without */
     bool maintenance;
     GHashTable *digests; /* "device:inode:size:time" -> SHA-256 of boot files, hexadecimal */
     uint16_t rpc_port;   /* that it really listens on; 0: local socket only */

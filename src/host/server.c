@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/service.h"
 #include "host/emulator.h"
+#include "host/pagestore.h"
 #include "host/partition.h"
 
 #include <errno.h>
@@ -208,6 +209,7 @@ LpmHost *lpm_server_open(LpmHostConfig *config, const char *data_dir, const LpmM
         return NULL;
     }
     read_system(host);
+    lpm_images_open(host);
     try_credentials(host);
     lpm_adopt_all(host, on_adopted, host);
     return host;
@@ -222,6 +224,7 @@ void lpm_server_close(LpmHost *host)
     lpm_rpc_server_free(host->server);
     host->server = NULL;
     g_hash_table_unref(host->partitions);
+    lpm_images_close(host);
     lpm_emulators_free(host->emulators);
     lpm_tls_credentials_free(host->credentials);
     lpm_store_close(host->store);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "host/emulator.h"
 #include "host/guest.h"
+#include "host/pagestore.h"
 #include "host/partition.h"
 #include "host/server.h"
 #include "host/storage.h"
@@ -489,6 +490,7 @@ static void on_delete_record(const GError *error, void *data)
         }
     }
     if (!failure && lpm_partition_forget(partition, &failure)) {
+        lpm_images_drop(call->host, partition->profile->uuid);
         json_t *event = lpm_partition_event(partition);
 
         json_object_set_new(event, "state", json_string("deleted"));

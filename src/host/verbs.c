@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "host/pagestore.h"
 #include "host/server.h"
 
 #include <string.h>
@@ -6,7 +7,7 @@
 LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks)
 {
     const LpmRpcVerb *const tables[] = {lpm_verbs_system, lpm_verbs_partition, lpm_verbs_validate,
-                                        hooks ? hooks->verbs : NULL};
+                                        lpm_verbs_store, hooks ? hooks->verbs : NULL};
     g_autoptr(GArray) all = g_array_new(TRUE, TRUE, sizeof(LpmRpcVerb));
 
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {

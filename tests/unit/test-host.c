@@ -82,6 +82,8 @@ static const struct {
     {"[storage:a b]\npath=/x\n", "[storage:a b]", "name"},
     {"[network:lan]\nbridge=abcdefghijklmnop\n", "[network:lan]", "bridge"},
     {"[disk:x]\na=b\n", "[disk:x]", "group"},
+    {"[store]\nuse=maybe\n", "[store]", "use"},
+    {"[store]\ndirectory=images\n", "[store]", "directory"},
     {"[mover]\nport_first=9\nport_last=8\n", "[mover]", "port_last"},
 };
 
@@ -274,6 +276,7 @@ static void test_verbs(void)
     }
     g_assert_true(g_hash_table_contains(seen, "partition-start"));
     g_assert_true(g_hash_table_contains(seen, "target-check"));
+    g_assert_true(g_hash_table_contains(seen, "store-drop"));
 }
 
 int main(int argc, char **argv)
