@@ -38,6 +38,7 @@ extern const CliVerb cli_verbs_system[];
 extern const CliVerb cli_verbs_partition[];
 extern const CliVerb cli_verbs_mobility[];
 extern const CliVerb cli_verbs_migration[];
+extern const CliVerb cli_verbs_store[];
 extern const CliVerb cli_verbs_other[];
 /* All of the above; ends with NULL. */
 extern const CliVerb *const cli_verb_tables[];

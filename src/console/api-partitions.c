@@ -49,6 +49,7 @@ typedef struct {
     unsigned timeout_ms;
     bool place; /* the answer says where it is */
     char *system, *note;
+    char *uuid;
 } Call;
 
 static void call_free(Call *call)
@@ -57,6 +58,7 @@ static void call_free(Call *call)
     g_free(call->partition);
     g_free(call->system);
     g_free(call->note);
+    g_free(call->uuid);
     g_free(call);
 }
 
@@ -81,6 +83,9 @@ static void on_answer(json_t *result, const GError *error, void *data)
                           lpm_http_request_user(call->request), "%s on %s", call->deed,
                           call->system);
         }
+        if (strcmp(call->verb, "partition-delete") == 0 && call->uuid) {
+            lpm_api_store_forget(call->console, call->uuid);
+        }
         lpm_http_request_return(call->request, g_steal_pointer(&answer));
     }
     call_free(call);
@@ -91,13 +96,13 @@ static void on_found(LpmSystem *system, const json_t *row, const char *note, con
 {
     Call *call = data;
 
-    (void)row;
     if (error) {
         lpm_http_request_fail(call->request, error);
         call_free(call);
         return;
     }
     call->system = g_strdup(system->name);
+    call->uuid = g_strdup(lpm_json_str(row, "uuid", NULL));
     call->note = g_strdup(note);
     lpm_system_call(system, call->verb, g_steal_pointer(&call->arguments), call->timeout_ms,
                     on_answer, call);

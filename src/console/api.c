@@ -137,6 +137,16 @@ static const LpmHttpArg migration_recover_args[] = {
      "the operator states that the target is off; refused as long as it answers"},
     END};
 
+static const LpmHttpArg store_list_args[] = {
+    {"system", LPM_HTTP_QUERY, 's', false, "only those that this system keeps"},
+    {"partition", LPM_HTTP_QUERY, 's', false, "only those of this partition, by name or UUID"},
+    END};
+static const LpmHttpArg store_drop_args[] = {
+    {"system", LPM_HTTP_QUERY, 's', false, "only at this system"},
+    {"partition", LPM_HTTP_QUERY, 's', false, "those of this partition, by name or UUID"},
+    {"all", LPM_HTTP_QUERY, 'b', false, "instead: those of all partitions that are not in use"},
+    END};
+
 static const LpmHttpArg modes_args[] = {
     {"system", LPM_HTTP_QUERY, 's', false, "only this system"},
     {"common", LPM_HTTP_QUERY, 's', false,
@@ -276,6 +286,23 @@ const LpmHttpRoute lpm_api_routes[] = {
      "Asks both systems to take the one step that their journals and the ownership record allow "
      "now. Answers like GET.",
      "{\"…\": \"a migration\"}"},
+
+    {"GET", "/v1/store", 200, false, lpm_api_store_list, store_list_args,
+     "The images that systems keep of partitions' memory ([page store](page-store.md)), and how "
+     "much room each system gives them.\n`state` is `sealed`, `unsealed` (of no use) or `in-use`; "
+     "`on` false has its `reason`.",
+     "{\"systems\": [{\"system\": \"s1\", \"on\": true, \"reason\": null, \"directory\": \"…\", "
+     "\"budget_bytes\": 0, \"used_bytes\": 0,\n"
+     "   \"disk_bytes\": 0, \"free_bytes\": 0}],\n"
+     " \"images\": [{\"system\": \"s1\", \"partition\": \"web1\", \"uuid\": \"…\", \"state\": "
+     "\"sealed\", \"bytes\": 0, \"used_us\": 0,\n"
+     "   \"image\": \"32 hex digits\", \"generation\": 3, \"pages\": 262144, \"zero_pages\": "
+     "90000}],\n"
+     " \"unreachable\": [{\"system\": \"s2\", \"error\": \"…\"}]}"},
+    {"DELETE", "/v1/store", 200, false, lpm_api_store_drop, store_drop_args,
+     "Drops images of one partition or of all. Nothing but time is lost: the next move of such a "
+     "partition sends everything.",
+     "{\"dropped\": 2, \"unreachable\": []}"},
 
     {"GET", "/v1/modes", 200, false, lpm_api_modes, modes_args,
      "Processor compatibility modes by system; with `common` also the highest mode by family that "

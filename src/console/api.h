@@ -2,6 +2,7 @@
 /* The REST interface: one table of routes; each handler is in the file of its subject (api-*.c). */
 #pragma once
 
+#include "console.h"
 #include "http/http.h"
 
 /* Ends with a row of method NULL. Handlers get the LpmConsole as their data. */
@@ -35,6 +36,12 @@ void lpm_api_migration_show(LpmHttpRequest *request, json_t *arguments, void *da
 void lpm_api_migration_change(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_stop(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_migration_recover(LpmHttpRequest *request, json_t *arguments, void *data);
+
+/* api-store.c */
+void lpm_api_store_list(LpmHttpRequest *request, json_t *arguments, void *data);
+/* A partition was deleted: its images go everywhere, where that is possible. */
+void lpm_api_store_forget(LpmConsole *console, const char *uuid);
+void lpm_api_store_drop(LpmHttpRequest *request, json_t *arguments, void *data);
 
 /* api-misc.c */
 void lpm_api_modes(LpmHttpRequest *request, json_t *arguments, void *data);

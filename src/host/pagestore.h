@@ -9,8 +9,9 @@
 
 #include "host/host.h"
 
-#define LPM_KIND_IMAGE "image" /* key UUID: partition's name, key of its image, when it was used   \
-                                */
+#define LPM_KIND_IMAGE                                                                             \
+    "image" /* key UUID: partition's name, key of its image, when it was used                      \
+             */
 
 enum { LPM_IMAGE_KEY_HEX = 64 };
 

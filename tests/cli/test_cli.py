@@ -267,12 +267,35 @@ PARTITIONS = [{"name": "web1", "system": "s1", "uuid": "u", "family": "x86-64", 
                "duplicate": False}]
 
 
+STORE = {"systems": [{"system": "s1", "on": True, "reason": None, "directory": "/var/lib/openlpm/store", "budget_bytes": 20 << 30,
+                      "used_bytes": 3 << 28, "disk_bytes": 200 << 30, "free_bytes": 90 << 30},
+                     {"system": "s2", "on": False, "reason": "switched off in the configuration ([store] use)", "directory": "/s",
+                      "budget_bytes": 0, "used_bytes": 0, "disk_bytes": 0, "free_bytes": 0}],
+         "images": [{"system": "s1", "partition": "web1", "uuid": "u", "state": "sealed", "bytes": 3 << 28, "used_us": 1763800000000000,
+                     "image": "07" * 16, "generation": 3, "pages": 262144, "zero_pages": 90000}],
+         "unreachable": [{"system": "s3", "error": "connection refused"}]}
+
+
+def test_store_drop(console):
+    console.answers["DELETE", "/v1/store"] = {"dropped": 2, "unreachable": []}
+    for words, path in ((["web 1"], "/v1/store?partition=web%201"), (["--all"], "/v1/store?all=true"),
+                        (["--all", "--system", "s1"], "/v1/store?system=s1&all=true"),
+                        (["web1", "--system", "s1"], "/v1/store?system=s1&partition=web1")):
+        run = lpm(console, "store", "drop", *words)
+        assert run.returncode == 0 and run.stdout.startswith("2 images dropped")
+        assert console.requests[-1][:2] == ("DELETE", path)
+    for words in ([], ["web1", "--all"]):
+        run = lpm(console, "store", "drop", *words)
+        assert run.returncode == 2 and "--all" in run.stderr
+
+
 def test_tables(console):
     console.answers["GET", "/v1/systems"] = {"systems": SYSTEMS}
     console.answers["GET", "/v1/partitions"] = {"partitions": PARTITIONS, "unreachable": ["s3"]}
     console.answers["GET", "/v1/migrations"] = {"migrations": [ended(), migration()]}
     console.answers["GET", "/v1/modes"] = {"systems": [{"system": "s1", "modes": {"x86-64": ["x86-64-v2"], "power": ["POWER8", "POWER9_base"]}}],
                                            "common": {"x86-64": None, "power": "POWER8"}}
+    console.answers["GET", "/v1/store"] = STORE
     shown = {"system": "s1", "note": None, "profile": {"name": "web1", "family": "power", "processors": 1, "memory_mib": 512,
                                                        "preferred_mode": "default"},
              "state": "running", "current_mode": "POWER8", "pending_mode": "POWER9", "rmc": {"state": "active"},
@@ -282,7 +305,7 @@ def test_tables(console):
                                               error={"class": "mover", "message": "the mover on s2 ended", "remedy": "start it again"})
     text = ""
     for words in (["system", "list"], ["partition", "list"], ["migration", "list"], ["modes"], ["partition", "show", "web1"],
-                  ["migration", "show", ID]):
+                  ["migration", "show", ID], ["store", "list"], ["store", "show", "web1"]):
         run = lpm(console, *words)
         assert run.returncode == 0
         text += f"$ lpm {' '.join(words)}\n{run.stdout}{run.stderr}\n"

@@ -96,6 +96,7 @@ class FakeHost:
         self.port = self.listener.getsockname()[1]
         self.partitions = {}
         self.moves = {}
+        self.images = {}  # uuid -> row of store-list
         self.calls = []
         self.peers = []
         self.up = True
@@ -276,6 +277,20 @@ class FakeHost:
 
     def do_probe_run(self, _):
         return {"connected": True, "round_trip_us": 210, "bytes_per_second": 900000000, "error": ""}
+
+    # Images
+
+    def do_store_list(self, _):
+        return {"on": True, "reason": None, "directory": "/s", "budget_bytes": 100, "used_bytes": 10 * len(self.images),
+                "disk_bytes": 1000, "free_bytes": 500, "images": list(self.images.values())}
+
+    def do_store_drop(self, arguments):
+        dropped = {uuid for uuid, row in self.images.items()
+                   if arguments.get("all") or arguments["partition"] in (uuid, row["partition"])}
+        if not dropped and not arguments.get("all"):
+            raise Failure("not-found", f"{self.name} keeps no image of {arguments['partition']}")
+        self.images = {uuid: row for uuid, row in self.images.items() if uuid not in dropped}
+        return {"dropped": len(dropped)}
 
     # Moves
 

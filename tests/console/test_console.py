@@ -260,6 +260,34 @@ def test_partitions(console, pair):
     assert console.refused("GET", "/v1/partitions/db1").error_class == "not-found"
 
 
+def image(name, uuid):
+    return {"partition": name, "uuid": uuid, "state": "sealed", "bytes": 10, "used_us": 5, "image": "07" * 16, "generation": 1,
+            "pages": 4, "zero_pages": 1}
+
+
+def test_images_of_all_systems(console, pair):
+    source, target = pair
+    web1 = source.partitions["web1"]["uuid"]
+    source.images = {web1: image("web1", web1)}
+    target.images = {web1: image("web1", web1), UUID: image("db1", UUID)}
+    store = console.rest("GET", "/v1/store")
+    assert sorted((i["system"], i["partition"]) for i in store["images"]) == [
+        ("system-a", "web1"), ("system-b", "db1"), ("system-b", "web1")]
+    assert sorted((s["system"], s["used_bytes"]) for s in store["systems"]) == [("system-a", 10), ("system-b", 20)]
+    assert [i["partition"] for i in console.rest("GET", f"/v1/store?system=system-b&partition={UUID}")["images"]] == ["db1"]
+    assert console.refused("GET", "/v1/store?system=system-z").error_class == "not-found"
+    assert console.refused("DELETE", "/v1/store").error_class == "usage"
+    assert console.refused("DELETE", "/v1/store?partition=x9").error_class == "not-found"
+    assert console.rest("DELETE", "/v1/store?partition=db1") == {"dropped": 1, "unreachable": []}
+    target.verbs["store-list"] = lambda _: (_ for _ in ()).throw(Failure("usage", "no verb store-list"))
+    store = console.rest("GET", "/v1/store")
+    assert [i["system"] for i in store["images"]] == ["system-a"]
+    assert [u["system"] for u in store["unreachable"]] == ["system-b"] and "store-list" in store["unreachable"][0]["error"]
+    assert console.rest("DELETE", "/v1/store?all=true&system=system-b")["dropped"] == 1
+    console.rest("DELETE", "/v1/partitions/web1")
+    console.wait(lambda: not source.images, "the image of a partition that was deleted goes too")
+
+
 @pytest.mark.parametrize("method, path, body, expected", [
     ("POST", "/v1/partitions", {"system": "system-z", "profile": SMALL}, "not-found"),
     ("POST", "/v1/partitions", {"system": "system-a", "profile": {**SMALL, "name": "x y"}}, "usage"),

@@ -466,6 +466,25 @@ def test_one_lpm_host_a_state_directory(host):
     assert second.returncode != 0 and "another lpm-host works in" in second.stderr
 
 
+def test_the_store_of_images(host):
+    store = host.call("store-list")
+    assert (store["on"], store["images"], store["used_bytes"]) == (True, [], 0)
+    assert store["directory"] == str(host.base / "state" / "store") and store["budget_bytes"] * 10 <= store["disk_bytes"]
+    assert (host.base / "state" / "store").stat().st_mode & 0o777 == 0o700
+    for verb in ("store-show", "store-drop"):
+        with pytest.raises(Refused, match="system-t keeps no image of partition p9") as refused:
+            host.call(verb, partition="p9")
+        assert refused.value.kind == "not-found"
+    assert host.call("store-drop", all=True) == {"dropped": 0}
+    with pytest.raises(Refused, match="one of the two"):
+        host.call("store-drop")
+    host.end()
+    host.groups["store"] = {"use": "off"}
+    host.write_config()
+    host.start()
+    assert "[store] use" in host.call("store-list")["reason"]
+
+
 def test_command_line(host):
     def run(*argv):
         return subprocess.run([PROGRAM, *argv], capture_output=True, text=True, timeout=SECONDS)
