@@ -223,19 +223,20 @@ class Installation(Lab):
 
     # Partitions
 
-    def place_image(self, family, pool="san"):
+    def place_image(self, family, pool="san", variant=""):
         """Puts kernel and initramfs of a family into a pool; returns their names in the pool."""
-        target = self.dir / pool / "images" / family
+        place = f"images/{family}{variant}"
+        target = self.dir / pool / place
         target.mkdir(parents=True, exist_ok=True)
         for name in ("kernel", "initramfs"):
             if not (target / name).exists():
-                shutil.copyfile(image(family) / name, target / (name + ".new"))
+                shutil.copyfile(image(family, variant) / name, target / (name + ".new"))
                 os.rename(target / (name + ".new"), target / name)
-        return f"images/{family}/kernel", f"images/{family}/initramfs"
+        return f"{place}/kernel", f"{place}/initramfs"
 
-    def profile(self, name, family, number=10, kernel_options="", **changes):
+    def profile(self, name, family, number=10, kernel_options="", variant="", **changes):
         """Profile of a partition with address 10.77.0.NUMBER; changes replace members."""
-        kernel, initrd = self.place_image(family)
+        kernel, initrd = self.place_image(family, variant=variant)
         return {
             "name": name,
             "family": family,

@@ -318,7 +318,8 @@ class Lab:
         return json.loads((self.dir / "client" / f"{name}.json").read_text())
 
 
-def image(family):
-    """Directory of the partition image of a family (x86-64, power): kernel, initramfs. Built when it is not there."""
-    return pathlib.Path(command(HERE / "guest" / "build", ARCHITECTURES[family], stderr=None, stdout=subprocess.PIPE,
+def image(family, variant=""):
+    """Directory of the partition image of a family (x86-64, power): kernel, initramfs. Built when it is not there. The
+    variant "-bench" of x86-64 has the page cache of a busy server."""
+    return pathlib.Path(command(HERE / "guest" / "build", ARCHITECTURES[family] + variant, stderr=None, stdout=subprocess.PIPE,
                                 capture_output=False).stdout.strip())

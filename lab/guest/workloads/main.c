@@ -11,7 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-LabSettings lab_settings = {.memory_mib = 32, .write_rate = 4, .read_rate = 16, .records = 20};
+LabSettings lab_settings = {
+    .memory_mib = 32, .write_rate = 4, .read_rate = 16, .records = 20, .tick_ms = 5};
 LabStatus lab_status;
 
 uint64_t lab_now(void)
@@ -74,10 +75,11 @@ static void take_settings_from_kernel_command_line(void)
         const char *name;
         _Atomic uint64_t *setting;
     } options[] = {
-        {"lpm.mem=", &lab_settings.memory_mib},
-        {"lpm.rate=", &lab_settings.write_rate},
-        {"lpm.verify=", &lab_settings.read_rate},
-        {"lpm.journal=", &lab_settings.records},
+        {"lpm.mem=", &lab_settings.memory_mib},   {"lpm.rate=", &lab_settings.write_rate},
+        {"lpm.verify=", &lab_settings.read_rate}, {"lpm.journal=", &lab_settings.records},
+        {"lpm.mixed=", &lab_settings.mixed_mib},  {"lpm.scratch=", &lab_settings.scratch_mib},
+        {"lpm.dirty=", &lab_settings.dirty_rate}, {"lpm.check=", &lab_settings.check_rate},
+        {"lpm.tick=", &lab_settings.tick_ms},
     };
     char line[4096], *state = NULL;
 
@@ -96,7 +98,7 @@ int main(void)
 {
     static void *(*const workloads[])(void *) = {lab_memory_run,  lab_journal_run, lab_answers_run,
                                                  lab_ticker_run,  lab_echo_run,    lab_status_run,
-                                                 lab_control_run, lab_power_run};
+                                                 lab_control_run, lab_power_run,   lab_mixed_run};
     pthread_t thread;
 
     signal(SIGPIPE, SIG_IGN);

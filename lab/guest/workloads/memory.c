@@ -75,6 +75,7 @@ void *lab_memory_run(void *unused)
     (void)unused;
     pages = lab_settings.memory_mib * 256;
     if (pages == 0) {
+        lab_status.memory_filled = true;
         return NULL;
     }
     memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

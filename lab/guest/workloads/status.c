@@ -45,12 +45,14 @@ static int compose(char *text, size_t size)
         "{\"boot_id\":\"%s\",\"uptime_ms\":%" PRIu64 ",\"ticks\":%" PRIu64
         ",\"longest_gap_ms\":%" PRIu64 ",\"memory_mib\":%" PRIu64
         ",\"memory_filled\":%s,\"memory_passes\":%" PRIu64 ",\"memory_errors\":%" PRIu64
-        ",\"memory_written\":%" PRIu64 ",\"journal_open\":%s,\"journal_acknowledged\":%" PRIu64
-        ",\"journal_errors\":%" PRIu64 ",\"answers\":%" PRIu64 ",\"connections\":%" PRIu64 ",%s}\n",
+        ",\"memory_written\":%" PRIu64 ",\"mixed_passes\":%" PRIu64 ",\"mixed_dirtied\":%" PRIu64
+        ",\"journal_open\":%s,\"journal_acknowledged\":%" PRIu64 ",\"journal_errors\":%" PRIu64
+        ",\"answers\":%" PRIu64 ",\"connections\":%" PRIu64 ",%s}\n",
         lab_status.boot_id, lab_now() / 1000000, lab_status.ticks,
         lab_status.longest_gap_ns / 1000000, lab_settings.memory_mib,
-        lab_status.memory_filled ? "true" : "false", lab_status.memory_passes,
-        lab_status.memory_errors, lab_status.memory_written,
+        lab_status.memory_filled && lab_status.mixed_filled ? "true" : "false",
+        lab_status.memory_passes, lab_status.memory_errors, lab_status.memory_written,
+        lab_status.mixed_passes, lab_status.mixed_dirtied,
         lab_status.journal_open ? "true" : "false", lab_status.journal_acknowledged,
         lab_status.journal_errors, lab_status.answers, lab_status.connections, processor);
 }
@@ -77,9 +79,9 @@ static const char *change(char *line)
         const char *name;
         _Atomic uint64_t *value;
     } settings[] = {
-        {"rate", &lab_settings.write_rate},
-        {"verify", &lab_settings.read_rate},
-        {"journal", &lab_settings.records},
+        {"rate", &lab_settings.write_rate},          {"verify", &lab_settings.read_rate},
+        {"journal", &lab_settings.records},          {"dirty", &lab_settings.dirty_rate},
+        {"check", &lab_settings.check_rate},         {"tick", &lab_settings.tick_ms},
         {"longest_gap", &lab_status.longest_gap_ns},
     };
     char *value = strchr(line, ' ');
@@ -94,7 +96,7 @@ static const char *change(char *line)
             return "ok\n";
         }
     }
-    return "error: the settings are rate, verify, journal, longest_gap\n";
+    return "error: the settings are rate, verify, journal, dirty, check, tick, longest_gap\n";
 }
 
 void *lab_control_run(void *unused)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "workloads.h"
 
-enum { TICK_NS = 5 * 1000 * 1000 };
+enum { MS = 1000 * 1000, REST_MS = 200 };
 
 /* The partition's own clock stands still while it is paused: what shows here is time that it ran
  * and got nothing done. */
@@ -11,9 +11,10 @@ void *lab_ticker_run(void *unused)
 
     (void)unused;
     for (;;) {
-        lab_sleep_until(last + TICK_NS);
+        uint64_t period = lab_settings.tick_ms;
+        lab_sleep_until(last + (period ? period : REST_MS) * MS);
         uint64_t now = lab_now();
-        if (now - last > lab_status.longest_gap_ns) {
+        if (period && now - last > lab_status.longest_gap_ns) {
             lab_status.longest_gap_ns = now - last;
         }
         last = now;

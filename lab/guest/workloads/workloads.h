@@ -23,6 +23,11 @@ typedef struct {
     _Atomic uint64_t read_rate;  /* lpm.verify: MB/s read and compared */
     _Atomic uint64_t
         records; /* lpm.journal: records a second appended to the journal disk, 0 = none */
+    _Atomic uint64_t mixed_mib;   /* lpm.mixed: server-like memory; fixed once started */
+    _Atomic uint64_t scratch_mib; /* lpm.scratch: free memory that an ended program has used */
+    _Atomic uint64_t dirty_rate;  /* lpm.dirty: MB/s of pages of it that get 64 bytes changed */
+    _Atomic uint64_t check_rate;  /* lpm.check: MB/s of it read and compared */
+    _Atomic uint64_t tick_ms;     /* lpm.tick: the ticker's period; 0: it rests */
 } LabSettings;
 
 /* Written by the workloads, read by the status service. */
@@ -34,6 +39,9 @@ typedef struct {
     _Atomic uint64_t memory_passes;  /* whole passes over the pattern, each page compared */
     _Atomic uint64_t memory_errors;  /* words that were not what had been written */
     _Atomic uint64_t memory_written; /* bytes */
+    _Atomic bool mixed_filled;       /* the same of the mixed memory */
+    _Atomic uint64_t mixed_passes;   /* whole passes over it, each page's sum compared */
+    _Atomic uint64_t mixed_dirtied;  /* bytes of pages changed */
     _Atomic bool journal_open;
     _Atomic uint64_t
         journal_acknowledged;        /* number of the last record that the disk has confirmed */
@@ -56,6 +64,7 @@ uint64_t lab_mix(uint64_t a, uint64_t b);
 
 /* Thread bodies; the argument is unused, they never return while the partition runs. */
 void *lab_memory_run(void *unused);
+void *lab_mixed_run(void *unused);
 void *lab_journal_run(void *unused);
 void *lab_answers_run(void *unused);
 void *lab_ticker_run(void *unused);
