@@ -11,7 +11,7 @@ help:
 	@echo "make check        every test but the long ones"
 	@echo "make check-long   the long ones"
 	@echo "make cases K=EXPR lab cases whose name matches"
-	@echo "make bench        side by side with QEMU's own migration (ROWS=\"unshaped-idle-raw\" PAIRS=5)"
+	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
 	@echo "make fuzz         every fuzz target for SECONDS=30"
 	@echo "make install      to DESTDIR and PREFIX, by meson"
 
@@ -42,7 +42,8 @@ cases: build
 	@scripts/run-checks $(BUILD) lab -k "$(K)"
 
 bench: build
-	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) bench/bench.py $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs $(PAIRS))
+	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) bench/bench.py $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs $(PAIRS)) \
+	    $(if $(WAIT),--wait $(WAIT)) $(if $(FRESH),--fresh)
 
 fuzz: deps
 	@scripts/fuzz $(or $(SECONDS),30)

@@ -53,23 +53,30 @@ static void fill_random(char *page, uint64_t state)
     }
 }
 
+/* Lines as a log has them: one of a few phrases, and a number in hexadecimal. */
 static void fill_text(char *page, uint64_t state)
 {
-    static const char syllables[] = "con par ti tion mo ver sys tem log ta ble row in dex cache re "
-                                    "quest an swer ses sion user er ror time out of the and to a ";
+    static const char phrases[][40] = {
+        "info: request answered, session ",     "info: connection accepted, client  ",
+        "note: table row written, key       ",  "warn: cache entry expired, object ",
+        "info: index rebuilt in order, block ", "fail: time-out of a remote call, id ",
+        "info: user logged in, session ",       "note: partition has moved, journal ",
+    };
+    static const char digits[] = "0123456789abcdef";
     size_t at = 0;
 
-    while (at < PAGE) {
+    while (at < PAGE - 64) {
         uint64_t choice = next_random(&state);
-        for (int i = 0; i < 6 && at < PAGE; i++, choice >>= 8) {
-            size_t from = choice % (sizeof syllables - 17), length = 4 + (choice >> 5) % 8;
-            if (length > PAGE - at) {
-                length = PAGE - at;
-            }
-            memcpy(page + at, syllables + from, length);
-            at += length;
+        const char *phrase = phrases[choice >> 61];
+        size_t length = strlen(phrase);
+        memcpy(page + at, phrase, length);
+        at += length;
+        for (int i = 0; i < 8; i++, choice >>= 4) {
+            page[at++] = digits[choice & 15];
         }
+        page[at++] = '\n';
     }
+    memset(page + at, ' ', PAGE - at);
 }
 
 static void fill_records(char *page, uint64_t state)
