@@ -14,8 +14,9 @@ enum {
     DESCRIPTION_MAX = 16 * 1000000, /* bytes of QEMU's description of the device state */
     TYPE_DESCRIPTION = 6,
 };
-#define BITMAP_BLOCK_MAX (UINT64_C(1) << 42) /* longer blocks are not looked through for repeats   \
-                                              */
+#define BITMAP_BLOCK_MAX                                                                           \
+    (UINT64_C(1) << 42) /* longer blocks are not looked through for repeats                        \
+                         */
 
 typedef struct {
     uint64_t pages, zeros, again; /* @again: sent before, too */
