@@ -107,7 +107,9 @@ typedef enum {
 #define LPM_STREAM_FEATURE_CHANNELS 0x08u /* CHANNEL_DATA, CHANNEL_FIN */
 #define LPM_STREAM_FEATURE_RESUME   0x10u /* lost connections are replaced; several at once */
 /* What the mover of this release speaks. */
-#define LPM_STREAM_FEATURES_ALL (LPM_STREAM_FEATURE_VERIFY)
+#define LPM_STREAM_FEATURES_ALL                                                                    \
+    (LPM_STREAM_FEATURE_VERIFY | LPM_STREAM_FEATURE_CODED | LPM_STREAM_FEATURE_IMAGES |            \
+     LPM_STREAM_FEATURE_RESUME)
 
 /* What a mover is doing, in STATS. */
 typedef enum {

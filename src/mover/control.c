@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control.h"
 
+#include "bytes/bytes.h"
 #include "clock.h"
+#include "link.h"
 #include "verify.h"
 
 #include <errno.h>
@@ -27,6 +29,7 @@ typedef struct {
     LpmStreamVerifier verifier;
     uint8_t in[FRAME_MAX];
     size_t in_size;
+    int socket; /* that came with the frames not yet served; -1 */
     uint8_t out[FRAME_MAX];
     size_t out_at, out_size;
     uint64_t next_tick_ns, ticks, last_stats_ns;
@@ -88,21 +91,26 @@ static void send_stats(Control *c)
     /* Numbers of the past are of no use: who does not read gets the next ones. */
     if (!flush_out(c) || queue_peek(&m->to_host) >= 0)
         return;
-    bool connected = atomic_load(&m->connected);
+    LinkTotals links = link_totals(m);
     uint64_t sent = atomic_load(&m->out_offset), handed = atomic_load(&m->in.handed_offset);
-    LpmStreamMessage s = {
-        .stats = {.state = atomic_load(&m->state),
-                  .stream_out = sent,
-                  .stream_in = handed,
-                  .wire_out = connected ? atomic_load(&m->transport->wire_out) : 0,
-                  .wire_in = connected ? atomic_load(&m->transport->wire_in) : 0,
-                  .acked = atomic_load(&m->acked_offset),
-                  .rate_out = over_last_second(c->sent_then, c->ticks, sent),
-                  .rate_in = over_last_second(c->handed_then, c->ticks, handed),
-                  .stalls = atomic_load(&m->stalls),
-                  .stall_us = atomic_load(&m->stall_ns) / 1000,
-                  .rtt_us = atomic_load(&m->rtt_us),
-                  .verified_pages = atomic_load(&m->verify.done)}};
+    LpmStreamMessage s = {.stats = {.state = atomic_load(&m->state),
+                                    .stream_out = sent,
+                                    .stream_in = handed,
+                                    .wire_out = links.wire_out,
+                                    .wire_in = links.wire_in,
+                                    .acked = atomic_load(&m->acked_offset),
+                                    .rate_out = over_last_second(c->sent_then, c->ticks, sent),
+                                    .rate_in = over_last_second(c->handed_then, c->ticks, handed),
+                                    .stalls = atomic_load(&m->stalls),
+                                    .stall_us = atomic_load(&m->stall_ns) / 1000,
+                                    .rtt_us = atomic_load(&m->rtt_us),
+                                    .verified_pages = atomic_load(&m->verify.done),
+                                    .reconnects = links.reconnects,
+                                    .resent_bytes = outbox_level(&m->out.box).resent_bytes,
+                                    .links_up = (uint8_t)links.up}};
+    pthread_mutex_lock(&m->link_lock);
+    s.stats.coded = m->counts;
+    pthread_mutex_unlock(&m->link_lock);
     mover_tell(m, LPM_STREAM_STATS, &s);
     c->last_stats_ns = clock_ns();
 }
@@ -191,7 +199,6 @@ static bool on_hint(Control *c, const LpmStreamMessage *message)
 static bool on_rate(Control *c, const LpmStreamMessage *message)
 {
     throttle_set_rate(&c->mover->throttle, message->rate.max_rate);
-    queue_wake(&c->mover->to_peer);
     return true;
 }
 
@@ -206,8 +213,21 @@ static bool on_finish(Control *c, const LpmStreamMessage *message)
 {
     Mover *m = c->mover;
     atomic_store(&m->state, LPM_STREAM_STATE_CLOSING);
+    /* Nobody is there to be told. */
+    if (link_totals(m).up == 0)
+        atomic_store(&m->sender_done, true);
     if (!atomic_exchange(&m->finishing, true) && atomic_load(&m->connected))
         mover_send(m, LPM_STREAM_CLOSE, message);
+    link_wake_all(m);
+    return true;
+}
+
+static bool on_link(Control *c, const LpmStreamMessage *message)
+{
+    if (c->socket < 0)
+        return mover_fail(c->mover, LPM_STREAM_ERR_PROTOCOL, "LINK came without its socket");
+    /* Not wanted any more: it came up another way meanwhile. */
+    link_take_socket(c->mover, message->link.connection, lpm_bytes_steal_fd(&c->socket));
     return true;
 }
 
@@ -231,6 +251,7 @@ static bool handle(Control *c, uint32_t type, const LpmStreamMessage *message)
         {LPM_STREAM_HINT, on_hint},
         {LPM_STREAM_RATE, on_rate},
         {LPM_STREAM_GET_STATS, on_get_stats},
+        {LPM_STREAM_LINK, on_link},
         {LPM_STREAM_FINISH, on_finish},
         {LPM_STREAM_ABORT, on_abort},
     };
@@ -261,8 +282,14 @@ static void drop_front(Control *c, size_t used)
 static bool read_control(Control *c)
 {
     Mover *m = c->mover;
-    ssize_t n =
-        recv(m->options.control, c->in + c->in_size, sizeof(c->in) - c->in_size, MSG_DONTWAIT);
+    size_t n_fds = 0;
+    int fd = -1;
+    ssize_t n = lpm_bytes_recv_fds(m->options.control, c->in + c->in_size,
+                                   sizeof(c->in) - c->in_size, &fd, 1, &n_fds);
+    if (n_fds == 1) {
+        lpm_bytes_close(&c->socket);
+        c->socket = fd;
+    }
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
     if (n <= 0)
@@ -291,6 +318,21 @@ static bool serve_commands(Control *c)
 
 /* --- configuration --- */
 
+/* What this release, what was given to us and what is wanted allow. */
+static uint64_t usable_features(const Mover *m, const LpmStreamConfig *c)
+{
+    uint64_t features = c->features ? c->features : LPM_STREAM_FEATURES_ALL;
+    if (m->options.memory < 0 || c->memory_size == 0)
+        features &= ~(uint64_t)LPM_STREAM_FEATURE_VERIFY;
+    if (c->mode != LPM_STREAM_MODE_MOVE || c->codec != LPM_STREAM_CODEC_AUTO)
+        features &= ~(uint64_t)LPM_STREAM_FEATURE_CODED;
+    if (!(features & LPM_STREAM_FEATURE_CODED) || !m->image.store)
+        features &= ~(uint64_t)LPM_STREAM_FEATURE_IMAGES;
+    if (c->retry_ms == 0 && c->connections == 1)
+        features &= ~(uint64_t)LPM_STREAM_FEATURE_RESUME;
+    return features;
+}
+
 static bool accept_config(Mover *m, const LpmStreamConfig *config)
 {
     m->config = *config;
@@ -305,12 +347,14 @@ static bool accept_config(Mover *m, const LpmStreamConfig *config)
         c->silence_ms = 5000;
     if (c->stats_ms == 0)
         c->stats_ms = 100;
-    if (c->features == 0)
-        c->features = LPM_STREAM_FEATURES_ALL;
-    if (m->options.memory < 0 || c->memory_size == 0)
-        c->features &= ~(uint64_t)LPM_STREAM_FEATURE_VERIFY;
+    if (c->connections == 0)
+        c->connections = 1;
+    if (c->image)
+        image_open(&m->image, m->options.image, c->image_key);
+    explicit_bzero(c->image_key, sizeof(c->image_key));
+    c->features = usable_features(m, c);
     const char *missing = NULL;
-    if (c->mode == LPM_STREAM_MODE_MOVE && m->options.vasi < 0)
+    if (c->mode == LPM_STREAM_MODE_MOVE && m->options.n_vasi == 0)
         missing = "a move needs the VASI descriptor";
     else if (c->transport == LPM_STREAM_TRANSPORT_TLS && !m->credentials)
         missing = "TLS needs certificate, key and authority";
@@ -325,6 +369,7 @@ bool control_read_config(Mover *mover)
 {
     Control *c = &control;
     c->mover = mover;
+    c->socket = -1;
     c->verifier = lpm_stream_verifier(LPM_STREAM_FROM_HOST, NULL);
     uint64_t deadline_ns = clock_ns() + (uint64_t)CONFIG_MS * NS_PER_MS;
     LpmStreamHeader header;
@@ -366,16 +411,7 @@ static void tick(Control *c)
     c->sent_then[c->ticks % RATE_TICKS] = atomic_load(&m->out_offset);
     c->handed_then[c->ticks % RATE_TICKS] = atomic_load(&m->in.handed_offset);
     c->ticks++;
-    if (!atomic_load(&m->connected) || atomic_load(&m->peer_closed) || atomic_load(&m->finishing))
-        return;
-    if (c->ticks % PING_TICKS == 0) {
-        atomic_store(&m->out.ping_due, true);
-        queue_wake(&m->to_peer);
-    }
-    uint64_t heard_ns = atomic_load(&m->heard_ns);
-    if (now > heard_ns && now - heard_ns > (uint64_t)m->config.silence_ms * NS_PER_MS)
-        mover_fail(m, LPM_STREAM_ERR_LINK, "nothing heard from the other system's mover for %u ms",
-                   m->config.silence_ms);
+    link_watch(m, now, c->ticks % PING_TICKS == 0);
 }
 
 static void wait_for_events(Control *c)
@@ -405,14 +441,18 @@ static void last_word(Control *c, uint32_t type, const LpmStreamMessage *message
     }
 }
 
-static void cut_link(Mover *m)
+static void shut_vasi(const Mover *m)
 {
-    int fd = atomic_load(&m->link_fd);
-    if (fd >= 0)
-        shutdown(fd, SHUT_RDWR);
+    for (unsigned i = 0; i < m->options.n_vasi; i++)
+        shutdown(m->options.vasi[i], SHUT_RDWR);
+}
+
+static void cut_links(Mover *m)
+{
+    link_cut_all(m);
     gate_open(m);
-    ring_close(&m->in.ring);
-    ring_close(&m->out.ring);
+    inbox_close(&m->in.box);
+    outbox_close(&m->out.box);
     queue_close(&m->to_peer);
 }
 
@@ -426,20 +466,19 @@ static bool is_finished(const Mover *m)
 static int end_badly(Control *c)
 {
     Mover *m = c->mover;
-    if (m->options.vasi >= 0)
-        shutdown(m->options.vasi, SHUT_RDWR);
+    shut_vasi(m);
     pthread_mutex_lock(&m->failure_lock);
     LpmStreamMessage error = {.reason = m->failure};
     pthread_mutex_unlock(&m->failure_lock);
     fprintf(stderr, "lpm-mover: %s: %s\n", lpm_stream_error_name(error.reason.code),
             error.reason.reason);
     last_word(c, LPM_STREAM_ERROR, &error);
-    ring_close(&m->in.ring);
-    ring_close(&m->out.ring);
+    inbox_close(&m->in.box);
+    outbox_close(&m->out.box);
     /* The sender, unless it is stuck, tells the peer why before the link goes. */
     if (m->n_threads > 0 && atomic_load(&m->connected))
         gate_join(m, ABORT_MS);
-    cut_link(m);
+    cut_links(m);
     if (m->n_threads > 0)
         gate_join(m, STOP_MS);
     return (int)error.reason.code;
@@ -448,11 +487,15 @@ static int end_badly(Control *c)
 static int end_well(Control *c)
 {
     Mover *m = c->mover;
+    inbox_close(&m->in.box);
+    outbox_close(&m->out.box);
+    link_wake_all(m);
     gate_join(m, LINGER_MS);
-    if (m->options.vasi >= 0)
-        shutdown(m->options.vasi, SHUT_RDWR);
-    cut_link(m);
+    shut_vasi(m);
+    cut_links(m);
     last_word(c, LPM_STREAM_FINISHED, NULL);
+    /* Nobody waits for the disk any more. */
+    image_finish(&m->image);
     return 0;
 }
 

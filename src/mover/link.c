@@ -3,10 +3,9 @@
 
 #include "bytes/bytes.h"
 #include "clock.h"
+#include "greeting.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,329 +13,379 @@
 
 /* A stranger who connects and says nothing may keep the right peer waiting no longer than this. */
 #define GREETING_NS (3ull * NS_PER_S)
-enum { SMALL_FRAME = 2048 };
+/* Between two greetings that failed at once. */
+#define PAUSE_NS (200u * NS_PER_MS)
+enum { ACCEPT_WAIT_MS = 1000 };
 
-bool link_send(Mover *mover, Transport *transport, uint32_t type, const LpmStreamMessage *message)
+/* Whether a loss is the expected end: the peer owes us nothing more, or we are leaving. */
+static bool is_over(Mover *mover)
 {
-    uint8_t frame[SMALL_FRAME];
-    size_t size;
-    LpmStreamStatus status =
-        lpm_stream_pack(type, message, mover->config.migration, 0, frame, sizeof(frame), &size);
-    if (status == LPM_STREAM_OK)
-        return transport->ops->send(transport, frame, size);
-    transport_fail_send(transport, LPM_STREAM_ERR_INTERNAL, "record %s: %s",
-                        lpm_stream_type_name(type), lpm_stream_status_text(status));
-    return false;
+    return atomic_load(&mover->stopping) || atomic_load(&mover->peer_closed) ||
+           atomic_load(&mover->finishing);
 }
 
-static bool reject(Transport *transport, const LpmStreamHeader *header, LpmStreamStatus status)
+static void tell_state(const Link *link, bool up, uint64_t ms_down)
 {
-    LpmStreamError code = LPM_STREAM_ERR_PROTOCOL;
-    if (status == LPM_STREAM_BAD_CHECKSUM || status == LPM_STREAM_BAD_MAGIC)
-        code = LPM_STREAM_ERR_CHECKSUM;
-    else if (status == LPM_STREAM_BAD_VERSION)
-        code = LPM_STREAM_ERR_VERSION;
-    else if (status == LPM_STREAM_UNKNOWN_TYPE)
-        code = LPM_STREAM_ERR_UNKNOWN;
-    transport_fail_receive(transport, code, "frame %llu of type %s (%u) from the peer: %s",
-                           (unsigned long long)header->sequence, lpm_stream_type_name(header->type),
-                           header->type, lpm_stream_status_text(status));
-    return false;
+    LpmStreamMessage m = {
+        .link_state = {.connection = (uint8_t)link->index, .up = up, .ms_down = (uint32_t)ms_down}};
+    if (!up)
+        memcpy(m.link_state.reason, link->reason.reason, sizeof(m.link_state.reason));
+    mover_tell(link->mover, LPM_STREAM_LINK_STATE, &m);
 }
 
-bool link_receive_header(Transport *transport, LpmStreamVerifier *verifier,
-                         uint8_t raw[LPM_STREAM_HEADER_SIZE], LpmStreamHeader *ret_header,
-                         LpmStreamStatus *ret_status)
+static void ask_for_socket(const Link *link)
 {
-    if (!transport->ops->receive(transport, raw, LPM_STREAM_HEADER_SIZE))
-        return false;
-    LpmStreamHeader none = {0};
-    LpmStreamStatus status = lpm_stream_decode_header(raw, ret_header);
-    if (status != LPM_STREAM_OK)
-        return reject(transport, &none, status);
-    status = lpm_stream_verify(verifier, ret_header);
-    if (status != LPM_STREAM_OK && status != LPM_STREAM_SKIP)
-        return reject(transport, ret_header, status);
-    *ret_status = status;
-    return true;
+    LpmStreamMessage m = {.need_link = {.connection = (uint8_t)link->index}};
+    memcpy(m.need_link.reason, link->reason.reason, sizeof(m.need_link.reason));
+    mover_tell(link->mover, LPM_STREAM_NEED_LINK, &m);
 }
 
-bool link_receive_body(Transport *transport, const uint8_t raw[LPM_STREAM_HEADER_SIZE],
-                       const LpmStreamHeader *header, uint8_t *body)
+/* --- up --- */
+
+static void tell_connected(Mover *mover, const Transport *transport)
 {
-    if (!transport->ops->receive(transport, body, header->length))
-        return false;
-    LpmStreamStatus status = lpm_stream_check_body(raw, body, header->length);
-    return status == LPM_STREAM_OK || reject(transport, header, status);
-}
-
-/* --- the greeting --- */
-
-typedef struct {
-    Mover *mover;
-    Transport *transport;
-    LpmStreamVerifier verifier;
-    uint8_t exporter[LPM_EXPORTER_SIZE];
-    LpmStreamReason verdict; /* why we do not want the peer, or why we could not greet it */
-} Greeting;
-
-static bool greeting_fails(Greeting *g, LpmStreamError code, const char *reason)
-{
-    g->verdict.code = code;
-    snprintf(g->verdict.reason, sizeof(g->verdict.reason), "%s", reason);
-    return false;
-}
-
-/* Receives the one record that may come now. */
-static bool receive_expected(Greeting *g, uint32_t type, LpmStreamMessage *ret_message)
-{
-    uint8_t raw[LPM_STREAM_HEADER_SIZE], body[SMALL_FRAME];
-    LpmStreamHeader header;
-    LpmStreamStatus status;
-    if (!link_receive_header(g->transport, &g->verifier, raw, &header, &status))
-        return greeting_fails(g, g->transport->receive_error.code,
-                              g->transport->receive_error.reason);
-    if ((header.type != type && header.type != LPM_STREAM_ABORT) || header.length > sizeof(body))
-        return greeting_fails(g, LPM_STREAM_ERR_PROTOCOL,
-                              "the peer began with another record than a greeting");
-    if (!link_receive_body(g->transport, raw, &header, body))
-        return greeting_fails(g, g->transport->receive_error.code,
-                              g->transport->receive_error.reason);
-    if (lpm_stream_decode_body(header.type, body, header.length, ret_message) != LPM_STREAM_OK)
-        return greeting_fails(g, LPM_STREAM_ERR_PROTOCOL,
-                              "the peer's greeting has a field out of range");
-    if (header.type == type)
-        return true;
-    /* Its own words and code: the user should hear "wrong key" on both sides. */
-    return greeting_fails(g, ret_message->reason.code, ret_message->reason.reason);
-}
-
-static bool send_greeting(Greeting *g, uint32_t type, const LpmStreamMessage *message)
-{
-    if (link_send(g->mover, g->transport, type, message))
-        return true;
-    return greeting_fails(g, g->transport->send_error.code, g->transport->send_error.reason);
-}
-
-static bool proof_is_right(Greeting *g, LpmStreamSide side,
-                           const uint8_t proof[LPM_STREAM_KEY_SIZE])
-{
-    uint8_t expected[LPM_STREAM_KEY_SIZE];
-    return key_proof(&g->mover->config, side, g->exporter, expected) &&
-           key_proof_equal(proof, expected);
-}
-
-static void agree(Mover *mover, uint64_t features, uint32_t window)
-{
-    mover->features = features;
-    mover->window = window < mover->config.window ? window : mover->config.window;
-}
-
-static bool greet_as_source(Greeting *g)
-{
-    const LpmStreamConfig *config = &g->mover->config;
-    LpmStreamMessage m = {.hello = {.version_min = LPM_STREAM_VERSION,
-                                    .version_max = LPM_STREAM_VERSION,
-                                    .features = config->features,
-                                    .side = config->side,
-                                    .mode = config->mode,
-                                    .codec = config->codec,
-                                    .connections = 1,
-                                    .window = config->window}};
-    memcpy(m.hello.system, config->system, sizeof(m.hello.system));
-    if (!key_proof(config, LPM_STREAM_SIDE_SRC, g->exporter, m.hello.proof))
-        return greeting_fails(g, LPM_STREAM_ERR_INTERNAL,
-                              "the proof of the key cannot be computed");
-    if (!send_greeting(g, LPM_STREAM_HELLO, &m) || !receive_expected(g, LPM_STREAM_HELLO_ACK, &m))
-        return false;
-    if (!proof_is_right(g, LPM_STREAM_SIDE_DST, m.hello_ack.proof))
-        return greeting_fails(g, LPM_STREAM_ERR_KEY,
-                              "the target's mover does not hold this migration's key");
-    if (m.hello_ack.version != LPM_STREAM_VERSION || m.hello_ack.window < MIN_WINDOW)
-        return greeting_fails(g, LPM_STREAM_ERR_VERSION,
-                              "the target's mover chose what was not offered");
-    agree(g->mover, m.hello_ack.features & config->features, m.hello_ack.window);
-    return true;
-}
-
-/* What must be true of a HELLO; the first that is not is the verdict. */
-static bool hello_is_welcome(Greeting *g, const LpmStreamHello *hello)
-{
-    const LpmStreamConfig *config = &g->mover->config;
-    if (!proof_is_right(g, LPM_STREAM_SIDE_SRC, hello->proof))
-        return greeting_fails(g, LPM_STREAM_ERR_KEY,
-                              "the source's mover does not hold this migration's key");
-    if (hello->version_min > LPM_STREAM_VERSION || hello->version_max < LPM_STREAM_VERSION)
-        return greeting_fails(g, LPM_STREAM_ERR_VERSION,
-                              "the two movers have no version of the wire in common");
-    if (strcmp(hello->system, config->peer) != 0)
-        return greeting_fails(g, LPM_STREAM_ERR_IDENTITY,
-                              "the source's mover is of another system than the named one");
-    if (hello->side != LPM_STREAM_SIDE_SRC || hello->mode != config->mode ||
-        hello->codec != config->codec || hello->connections != 1 || hello->received != 0 ||
-        hello->window < MIN_WINDOW)
-        return greeting_fails(g, LPM_STREAM_ERR_PROTOCOL,
-                              "the source's mover asks for what this one was not told");
-    return true;
-}
-
-static bool greet_as_target(Greeting *g)
-{
-    const LpmStreamConfig *config = &g->mover->config;
-    LpmStreamMessage m;
-    if (!receive_expected(g, LPM_STREAM_HELLO, &m) || !hello_is_welcome(g, &m.hello))
-        return false;
-    agree(g->mover, m.hello.features & config->features, m.hello.window);
-    LpmStreamMessage answer = {.hello_ack = {.version = LPM_STREAM_VERSION,
-                                             .features = g->mover->features,
-                                             .window = config->window}};
-    if (!key_proof(config, LPM_STREAM_SIDE_DST, g->exporter, answer.hello_ack.proof))
-        return greeting_fails(g, LPM_STREAM_ERR_INTERNAL,
-                              "the proof of the key cannot be computed");
-    return send_greeting(g, LPM_STREAM_HELLO_ACK, &answer);
-}
-
-static bool greet(Greeting *g)
-{
-    Transport *t = g->transport;
-    if (!t->ops->handshake(t))
-        return greeting_fails(g, t->receive_error.code, t->receive_error.reason);
-    if (!t->ops->exporter(t, g->exporter))
-        return greeting_fails(g, LPM_STREAM_ERR_TLS,
-                              "this TLS session gives no secret to bind the key to");
-    bool good = is_source(g->mover) ? greet_as_source(g) : greet_as_target(g);
-    LpmStreamMessage bye = {.reason = g->verdict};
-    if (!good && g->verdict.code != LPM_STREAM_ERR_LINK)
-        link_send(g->mover, t, LPM_STREAM_ABORT, &bye);
-    return good;
-}
-
-/* --- finding the peer --- */
-
-static void set_tcp_options(int fd)
-{
-    /* Best effort: all of this only makes it faster, or a loss noticed earlier. */
-    int one = 1, user_timeout_ms = 10000;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms));
-}
-
-static uint32_t tcp_round_trip_us(int fd)
-{
-    struct tcp_info info;
-    socklen_t size = sizeof(info);
-    memset(&info, 0, sizeof(info));
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_rtt : 0;
-}
-
-static Transport *make_transport(Mover *mover, int fd)
-{
-    Transport *t =
-        mover->config.transport == LPM_STREAM_TRANSPORT_PLAIN
-            ? transport_tcp_new(fd)
-            : transport_tls_new(fd, !is_source(mover), mover->credentials, mover->config.peer);
-#ifdef LPM_FAULTS
-    if (t && mover->options.fault)
-        t = transport_fault_new(t, mover->options.fault);
-#endif
-    return t;
-}
-
-/* Greets whoever is at @fd (taken). */
-static bool try_peer(Mover *mover, int fd, uint64_t deadline_ns, LpmStreamReason *ret_verdict)
-{
-    set_tcp_options(fd);
-    Transport *transport = make_transport(mover, fd);
-    if (!transport) {
-        lpm_bytes_close(&fd);
-        return mover_fail(mover, LPM_STREAM_ERR_INTERNAL, "out of memory for the connection");
-    }
-    LpmStreamSender peer = is_source(mover) ? LPM_STREAM_FROM_DST : LPM_STREAM_FROM_SRC;
-    Greeting g = {.mover = mover,
-                  .transport = transport,
-                  .verifier = lpm_stream_verifier(peer, mover->config.migration)};
-    transport->deadline_ns = deadline_ns;
-    atomic_store(&mover->link_fd, fd);
-    bool good = greet(&g);
-    if (!good) {
-        *ret_verdict = g.verdict;
-        atomic_store(&mover->link_fd, is_source(mover) ? -1 : mover->options.net);
-        transport_free(transport);
-        return false;
-    }
-    transport->deadline_ns = 0;
-    struct timeval forever = {0};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof(forever));
-    atomic_store(&mover->rtt_us, tcp_round_trip_us(fd));
-    mover->in.verifier = g.verifier;
-    mover->transport = transport;
-    return true;
-}
-
-static int accept_until(Mover *mover, uint64_t deadline_ns)
-{
-    while (!atomic_load(&mover->stopping)) {
-        uint64_t now = clock_ns();
-        if (now >= deadline_ns)
-            break;
-        struct pollfd waiting = {.fd = mover->options.net, .events = POLLIN};
-        if (poll(&waiting, 1, (int)((deadline_ns - now) / NS_PER_MS) + 1) <= 0)
-            continue;
-        int fd = accept4(mover->options.net, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0)
-            return fd;
-        if (errno != EINTR && errno != EAGAIN && errno != ECONNABORTED)
-            break;
-    }
-    return -1;
-}
-
-static bool establish_target(Mover *mover, uint64_t deadline_ns)
-{
-    LpmStreamMessage last = {.reason = {.reason = "nobody connected"}};
-    for (;;) {
-        int fd = accept_until(mover, deadline_ns);
-        if (fd < 0)
-            return mover_fail(mover, LPM_STREAM_ERR_CONNECT,
-                              "the source's mover did not come within %u ms (last: %.120s)",
-                              mover->config.connect_ms, last.reason.reason);
-        uint64_t greeting = clock_ns() + GREETING_NS;
-        if (try_peer(mover, fd, greeting < deadline_ns ? greeting : deadline_ns, &last.reason)) {
-            lpm_bytes_close(&mover->options.net);
-            return true;
-        }
-        if (atomic_load(&mover->stopping))
-            return false;
-        mover_tell(mover, LPM_STREAM_REFUSED, &last);
-    }
-}
-
-static bool establish_source(Mover *mover, uint64_t deadline_ns)
-{
-    LpmStreamReason verdict = {0};
-    if (try_peer(mover, lpm_bytes_steal_fd(&mover->options.net), deadline_ns, &verdict))
-        return true;
-    return mover_fail(mover, verdict.code, "no agreement with the target's mover: %.200s",
-                      verdict.reason);
-}
-
-bool link_establish(Mover *mover)
-{
-    uint64_t deadline_ns = clock_ns() + (uint64_t)mover->config.connect_ms * NS_PER_MS;
-    if (!(is_source(mover) ? establish_source(mover, deadline_ns)
-                           : establish_target(mover, deadline_ns)))
-        return false;
     LpmStreamMessage m = {.connected = {.version = LPM_STREAM_VERSION,
                                         .features = mover->features,
                                         .rtt_us = atomic_load(&mover->rtt_us)}};
     memcpy(m.connected.system, mover->config.peer, sizeof(m.connected.system));
-    memcpy(m.connected.cipher, mover->transport->cipher, sizeof(mover->transport->cipher));
+    memcpy(m.connected.cipher, transport->cipher, sizeof(transport->cipher));
     /* First true, then told: lpm-host may answer at once. */
-    atomic_store(&mover->heard_ns, clock_ns());
     atomic_store(&mover->state, LPM_STREAM_STATE_COPYING);
     atomic_store(&mover->connected, true);
     mover_tell(mover, LPM_STREAM_CONNECTED, &m);
+    gate_open(mover);
+}
+
+/* With the lock. What the peer lacks of what went over lost connections goes again. */
+static void install_locked(Link *link, Transport *transport, uint64_t received)
+{
+    Mover *mover = link->mover;
+    bool again = link->used;
+    uint64_t now = clock_ns();
+    link->transport = transport;
+    link->used = true;
+    atomic_store(&link->heard_ns, now);
+    atomic_store(&link->ping_due, true);
+    for (unsigned i = 0; i < mover->n_links; i++)
+        if (!mover->links[i].up)
+            outbox_lost(&mover->out.box, (int)i, received);
+    link->up = true;
+    mover->links_up++;
+    mover->all_down_ns = 0;
+    mover->reconnects += again;
+    pthread_cond_broadcast(&mover->link_changed);
+    if (again)
+        tell_state(link, true, (now - link->lost_ns) / NS_PER_MS);
+}
+
+static void install_first(Link *link, Transport *transport)
+{
+    pthread_mutex_lock(&link->mover->link_lock);
+    install_locked(link, transport, 0);
+    tell_connected(link->mover, transport);
+    if (is_source(link->mover) && link->mover->features & LPM_STREAM_FEATURE_RESUME)
+        for (unsigned i = 0; i < link->mover->n_links; i++)
+            if (i != link->index)
+                ask_for_socket(&link->mover->links[i]);
+    pthread_mutex_unlock(&link->mover->link_lock);
+}
+
+static bool connect_first(Link *link)
+{
+    Mover *mover = link->mover;
+    Greeted greeted;
+    uint64_t deadline_ns = clock_ns() + (uint64_t)mover->config.connect_ms * NS_PER_MS;
+    int fd = lpm_bytes_steal_fd(&mover->options.net[0]);
+    if (!greet(mover, fd, link->index, deadline_ns, &greeted)) {
+        mover_fail(mover, greeted.verdict.code, "no agreement with the target's mover: %.200s",
+                   greeted.verdict.reason);
+        gate_open(mover);
+        return false;
+    }
+    install_first(link, greeted.transport);
     return true;
+}
+
+/* Waits on the lock; at most @ns when it is not 0. */
+static void wait_locked(Mover *mover, uint64_t ns)
+{
+    if (ns == 0) {
+        pthread_cond_wait(&mover->link_changed, &mover->link_lock);
+        return;
+    }
+    uint64_t until = clock_ns() + ns;
+    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_S),
+                          .tv_nsec = (long)(until % NS_PER_S)};
+    pthread_cond_timedwait(&mover->link_changed, &mover->link_lock, &ts);
+}
+
+/* With the lock, on the source: greets on the socket that lpm-host gave. */
+static void greet_again_locked(Link *link)
+{
+    Mover *mover = link->mover;
+    int fd = lpm_bytes_steal_fd(&link->fd);
+    Greeted greeted;
+    pthread_mutex_unlock(&mover->link_lock);
+    bool good = greet(mover, fd, link->index, clock_ns() + GREETING_NS, &greeted);
+    pthread_mutex_lock(&mover->link_lock);
+    if (good) {
+        install_locked(link, greeted.transport, greeted.received);
+        return;
+    }
+    link->reason = greeted.verdict;
+    wait_locked(mover, PAUSE_NS);
+    if (!is_over(mover))
+        ask_for_socket(link);
+}
+
+bool link_bring_up(Link *link)
+{
+    Mover *mover = link->mover;
+    if (is_source(mover) && link->index == 0 && !link->used)
+        return connect_first(link);
+    pthread_mutex_lock(&mover->link_lock);
+    while (!link->up && !is_over(mover)) {
+        if (link->newcomer) {
+            Transport *transport = link->newcomer;
+            link->newcomer = NULL;
+            install_locked(link, transport, link->peer_received);
+        } else if (link->fd >= 0) {
+            greet_again_locked(link);
+        } else {
+            wait_locked(mover, 0);
+        }
+    }
+    bool up = link->up && !atomic_load(&mover->stopping);
+    pthread_mutex_unlock(&mover->link_lock);
+    return up;
+}
+
+/* --- down --- */
+
+void link_lost(Link *link, LpmStreamError code, const char *reason)
+{
+    Mover *mover = link->mover;
+    pthread_mutex_lock(&mover->link_lock);
+    if (!link->up) {
+        pthread_mutex_unlock(&mover->link_lock);
+        return;
+    }
+    link->up = false;
+    link->lost_ns = clock_ns();
+    link->reason = (LpmStreamReason){.code = code};
+    snprintf(link->reason.reason, sizeof(link->reason.reason), "%s", reason);
+    if (!atomic_load(&mover->stopping)) /* while stopping the last words are still on their way */
+        transport_cut(link->transport);
+    bool last = --mover->links_up == 0, over = is_over(mover);
+    if (last)
+        mover->all_down_ns = link->lost_ns;
+    else
+        outbox_lost(&mover->out.box, (int)link->index, 0);
+    if (!over && can_resume(mover)) {
+        tell_state(link, false, 0);
+        if (is_source(mover))
+            ask_for_socket(link);
+    }
+    pthread_cond_broadcast(&mover->link_changed);
+    pthread_mutex_unlock(&mover->link_lock);
+    outbox_nudge(&mover->out.box);
+    if (!over && last && !can_resume(mover))
+        mover_fail(mover, code, "%s", reason);
+    /* CLOSE has nowhere to go any more. */
+    if (last && over)
+        atomic_store(&mover->sender_done, true);
+    queue_wake(&mover->to_host);
+}
+
+void link_retire(Link *link)
+{
+    Mover *mover = link->mover;
+    pthread_mutex_lock(&mover->link_lock);
+    while (link->sending && !atomic_load(&mover->stopping))
+        pthread_cond_wait(&mover->link_changed, &mover->link_lock);
+    if (!link->sending && !link->up && link->transport) {
+        mover->lost_wire_out += atomic_load(&link->transport->wire_out);
+        mover->lost_wire_in += atomic_load(&link->transport->wire_in);
+        transport_free(link->transport);
+        link->transport = NULL;
+    }
+    pthread_mutex_unlock(&mover->link_lock);
+}
+
+bool link_hold(Link *link)
+{
+    Mover *mover = link->mover;
+    pthread_mutex_lock(&mover->link_lock);
+    while (!link->up && !is_over(mover))
+        pthread_cond_wait(&mover->link_changed, &mover->link_lock);
+    bool held = link->up; /* also while stopping: the peer is to be told why */
+    link->sending = held;
+    pthread_mutex_unlock(&mover->link_lock);
+    return held;
+}
+
+void link_leave(Link *link)
+{
+    pthread_mutex_lock(&link->mover->link_lock);
+    link->sending = false;
+    pthread_cond_broadcast(&link->mover->link_changed);
+    pthread_mutex_unlock(&link->mover->link_lock);
+}
+
+bool link_is_up(Link *link)
+{
+    pthread_mutex_lock(&link->mover->link_lock);
+    bool up = link->up;
+    pthread_mutex_unlock(&link->mover->link_lock);
+    return up;
+}
+
+/* --- target: who comes --- */
+
+static int accept_one(Mover *mover, uint64_t deadline_ns)
+{
+    struct pollfd waiting[LISTENERS_MAX];
+    for (unsigned i = 0; i < mover->options.n_net; i++)
+        waiting[i] = (struct pollfd){.fd = mover->options.net[i], .events = POLLIN};
+    while (!atomic_load(&mover->stopping) && clock_ns() < deadline_ns) {
+        uint64_t left_ms = (deadline_ns - clock_ns()) / NS_PER_MS + 1;
+        int wait_ms = left_ms < ACCEPT_WAIT_MS ? (int)left_ms : ACCEPT_WAIT_MS;
+        if (poll(waiting, mover->options.n_net, wait_ms) <= 0)
+            continue;
+        for (unsigned i = 0; i < mover->options.n_net; i++) {
+            int fd = waiting[i].revents ? accept4(waiting[i].fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+            if (fd >= 0)
+                return fd;
+        }
+    }
+    return -1;
+}
+
+static void let_in(Mover *mover, const Greeted *greeted)
+{
+    Link *link = &mover->links[greeted->connection];
+    if (!atomic_load(&mover->connected)) {
+        install_first(link, greeted->transport);
+        return;
+    }
+    /* The source knew earlier that the old one is gone. */
+    link_lost(link, LPM_STREAM_ERR_LINK, "the source's mover connected anew");
+    pthread_mutex_lock(&mover->link_lock);
+    Transport *superseded = link->newcomer;
+    link->newcomer = greeted->transport;
+    link->peer_received = greeted->received;
+    pthread_cond_broadcast(&mover->link_changed);
+    pthread_mutex_unlock(&mover->link_lock);
+    transport_free(superseded);
+}
+
+void greeter_main(Mover *mover)
+{
+    uint64_t deadline_ns = clock_ns() + (uint64_t)mover->config.connect_ms * NS_PER_MS;
+    LpmStreamMessage last = {.reason = {.reason = "nobody connected"}};
+    while (!atomic_load(&mover->stopping)) {
+        bool connected = atomic_load(&mover->connected);
+        if (connected && !can_resume(mover) && mover->n_links == 1)
+            break;
+        int fd = accept_one(mover, connected ? UINT64_MAX : deadline_ns);
+        if (fd < 0 && !connected)
+            mover_fail(mover, LPM_STREAM_ERR_CONNECT,
+                       "the source's mover did not come within %u ms (last: %.120s)",
+                       mover->config.connect_ms, last.reason.reason);
+        if (fd < 0)
+            continue;
+        uint64_t greeting = clock_ns() + GREETING_NS;
+        Greeted greeted;
+        uint64_t until = !connected && deadline_ns < greeting ? deadline_ns : greeting;
+        if (greet(mover, fd, 0, until, &greeted)) {
+            let_in(mover, &greeted);
+        } else if (!atomic_load(&mover->stopping)) {
+            last.reason = greeted.verdict;
+            mover_tell(mover, LPM_STREAM_REFUSED, &last);
+        }
+    }
+    for (unsigned i = 0; i < mover->options.n_net; i++)
+        lpm_bytes_close(&mover->options.net[i]);
+    gate_open(mover);
+}
+
+/* --- main thread --- */
+
+bool link_take_socket(Mover *mover, unsigned connection, int fd)
+{
+    pthread_mutex_lock(&mover->link_lock);
+    bool wanted = is_source(mover) && connection < mover->n_links && !mover->links[connection].up &&
+                  mover->links[connection].fd < 0;
+    if (wanted)
+        mover->links[connection].fd = lpm_bytes_steal_fd(&fd);
+    pthread_cond_broadcast(&mover->link_changed);
+    pthread_mutex_unlock(&mover->link_lock);
+    lpm_bytes_close(&fd);
+    return wanted;
+}
+
+void link_watch(Mover *mover, uint64_t now_ns, bool ping)
+{
+    if (is_over(mover) || !atomic_load(&mover->connected))
+        return;
+    char reason[TRANSPORT_REASON_MAX];
+    uint64_t silence_ns = (uint64_t)mover->config.silence_ms * NS_PER_MS;
+    for (unsigned i = 0; i < mover->n_links; i++) {
+        Link *link = &mover->links[i];
+        uint64_t heard_ns = atomic_load(&link->heard_ns);
+        if (ping)
+            atomic_store(&link->ping_due, true);
+        snprintf(reason, sizeof(reason), "nothing heard from the other system's mover for %u ms",
+                 mover->config.silence_ms);
+        if (link_is_up(link) && now_ns > heard_ns && now_ns - heard_ns > silence_ns)
+            link_lost(link, LPM_STREAM_ERR_LINK, reason);
+    }
+    if (ping)
+        outbox_nudge(&mover->out.box);
+    pthread_mutex_lock(&mover->link_lock);
+    uint64_t since = mover->all_down_ns;
+    LpmStreamReason last = mover->links[0].reason;
+    pthread_mutex_unlock(&mover->link_lock);
+    if (since && now_ns > since && now_ns - since > (uint64_t)mover->config.retry_ms * NS_PER_MS)
+        mover_fail(mover, LPM_STREAM_ERR_LINK,
+                   "no connection to the other system's mover for %u s (last: %.150s)",
+                   mover->config.retry_ms / 1000, last.reason);
+}
+
+void link_wake_all(Mover *mover)
+{
+    pthread_mutex_lock(&mover->link_lock);
+    pthread_cond_broadcast(&mover->link_changed);
+    pthread_mutex_unlock(&mover->link_lock);
+}
+
+void link_cut_all(Mover *mover)
+{
+    pthread_mutex_lock(&mover->link_lock);
+    for (unsigned i = 0; i < mover->n_links; i++)
+        if (mover->links[i].transport)
+            transport_cut(mover->links[i].transport);
+    if (mover->greeting_fd >= 0)
+        shutdown(mover->greeting_fd, SHUT_RDWR);
+    for (unsigned i = 0; i < mover->options.n_net; i++)
+        if (mover->options.net[i] >= 0)
+            shutdown(mover->options.net[i], SHUT_RDWR);
+    pthread_cond_broadcast(&mover->link_changed);
+    pthread_mutex_unlock(&mover->link_lock);
+}
+
+LinkTotals link_totals(Mover *mover)
+{
+    pthread_mutex_lock(&mover->link_lock);
+    LinkTotals t = {.wire_out = mover->lost_wire_out,
+                    .wire_in = mover->lost_wire_in,
+                    .reconnects = mover->reconnects,
+                    .up = mover->links_up};
+    for (unsigned i = 0; i < mover->n_links; i++)
+        if (mover->links[i].transport) {
+            t.wire_out += atomic_load(&mover->links[i].transport->wire_out);
+            t.wire_in += atomic_load(&mover->links[i].transport->wire_in);
+        }
+    pthread_mutex_unlock(&mover->link_lock);
+    return t;
 }

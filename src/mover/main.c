@@ -19,7 +19,7 @@
 enum {
     PEM_MAX = 256 * 1024,
     SOCKET_BUFFER = 1024 * 1024,
-    HASHER_PATIENCE = 512 * 1024,
+    HEAP_THRESHOLD = 64 * 1024 * 1024,
 };
 
 static Mover mover; /* one process, one migration, one side */
@@ -29,6 +29,7 @@ static const struct option long_options[] = {
     {"net", required_argument, NULL, 'n'},
     {"vasi", required_argument, NULL, 'v'},
     {"memory", required_argument, NULL, 'm'},
+    {"image", required_argument, NULL, 'i'},
     {"cert", required_argument, NULL, 'C'},
     {"key", required_argument, NULL, 'K'},
     {"ca", required_argument, NULL, 'A'},
@@ -43,7 +44,8 @@ static int usage(const char *problem)
     fprintf(
         stderr,
         "lpm-mover: %s\n"
-        "usage: lpm-mover --control=N --net=N [--vasi=N] [--memory=N] [--cert=N --key=N --ca=N]\n"
+        "usage: lpm-mover --control=N --net=N[,N...] [--vasi=N] [--memory=N] [--image=N]\n"
+        "                 [--cert=N --key=N --ca=N]\n"
         "Each N is an inherited descriptor; lpm-host starts this program (docs/spec/mover.md).\n",
         problem);
     return LPM_STREAM_ERR_USAGE;
@@ -60,19 +62,48 @@ static int parse_fd(const char *text)
     return (int)fd;
 }
 
+/* Descriptors separated by commas into @fds. Their number, 0 when one is bad or there are too many.
+ */
+static unsigned parse_fds(const char *text, int *fds, unsigned max)
+{
+    char copy[256];
+    if (strlen(text) >= sizeof(copy))
+        return 0;
+    strcpy(copy, text);
+    unsigned n = 0;
+    char *rest = NULL;
+    for (char *word = strtok_r(copy, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+        if (n == max || (fds[n] = parse_fd(word)) < 0)
+            return 0;
+        n++;
+    }
+    return n;
+}
+
 static bool parse_options(int argc, char **argv, MoverOptions *o)
 {
     const struct {
         int letter;
-        int *fd;
-    } fds[] = {{'c', &o->control}, {'n', &o->net}, {'v', &o->vasi}, {'m', &o->memory},
-               {'C', &o->cert},    {'K', &o->key}, {'A', &o->ca}};
+        int *fds;
+        unsigned max, *n; /* NULL: exactly one */
+    } options[] = {{'c', &o->control, 1, NULL},
+                   {'n', o->net, LISTENERS_MAX, &o->n_net},
+                   {'v', o->vasi, CHANNELS_MAX, &o->n_vasi},
+                   {'m', &o->memory, 1, NULL},
+                   {'i', &o->image, 1, NULL},
+                   {'C', &o->cert, 1, NULL},
+                   {'K', &o->key, 1, NULL},
+                   {'A', &o->ca, 1, NULL}};
     for (int letter = getopt_long(argc, argv, "", long_options, NULL); letter != -1;
          letter = getopt_long(argc, argv, "", long_options, NULL)) {
         bool known = false;
-        for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
-            if (fds[i].letter == letter)
-                known = (*fds[i].fd = parse_fd(optarg)) >= 0;
+        for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+            if (options[i].letter == letter) {
+                unsigned n = parse_fds(optarg, options[i].fds, options[i].max);
+                known = n > 0;
+                if (options[i].n)
+                    *options[i].n = n;
+            }
         if (letter == 'f') {
             o->fault = optarg;
             known = true;
@@ -115,25 +146,29 @@ static bool load_credentials(Mover *m)
 /* What GIO and others leave on a socket, and room for more than a few pages. All best effort. */
 static void prepare_sockets(const MoverOptions *o)
 {
-    const int fds[] = {o->net, o->vasi};
-    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
-        if (fds[i] >= 0)
-            fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) & ~O_NONBLOCK);
     int size = SOCKET_BUFFER;
-    if (o->vasi >= 0 && setsockopt(o->vasi, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
-        setsockopt(o->vasi, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    for (unsigned i = 0; i < o->n_net; i++)
+        fcntl(o->net[i], F_SETFL, fcntl(o->net[i], F_GETFL) & ~O_NONBLOCK);
+    for (unsigned i = 0; i < o->n_vasi; i++) {
+        fcntl(o->vasi[i], F_SETFL, fcntl(o->vasi[i], F_GETFL) & ~O_NONBLOCK);
+        if (setsockopt(o->vasi[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
+            setsockopt(o->vasi[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    }
 }
 
 static void init_locks(Mover *m)
 {
     pthread_mutex_init(&m->failure_lock, NULL);
     pthread_mutex_init(&m->gate_lock, NULL);
+    pthread_mutex_init(&m->link_lock, NULL);
+    pthread_mutex_init(&m->throttle_lock, NULL);
     pthread_mutex_init(&m->out.digest_lock, NULL);
     pthread_mutex_init(&m->in.check_lock, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&m->gate_changed, &monotonic);
+    pthread_cond_init(&m->link_changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
@@ -143,14 +178,13 @@ static bool prepare(Mover *m)
     const LpmStreamConfig *config = &m->config;
     throttle_init(&m->throttle, config->max_rate, clock_ns());
     atomic_store(&m->state, LPM_STREAM_STATE_CONNECTING);
-    atomic_store(&m->link_fd, m->options.net);
-    bool rings = ring_init(&m->out.ring, config->window, FRAME_MAX, is_source(m), true) &&
-                 ring_init(&m->in.ring, config->window, FRAME_MAX, true, false);
-    /* Nobody waits for the hasher until the sender pauses: it is woken for several frames at once.
-     */
-    m->out.ring.patience = HASHER_PATIENCE;
-    if (rings && stream_digest_init(&m->out.digest) && stream_digest_init(&m->in.digest) &&
-        verify_init(m) && gate_start_threads(m))
+    outbox_init(&m->out.box);
+    m->n_links = config->connections;
+    m->greeting_fd = -1;
+    for (unsigned i = 0; i < m->n_links; i++)
+        m->links[i] = (Link){.mover = m, .index = i, .fd = -1};
+    if (inbox_init(&m->in.box, config->window) && stream_digest_init(&m->out.digest) &&
+        stream_digest_init(&m->in.digest) && verify_init(m) && gate_start_threads(m))
         return true;
     return mover_fail(m, LPM_STREAM_ERR_INTERNAL, "not enough memory or threads to start");
 }
@@ -168,14 +202,18 @@ static bool lock_in(Mover *m)
 int main(int argc, char **argv)
 {
     Mover *m = &mover;
-    m->options = (MoverOptions){-1, -1, -1, -1, -1, -1, -1, NULL};
+    m->options =
+        (MoverOptions){.control = -1, .memory = -1, .image = -1, .cert = -1, .key = -1, .ca = -1};
     if (!parse_options(argc, argv, &m->options))
         return usage("unknown option, or a descriptor that is not open");
-    if (m->options.control < 0 || m->options.net < 0)
+    if (m->options.control < 0 || m->options.n_net == 0)
         return usage("--control and --net are needed");
     signal(SIGPIPE, SIG_IGN);
     /* One heap: to make another, the C library would look into /sys, which the sandbox forbids. */
     mallopt(M_ARENA_MAX, 1);
+    /* Frames come and go: their memory stays ours, instead of being mapped and cleared anew. */
+    mallopt(M_MMAP_THRESHOLD, HEAP_THRESHOLD);
+    mallopt(M_TRIM_THRESHOLD, HEAP_THRESHOLD);
     init_locks(m);
     if (!queue_init(&m->to_peer) || !queue_init(&m->to_host))
         return LPM_STREAM_ERR_INTERNAL;

@@ -1,62 +1,99 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One mover: what its threads share. The main thread has the control descriptor and the clock; each
- * direction has two more.
+ * One mover: what its threads share. The main thread has the control descriptor and the clock.
  *
- *   out: the sender (VASI to link), and on the source the hasher (digest of what was sent)
- *   in:  the receiver (link to memory) and the writer (memory to VASI, digest)
+ *   out: the coder (VASI to outbox: reads QEMU, codes, hashes), a sender for each connection
+ *   in:  a receiver for each connection (link to inbox), the writer (inbox to VASI: decodes,
+ * hashes) target only: the greeter, who lets connections in
  *
  * All are made before the sandbox closes, and wait at the gate.
  */
 #pragma once
 
+#include "digest.h"
+#include "effort.h"
+#include "image.h"
+#include "inbox.h"
+#include "outbox.h"
 #include "queue.h"
-#include "ring.h"
 #include "throttle.h"
 #include "transport.h"
 
+#include "codec/codec.h"
+
 typedef struct Mover Mover;
+
+enum { BASE_UNKNOWN, BASE_NONE, BASE_USABLE };
 
 enum {
     DEFAULT_WINDOW = 4 * 1024 * 1024,
     MIN_WINDOW = 1024 * 1024,
+    RAW_WINDOW = 24 * 1024 * 1024, /* bytes of stream kept for a MISS */
     FRAME_MAX = LPM_STREAM_HEADER_SIZE + LPM_STREAM_BODY_MAX,
-    THREADS_MAX = 4,
+    LINKS_MAX = LPM_STREAM_CONNECTIONS_MAX,
+    CHANNELS_MAX = LPM_STREAM_CHANNELS_MAX + 1, /* with the main stream, number 0 */
+    LISTENERS_MAX = 8,
+    THREADS_MAX = 2 * LINKS_MAX + 3,
     PROBE_PINGS = 10,
 };
 
 typedef struct {
-    int control, net, vasi, memory, cert, key, ca; /* -1: not given */
-    const char *fault;                             /* test builds only */
+    int control, memory, image, cert, key, ca; /* -1: not given */
+    int net[LISTENERS_MAX];                    /* source: the first connection; target: listeners */
+    unsigned n_net;
+    int vasi[CHANNELS_MAX]; /* QEMU's connections, the main stream first */
+    unsigned n_vasi;
+    int vasi_listener; /* source: where QEMU connects, instead of @vasi */
+    const char *fault; /* test builds only */
 } MoverOptions;
 
-/* From QEMU to the peer. Owned by the sender; the others as said. */
+/* One connection to the peer. Its two threads own the transport while it is up. */
 typedef struct {
-    Ring ring;
-    uint64_t sequence; /* of the last ordered record sent */
-    uint64_t offset;   /* bytes of stream sent */
-    bool vasi_ended;   /* QEMU closed its side */
-    bool fin_sent, close_sent;
-    uint64_t acked_frames; /* last ACK sent */
+    Mover *mover;
+    unsigned index;
+    _Atomic bool ping_due;
+    _Atomic uint64_t pong_stamp; /* 0: none due */
+    _Atomic uint64_t heard_ns;
+    uint64_t nudges; /* seen by the sender */
+    /* What follows is under the mover's link_lock. */
+    Transport *transport;
+    bool up;
+    bool sending;           /* the sender uses the transport */
+    bool used;              /* was up before */
+    int fd;                 /* source: from lpm-host, to be greeted; -1 */
+    Transport *newcomer;    /* target: greeted, to take over */
+    uint64_t peer_received; /* what the peer said it has, when the connection came up */
+    uint64_t lost_ns;
+    LpmStreamReason reason; /* of the loss */
+} Link;
+
+/* From QEMU to the peer. Owned by the coder; the others as said. */
+typedef struct {
+    Outbox box;
+    uint64_t offset[CHANNELS_MAX]; /* bytes of stream read, by channel */
+    bool channel_ended[CHANNELS_MAX];
+    bool vasi_ended; /* QEMU closed its side */
+    bool fin_sent;
+    bool close_queued; /* nothing more is put */
+    _Atomic bool close_sent;
     uint64_t stall_began_ns;
 
-    pthread_mutex_t digest_lock; /* the digest and last_end */
-    StreamDigest digest;         /* fed by the hasher */
+    StreamDigest digest;
+    pthread_mutex_t digest_lock; /* last_end */
     LpmStreamEnd last_end;       /* last END sent */
     _Atomic bool end_wanted;     /* by the peer (CHECK) or by FIN */
     _Atomic bool end_eager;      /* after SWITCHOVER: at every pause */
 
-    /* Not ordered: what the other threads want said. */
-    _Atomic bool ping_due, ack_due;
-    _Atomic bool wants_room;     /* the sender waits for the ring to be emptied */
-    _Atomic uint64_t pong_stamp; /* 0: none due */
+    _Atomic bool ack_due;
+    _Atomic uint64_t acked_frames; /* last ACK sent */
+    _Atomic bool wants_room;       /* the coder waits for an acknowledgement */
 } Outflow;
 
 /* From the peer to QEMU. Owned by the writer. */
 typedef struct {
-    Ring ring;
-    LpmStreamVerifier verifier; /* the receiver's */
-    _Atomic uint64_t handed_frames, handed_offset;
+    Inbox box;
+    _Atomic uint64_t handed_frames, handed_offset; /* offset: of the main stream */
+    uint64_t channel_offset[CHANNELS_MAX];
     uint64_t unacked_bytes, unacked_frames; /* handed on since the last wish for an ACK */
 
     pthread_mutex_t check_lock; /* what follows */
@@ -71,8 +108,8 @@ typedef struct {
 typedef struct {
     uint64_t seed, pages;
     uint8_t *buffer;
-    _Atomic bool running; /* target, sender: hashes are being sent */
-    uint64_t next;        /* target, sender: page */
+    _Atomic bool running; /* target, coder: hashes are being sent */
+    uint64_t next;        /* target, coder: page */
     _Atomic uint64_t done;
     LpmStreamVerified result; /* writer */
     uint8_t *outgoing;        /* source, writer: pages not yet sent */
@@ -89,22 +126,36 @@ struct Mover {
     MoverOptions options;
     LpmStreamConfig config;
     TransportCredentials *credentials;
-    Transport *transport; /* valid once connected */
-    uint64_t features;    /* agreed */
-    uint64_t window;      /* what the peer takes unacknowledged */
+    uint64_t features; /* agreed */
+    uint64_t window;   /* what the peer takes unacknowledged */
     Queue to_peer, to_host;
     Outflow out;
     Inflow in;
+    Image image;
+    _Atomic int base_answer; /* source: BASE_ACK's */
+    Effort effort;
     Verify verify;
     Probe probe;
     Throttle throttle;
+    pthread_mutex_t throttle_lock;
+
+    Link links[LINKS_MAX];
+    unsigned n_links;
+    pthread_mutex_t link_lock;
+    pthread_cond_t link_changed;
+    unsigned links_up;
+    uint64_t all_down_ns;                 /* since when none is up; 0: one is */
+    int greeting_fd;                      /* what to shut down to wake who greets; -1 */
+    uint64_t lost_wire_out, lost_wire_in; /* of connections that are gone */
+    uint32_t reconnects;
+
+    LpmStreamCodedCounts counts; /* under link_lock */
 
     _Atomic uint8_t state; /* LpmStreamState */
     _Atomic bool connected, stopping, peer_closed, finishing;
-    _Atomic bool sender_done; /* it has said CLOSE, or after the peer's CLOSE found nobody there */
-    _Atomic int link_fd;      /* what to shut down to wake the receiver while connecting; -1 */
-    _Atomic uint64_t heard_ns;
+    _Atomic bool sender_done; /* CLOSE is said, or after the peer's CLOSE nobody was there */
     _Atomic uint64_t stalls, stall_ns, acked_offset, out_offset;
+    _Atomic uint64_t blocked_ns; /* senders waited for the link */
     _Atomic uint32_t rtt_us;
 
     pthread_mutex_t gate_lock;
@@ -112,7 +163,6 @@ struct Mover {
     bool gate_open; /* connected, or stopping */
     bool sandboxed;
     unsigned running; /* threads at the gate or at work */
-    pthread_t threads[THREADS_MAX];
     unsigned n_threads;
 
     /* The first failure; later ones are consequences. */
@@ -125,26 +175,34 @@ static inline bool is_source(const Mover *mover)
     return mover->config.side == LPM_STREAM_SIDE_SRC;
 }
 
+/* Whether a lost connection ends nothing. */
+static inline bool can_resume(const Mover *mover)
+{
+    return mover->config.retry_ms > 0 && mover->features & LPM_STREAM_FEATURE_RESUME;
+}
+
 /* Notes why the mover ends and wakes everybody; returns false, for `return mover_fail(...)`. From
  * any thread. */
 bool mover_fail(Mover *mover, LpmStreamError code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* A record to lpm-host. */
 void mover_tell(Mover *mover, uint32_t type, const LpmStreamMessage *message);
-/* A record to the peer; fails the mover when it cannot be taken. Nothing when the peer has said
- * CLOSE. */
+/* An ordered record to the peer; fails the mover when it cannot be taken. Nothing when the peer has
+ * said CLOSE. */
 void mover_send(Mover *mover, uint32_t type, const LpmStreamMessage *message);
+/* The counters of coding, for STATS. From one thread only. */
+void mover_publish_counts(Mover *mover, const LpmCodecCounts *counts);
 
-/* Threads; each takes a Mover and returns NULL when it stops. */
-void *receiver_main(void *mover);
-void *writer_main(void *mover);
-void *sender_main(void *mover);
-void *hasher_main(void *mover);
+/* Threads. */
+void receiver_main(Link *link);
+void sender_main(Link *link);
+void coder_main(Mover *mover);
+void writer_main(Mover *mover);
+void greeter_main(Mover *mover);
 
-/* Sender: an ordered record into the ring and onto the link. */
-bool sender_send(Mover *mover, uint32_t type, const LpmStreamMessage *message);
-/* Sender: bytes that may still go before the peer must acknowledge. */
-uint64_t sender_window_left(Mover *mover);
+/* Coder: an ordered record into the outbox. */
+bool coder_send(Mover *mover, uint32_t type, const LpmStreamMessage *message);
+
 /* Starts the threads; they wait for gate_sandboxed(), then gate_open(). */
 bool gate_start_threads(Mover *mover);
 void gate_sandboxed(Mover *mover);
@@ -153,7 +211,3 @@ bool gate_wait(Mover *mover);
 void gate_open(Mover *mover);
 /* Waits at most @ms until all threads have ended. */
 bool gate_join(Mover *mover, unsigned ms);
-
-/* Finds the peer and agrees with it; in the receiver. On success transport and all that was agreed
- * are set. */
-bool link_establish(Mover *mover);

@@ -23,6 +23,7 @@ bool mover_fail(Mover *mover, LpmStreamError code, const char *format, ...)
     atomic_store(&mover->stopping, true);
     queue_wake(&mover->to_host);
     queue_wake(&mover->to_peer);
+    outbox_nudge(&mover->out.box);
     return false;
 }
 
@@ -42,21 +43,24 @@ void mover_send(Mover *mover, uint32_t type, const LpmStreamMessage *message)
                    lpm_stream_type_name(type));
 }
 
-typedef struct {
-    void *(*entry)(void *mover);
-    bool source_only;
-} Thread;
-
-static const Thread threads[] = {
-    {receiver_main, false},
-    {writer_main, false},
-    {sender_main, false},
-    {hasher_main, true},
-};
+void mover_publish_counts(Mover *mover, const LpmCodecCounts *counts)
+{
+    pthread_mutex_lock(&mover->link_lock);
+    mover->counts = (LpmStreamCodedCounts){.pages_zero = counts->pages_zero,
+                                           .pages_same = counts->pages_same,
+                                           .pages_reference = counts->pages_reference,
+                                           .pages_delta = counts->pages_delta,
+                                           .pages_literal = counts->pages_literal,
+                                           .raw_bytes = counts->bytes_raw,
+                                           .coded_bytes = counts->bytes_coded};
+    pthread_mutex_unlock(&mover->link_lock);
+}
 
 typedef struct {
     Mover *mover;
-    void *(*entry)(void *mover);
+    void (*of_mover)(Mover *mover);
+    void (*of_link)(Link *link);
+    Link *link;
 } Start;
 
 static Start starts[THREADS_MAX];
@@ -71,7 +75,10 @@ static void *thread_main(void *context)
     while (!mover->sandboxed)
         pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
     pthread_mutex_unlock(&mover->gate_lock);
-    start->entry(mover);
+    if (start->link)
+        start->of_link(start->link);
+    else
+        start->of_mover(mover);
     pthread_mutex_lock(&mover->gate_lock);
     mover->running--;
     pthread_cond_broadcast(&mover->gate_changed);
@@ -82,23 +89,35 @@ static void *thread_main(void *context)
     return NULL;
 }
 
+static bool start_thread(Start start)
+{
+    Mover *mover = start.mover;
+    unsigned n = mover->n_threads;
+    pthread_t thread;
+    starts[n] = start;
+    if (pthread_create(&thread, NULL, thread_main, &starts[n]) != 0)
+        return false;
+    mover->n_threads = n + 1;
+    return true;
+}
+
 bool gate_start_threads(Mover *mover)
 {
-    for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
-        if (threads[i].source_only && !is_source(mover))
-            continue;
-        unsigned n = mover->n_threads;
-        starts[n] = (Start){mover, threads[i].entry};
-        if (pthread_create(&mover->threads[n], NULL, thread_main, &starts[n]) != 0)
-            return false;
-        mover->n_threads = n + 1;
+    bool good =
+        start_thread((Start){.mover = mover, .of_mover = coder_main}) &&
+        start_thread((Start){.mover = mover, .of_mover = writer_main}) &&
+        (is_source(mover) || start_thread((Start){.mover = mover, .of_mover = greeter_main}));
+    for (unsigned i = 0; good && i < mover->n_links; i++) {
+        Link *link = &mover->links[i];
+        good = start_thread((Start){.mover = mover, .of_link = receiver_main, .link = link}) &&
+               start_thread((Start){.mover = mover, .of_link = sender_main, .link = link});
     }
     /* A thread's first steps are the C library's, with calls that the sandbox need not allow. */
     pthread_mutex_lock(&mover->gate_lock);
     while (mover->running < mover->n_threads)
         pthread_cond_wait(&mover->gate_changed, &mover->gate_lock);
     pthread_mutex_unlock(&mover->gate_lock);
-    return true;
+    return good;
 }
 
 void gate_sandboxed(Mover *mover)

@@ -67,13 +67,26 @@ ssize_t transport_raw_receive(Transport *transport, void *data, size_t size)
     return n;
 }
 
+/* One send(), with the time that it waits for the link counted. */
+static ssize_t send_or_wait(Transport *transport, const void *data, size_t size)
+{
+    ssize_t n = send(transport->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+        return n;
+    uint64_t begin = clock_ns();
+    n = send(transport->fd, data, size, MSG_NOSIGNAL);
+    if (transport->blocked_ns)
+        atomic_fetch_add_explicit(transport->blocked_ns, clock_ns() - begin, memory_order_relaxed);
+    return n;
+}
+
 bool transport_raw_send(Transport *transport, const void *data, size_t size)
 {
     const uint8_t *at = data;
     while (size > 0) {
         if (!arm_deadline(transport, SO_SNDTIMEO))
             return false;
-        ssize_t n = send(transport->fd, at, size, MSG_NOSIGNAL);
+        ssize_t n = send_or_wait(transport, at, size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

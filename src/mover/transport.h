@@ -34,6 +34,7 @@ struct Transport {
     _Atomic uint64_t deadline_ns; /* of the handshake; 0 afterwards */
     char cipher[64];
     _Atomic uint64_t wire_in, wire_out;
+    _Atomic uint64_t *blocked_ns; /* counts what sending waits for the link; NULL: nobody asks */
     /* Why the last call failed. Sending and receiving fail in different threads: each has its own.
      */
     struct {

@@ -81,7 +81,7 @@ bool verify_send_hashes(Mover *mover)
     if (v->next == v->pages) {
         v->next++; /* said */
         m.verified.compared = v->pages;
-        return sender_send(mover, LPM_STREAM_VERIFY_END, &m);
+        return coder_send(mover, LPM_STREAM_VERIFY_END, &m);
     }
     uint8_t digests[LPM_STREAM_VERIFY_BATCH * DIGEST];
     uint64_t left = v->pages - v->next;
@@ -100,7 +100,7 @@ bool verify_send_hashes(Mover *mover)
                                        .size = zero ? 0 : (uint32_t)(count * DIGEST)};
     v->next += count;
     atomic_store(&v->done, v->next);
-    return sender_send(mover, LPM_STREAM_VERIFY_HASHES, &m);
+    return coder_send(mover, LPM_STREAM_VERIFY_HASHES, &m);
 }
 
 static bool flush_outgoing(Mover *mover)

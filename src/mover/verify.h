@@ -14,7 +14,7 @@ void verify_clear(Mover *mover);
 /* Target, main thread: begin. False (and failed) when it is not possible. */
 bool verify_start(Mover *mover);
 
-/* Target, sender. */
+/* Target, coder. */
 bool verify_wants_to_send(Mover *mover);
 bool verify_send_hashes(Mover *mover);
 

@@ -620,7 +620,7 @@ def test_mover_is_locked_in(authority):
             assert status["NoNewPrivs"] == "1"
             assert {status[c] for c in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
             threads = os.listdir(f"/proc/{mover.process.pid}/task")
-            assert len(threads) == (5 if mover.side == "src" else 4)
+            assert len(threads) == (5 if mover.side == "src" else 6)  # main, coder, writer, receiver, sender; greeter
             for thread in threads:
                 text = open(f"/proc/{mover.process.pid}/task/{thread}/status").read()
                 assert "Seccomp:\t2" in text

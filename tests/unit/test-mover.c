@@ -3,8 +3,10 @@
 #include "bytes/bytes.h"
 #include "clock.h"
 #include "digest.h"
+#include "effort.h"
+#include "inbox.h"
+#include "outbox.h"
 #include "queue.h"
-#include "ring.h"
 #include "sandbox.h"
 #include "sha256-pair.h"
 #include "throttle.h"
@@ -21,97 +23,223 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* --- ring --- */
+/* --- outbox --- */
 
-/* Each frame is filled with its own number, and must still be when it is processed and when it is
- * released. */
-static void ring_keeps_frames_until_both_are_done(void)
+static Frame *make_frame(uint32_t size)
 {
-    enum { WINDOW = 4096, LONGEST = 512, FRAMES = 50000 };
-    static Ring ring;
-    g_assert_true(ring_init(&ring, WINDOW, LONGEST, true, true));
-    GQueue *live = g_queue_new(); /* places of frames not yet released */
-    uint64_t put = 0, processed = 0, acknowledged = 0, held = 0;
-    while (processed < FRAMES || acknowledged < FRAMES) {
-        size_t size = (size_t)g_test_rand_int_range(1, LONGEST + 1);
-        uint8_t *at =
-            put < FRAMES && ring_held(&ring) + size <= WINDOW ? ring_reserve(&ring, LONGEST) : NULL;
-        if (put < FRAMES && ring_held(&ring) + size <= WINDOW)
-            g_assert_nonnull(at); /* within the window there is always room */
-        if (at) {
-            memset(at, (int)(put & 0xff), size);
-            ring_put(&ring, (uint32_t)size, size);
-            put++;
-            g_queue_push_tail(live, at);
-            held += size;
-        }
-        if (processed < put && g_test_rand_bit()) {
-            RingFrame frame;
-            uint8_t *next = ring_next(&ring, &frame);
-            g_assert_cmpuint(frame.size, ==, frame.type);
-            for (size_t i = 0; i < frame.size; i++)
-                g_assert_cmpuint(next[i], ==, processed & 0xff);
-            processed++;
-            g_assert_true(ring_processed(&ring) == (processed == put));
-        }
-        if (acknowledged < put && g_test_rand_bit()) {
-            acknowledged +=
-                (uint64_t)g_test_rand_int_range(1, (gint32)MIN(put - acknowledged, 8) + 1);
-            g_assert_true(ring_acknowledge(&ring, acknowledged));
-        }
-        uint64_t released = MIN(processed, acknowledged);
-        while (g_queue_get_length(live) > put - released)
-            g_queue_pop_head(live);
-        uint8_t *oldest = g_queue_peek_head(live);
-        if (oldest)
-            g_assert_cmpuint(*oldest, ==, released & 0xff);
-        g_assert_cmpuint(ring_held(&ring), <=, held);
-    }
-    g_assert_cmpuint(ring_held(&ring), ==, 0);
-    g_queue_free(live);
-    ring_clear(&ring);
+    Frame *frame = frame_new(LPM_STREAM_DATA, size);
+    memset(frame->bytes, (int)(size & 0xff), size);
+    return frame;
 }
 
-static void ring_refuses_what_does_not_fit(void)
+/* What a connection took and the peer has not, goes again, once, and in order; nothing else does.
+ */
+static void outbox_sends_again_what_was_lost(void)
 {
-    static Ring ring;
-    g_assert_true(ring_init(&ring, 1000, 100, true, true));
-    unsigned fitted = 0;
-    while (ring_reserve(&ring, 100)) {
-        ring_put(&ring, 0, 100);
-        fitted++;
+    static Outbox box;
+    uint64_t seen = 0;
+    bool raw;
+    outbox_init(&box);
+    for (uint32_t i = 1; i <= 6; i++) {
+        g_assert_cmpuint(outbox_next_sequence(&box), ==, i);
+        outbox_put(&box, make_frame(10 * i));
     }
-    g_assert_cmpuint(fitted, >=, 10);
-    g_assert_cmpuint(fitted, <=, 12);
-    g_assert_false(ring_acknowledge(&ring, fitted + 1)); /* never sent */
-    g_assert_true(ring_acknowledge(&ring, 5));
-    g_assert_false(ring_acknowledge(&ring, 4)); /* backwards */
-    g_assert_null(ring_reserve(&ring, 100));    /* acknowledged, but not yet processed */
-    RingFrame frame;
-    ring_next(&ring, &frame);
-    ring_processed(&ring);
-    ring_next(&ring, &frame);
-    ring_processed(&ring);
-    g_assert_nonnull(ring_reserve(&ring, 100));
-    ring_close(&ring);
-    g_assert_null(ring_next(&ring, &frame));
-    ring_clear(&ring);
+    for (uint64_t i = 1; i <= 5; i++) { /* 1, 3, 5 on connection 0; 2, 4 on 1 */
+        Frame *frame = outbox_take(&box, i % 2 ? 0 : 1, &seen, &raw);
+        g_assert_cmpuint(frame->sequence, ==, i);
+        g_assert_false(raw);
+        outbox_sent(&box, frame);
+    }
+    outbox_lost(&box, 0, 1); /* the peer had got the first */
+    const uint64_t again[] = {3, 5, 6};
+    for (size_t i = 0; i < G_N_ELEMENTS(again); i++) {
+        Frame *frame = outbox_take(&box, 1, &seen, &raw);
+        g_assert_cmpuint(frame->sequence, ==, again[i]);
+        outbox_sent(&box, frame);
+    }
+    OutboxLevel level = outbox_level(&box);
+    g_assert_cmpuint(level.resent_bytes, ==, 30 + 50);
+    g_assert_cmpuint(level.held_bytes, ==, 210);
+    g_assert_cmpuint(level.untaken, ==, 0);
+    g_assert_true(outbox_acknowledge(&box, 6));
+    g_assert_cmpuint(outbox_level(&box).held_bytes, ==, 0);
 }
 
-static void ring_table_of_frames_is_bounded(void)
+static void outbox_takes_no_false_acknowledgement(void)
 {
-    static Ring ring;
-    g_assert_true(ring_init(&ring, 1 << 20, 100, false, true));
-    for (unsigned i = 0; i < RING_FRAMES; i++) {
-        g_assert_nonnull(ring_reserve(&ring, 1));
-        ring_put(&ring, 0, 1);
+    static Outbox box;
+    uint64_t seen = 0;
+    bool raw;
+    outbox_init(&box);
+    outbox_put(&box, make_frame(10));
+    outbox_put(&box, make_frame(20));
+    outbox_sent(&box, outbox_take(&box, 0, &seen, &raw));
+    g_assert_false(outbox_acknowledge(&box, 3)); /* never put */
+    g_assert_true(outbox_acknowledge(&box, 1));
+    g_assert_true(outbox_acknowledge(&box, 0));  /* late news */
+    g_assert_false(outbox_acknowledge(&box, 2)); /* never sent */
+    outbox_close(&box);
+    g_assert_null(outbox_take(&box, 0, &seen, &raw));
+}
+
+/* A frame may be acknowledged while a second sender has it: it lives until that one is done. */
+static void outbox_keeps_what_is_being_sent(void)
+{
+    static Outbox box;
+    uint64_t seen = 0;
+    bool raw;
+    outbox_init(&box);
+    outbox_put(&box, make_frame(100));
+    Frame *first = outbox_take(&box, 0, &seen, &raw);
+    outbox_lost(&box, 0, 0);
+    Frame *second = outbox_take(&box, 1, &seen, &raw);
+    g_assert_true(first == second);
+    outbox_sent(&box, first);
+    g_assert_true(outbox_acknowledge(&box, 1));
+    g_assert_cmpuint(second->bytes[99], ==, 100);
+    outbox_sent(&box, second);
+}
+
+static void outbox_gives_raw_bytes_on_a_miss(void)
+{
+    static Outbox box;
+    uint64_t seen = 0;
+    bool raw;
+    outbox_init(&box);
+    outbox_put(&box, make_frame(10));
+    Frame *coded = frame_new(LPM_STREAM_CODED, 20);
+    coded->raw = malloc(7);
+    coded->raw_size = 7;
+    outbox_put(&box, coded);
+    g_assert_false(outbox_miss(&box, 2)); /* not sent yet */
+    outbox_sent(&box, outbox_take(&box, 0, &seen, &raw));
+    outbox_sent(&box, outbox_take(&box, 0, &seen, &raw));
+    g_assert_false(outbox_miss(&box, 1)); /* nothing coded in it */
+    g_assert_false(outbox_miss(&box, 3));
+    g_assert_true(outbox_miss(&box, 2));
+    Frame *frame = outbox_take(&box, 0, &seen, &raw);
+    g_assert_true(frame == coded && raw);
+    outbox_sent(&box, frame);
+    g_assert_cmpuint(outbox_level(&box).raw_bytes, ==, 7);
+    g_assert_true(outbox_acknowledge(&box, 2));
+    g_assert_cmpuint(outbox_level(&box).raw_bytes, ==, 0);
+}
+
+static void outbox_has_so_many_places(void)
+{
+    static Outbox box;
+    uint64_t seen = 0;
+    bool raw;
+    outbox_init(&box);
+    for (unsigned i = 0; i < FRAMES_MAX; i++) {
+        g_assert_true(outbox_has_place(&box));
+        outbox_put(&box, make_frame(1));
     }
-    g_assert_null(ring_reserve(&ring, 1));
-    g_assert_cmpuint(ring_held(&ring), ==, UINT64_MAX);
-    g_assert_true(ring_acknowledge(&ring, 1));
-    g_assert_nonnull(ring_reserve(&ring, 1));
-    g_assert_cmpuint(ring_held(&ring), ==, RING_FRAMES - 1);
-    ring_clear(&ring);
+    g_assert_false(outbox_has_place(&box));
+    outbox_sent(&box, outbox_take(&box, 0, &seen, &raw));
+    g_assert_true(outbox_acknowledge(&box, 1));
+    g_assert_true(outbox_has_place(&box));
+    outbox_acknowledge(&box, FRAMES_MAX);
+}
+
+/* --- inbox --- */
+
+static Frame *numbered(uint64_t sequence, uint32_t size)
+{
+    Frame *frame = make_frame(size);
+    frame->sequence = sequence;
+    return frame;
+}
+
+/* Frames in any order, some twice, come out in order and once. */
+static void inbox_orders_and_drops_doubles(void)
+{
+    enum { FRAMES = 3000, SPREAD = 40 };
+    static Inbox box;
+    g_assert_true(inbox_init(&box, 1 << 20));
+    uint64_t out = 0, order[FRAMES];
+    for (unsigned i = 0; i < FRAMES; i++)
+        order[i] = i + 1;
+    for (unsigned i = 0; i + SPREAD < FRAMES; i += SPREAD)
+        for (unsigned k = SPREAD - 1; k > 0; k--) {
+            unsigned other = (unsigned)g_test_rand_int_range(0, (gint32)k + 1);
+            uint64_t swap = order[i + k];
+            order[i + k] = order[i + other];
+            order[i + other] = swap;
+        }
+    for (unsigned i = 0; i < FRAMES; i++) {
+        g_assert_cmpint(inbox_put(&box, numbered(order[i], 8)), ==, INBOX_TAKEN);
+        if (g_test_rand_bit()) {
+            Frame *twice = numbered(order[g_test_rand_int_range(0, (gint32)i + 1)], 8);
+            g_assert_cmpint(inbox_put(&box, twice), ==, INBOX_SEEN);
+            frame_free(twice);
+        }
+        for (Frame *frame = inbox_next(&box); frame; frame = inbox_next(&box)) {
+            g_assert_cmpuint(frame->sequence, ==, ++out);
+            g_assert_cmpuint(inbox_received(&box), >=, out);
+            frame_free(frame);
+        }
+    }
+    g_assert_cmpuint(out, ==, FRAMES);
+    lpm_bytes_close(&box.wake);
+}
+
+static void inbox_holds_no_more_than_the_window(void)
+{
+    static Inbox box;
+    g_assert_true(inbox_init(&box, 1000));
+    uint32_t longest = LPM_STREAM_HEADER_SIZE + LPM_STREAM_BODY_MAX;
+    g_assert_cmpint(inbox_put(&box, numbered(2, longest)), ==, INBOX_TAKEN);
+    Frame *beyond = numbered(3, 1001);
+    g_assert_cmpint(inbox_put(&box, beyond), ==, INBOX_BEYOND);
+    beyond->sequence = FRAMES_MAX + 1;
+    beyond->size = 1;
+    g_assert_cmpint(inbox_put(&box, beyond), ==, INBOX_BEYOND);
+    frame_free(beyond);
+    g_assert_null(inbox_next(&box));
+    g_assert_cmpint(inbox_put(&box, numbered(1, 10)), ==, INBOX_TAKEN);
+    frame_free(inbox_next(&box));
+    Frame *wrong = numbered(2, 10); /* nobody asked for this one's raw bytes */
+    g_assert_false(inbox_put_replacement(&box, wrong));
+    wrong->sequence = 1;
+    g_assert_true(inbox_put_replacement(&box, wrong));
+    g_assert_true(inbox_take_replacement(&box) == wrong);
+    g_assert_null(inbox_take_replacement(&box));
+    frame_free(wrong);
+    frame_free(inbox_next(&box));
+    lpm_bytes_close(&box.wake);
+}
+
+/* --- effort --- */
+
+/* Judged for @ms milliseconds of which the link took @percent. */
+static void live(Effort *effort, unsigned ms, unsigned percent)
+{
+    static uint64_t now_ns = NS_PER_S, blocked_ns;
+    if (effort->since_ns == 0)
+        effort_init(effort, now_ns, false), effort->blocked_ns = blocked_ns;
+    for (unsigned i = 0; i < ms; i++) {
+        now_ns += NS_PER_MS;
+        blocked_ns += (uint64_t)NS_PER_MS * percent / 100;
+        effort_judge(effort, now_ns, blocked_ns, 1);
+    }
+}
+
+static void effort_follows_the_link(void)
+{
+    Effort effort = {0};
+    live(&effort, 100, 0);
+    g_assert_true(effort_passes_through(&effort)); /* a link that never is in the way */
+    live(&effort, 30, 95);
+    g_assert_false(effort_passes_through(&effort)); /* it became slow */
+    live(&effort, 1000, 95);
+    int slow = effort_now(&effort).level;
+    g_assert_true(effort_now(&effort).image);
+    g_assert_cmpint(slow, >=, 5);
+    live(&effort, 1000, 30); /* in balance: stays */
+    g_assert_cmpint(effort_now(&effort).level, ==, slow);
+    live(&effort, 60, 0);
+    g_assert_cmpint(effort_now(&effort).level, <, slow);
 }
 
 /* --- queue --- */
@@ -440,9 +568,14 @@ static void sandbox_allows_what_is_needed(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/mover/ring/frames", ring_keeps_frames_until_both_are_done);
-    g_test_add_func("/mover/ring/full", ring_refuses_what_does_not_fit);
-    g_test_add_func("/mover/ring/table", ring_table_of_frames_is_bounded);
+    g_test_add_func("/outbox/sends-again-what-was-lost", outbox_sends_again_what_was_lost);
+    g_test_add_func("/outbox/no-false-acknowledgement", outbox_takes_no_false_acknowledgement);
+    g_test_add_func("/outbox/keeps-what-is-being-sent", outbox_keeps_what_is_being_sent);
+    g_test_add_func("/outbox/raw-bytes-on-a-miss", outbox_gives_raw_bytes_on_a_miss);
+    g_test_add_func("/outbox/so-many-places", outbox_has_so_many_places);
+    g_test_add_func("/inbox/orders-and-drops-doubles", inbox_orders_and_drops_doubles);
+    g_test_add_func("/inbox/no-more-than-the-window", inbox_holds_no_more_than_the_window);
+    g_test_add_func("/effort/follows-the-link", effort_follows_the_link);
     g_test_add_func("/mover/queue/order", queue_keeps_order_and_limit);
     g_test_add_func("/mover/queue/wait", queue_makes_who_can_wait_wait);
     g_test_add_func("/mover/throttle/rate", throttle_keeps_the_rate);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "effort.h"
+
+#include "clock.h"
+
+#define INTERVAL_NS (20u * NS_PER_MS)
+enum {
+    BEGIN_ROW = 2,
+    BEGIN_ROW_KNOWN = 4,
+    PATIENCE = 2, /* intervals at the bottom before coding is given up */
+};
+/* Shares of the time, in percent: above, the link limits; below, it does not. */
+enum { MORE_ABOVE = 50, LESS_BELOW = 15 };
+
+/* From nothing to all that a slow link is worth; levels of zstd. */
+static const LpmCodecEffort rows[] = {
+    {LPM_CODEC_NO_PACKING, false}, /* not coded at all */
+    {LPM_CODEC_NO_PACKING, true},
+    {-3, true},
+    {-1, true},
+    {1, true},
+    {2, true},
+    {3, true},
+    {5, true},
+    {7, true},
+    {9, true},
+};
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+
+void effort_init(Effort *effort, uint64_t now_ns, bool known)
+{
+    *effort = (Effort){.row = known ? BEGIN_ROW_KNOWN : BEGIN_ROW, .since_ns = now_ns};
+}
+
+void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned senders)
+{
+    uint64_t span = now_ns - effort->since_ns;
+    if (span < INTERVAL_NS || senders == 0)
+        return;
+    uint64_t percent = (blocked_ns - effort->blocked_ns) * 100 / (span * senders);
+    effort->since_ns = now_ns;
+    effort->blocked_ns = blocked_ns;
+    if (percent > MORE_ABOVE && effort->row + 1 < ROWS)
+        effort->row++;
+    if (percent >= LESS_BELOW) {
+        effort->in_row = 0;
+        return;
+    }
+    /* The last step down is not taken lightly: what passes by is no base for what follows. */
+    if (effort->row > 1)
+        effort->row--;
+    else if (effort->row == 1 && ++effort->in_row >= PATIENCE)
+        effort->row = 0;
+}
+
+bool effort_passes_through(const Effort *effort)
+{
+    return effort->row == 0;
+}
+
+LpmCodecEffort effort_now(const Effort *effort)
+{
+    return rows[effort->row];
+}

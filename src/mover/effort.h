@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How much work the stream is worth on this link just now. One rule: while the senders wait for the
+ * link, coding costs nothing, so it may take more; while they do not, the link is not what limits
+ * the move, and coding is a loss. The coder's own; pure.
+ */
+#pragma once
+
+#include "codec/codec.h"
+
+typedef struct {
+    unsigned row;        /* of the table of efforts; 0 is passing through */
+    uint64_t since_ns;   /* begin of the interval that is judged next */
+    uint64_t blocked_ns; /* value of the senders' counter then */
+    unsigned in_row;     /* intervals that wanted less than the lowest coding, one after another */
+} Effort;
+
+/* @known: the other side holds pages already, so that coding is likely to pay at once. */
+void effort_init(Effort *effort, uint64_t now_ns, bool known);
+/*
+ * Judges the time since it last did, when that is long enough: @blocked_ns is the time, ever, that
+ * all senders waited for their link, summed up, @senders how many there are.
+ */
+void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned senders);
+/* True: the bytes go as they are. */
+bool effort_passes_through(const Effort *effort);
+LpmCodecEffort effort_now(const Effort *effort);

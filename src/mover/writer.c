@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the inbox to QEMU: hands the frames on in order, decoding what is coded, and acknowledges
+ * them.
+ */
+#include "bytes/bytes.h"
+#include "clock.h"
+#include "link.h"
+#include "verify.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { IDLE_WAIT_MS = 1000 };
+
+typedef struct {
+    Mover *mover;
+    LpmDecoder *decoder; /* NULL: nothing coded may come */
+    uint8_t *raw;        /* a batch decoded */
+    Frame *frame;        /* that is being handed on */
+} Writer;
+
+/* --- QEMU's bytes --- */
+
+/* @size bytes of the main stream, @offset from its beginning, to QEMU. */
+static bool hand_to_qemu(Mover *mover, uint64_t offset, const uint8_t *data, size_t size)
+{
+    Inflow *in = &mover->in;
+    if (offset != atomic_load(&in->handed_offset))
+        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "the stream has a hole before byte %llu",
+                          (unsigned long long)offset);
+    pthread_mutex_lock(&in->check_lock);
+    bool too_late = in->digest_ok;
+    in->accepted += size;
+    pthread_mutex_unlock(&in->check_lock);
+    if (too_late)
+        return mover_fail(mover, LPM_STREAM_ERR_DIGEST,
+                          "more of the stream came after its digest was reported");
+    if (lpm_bytes_write_full(mover->options.vasi[0], data, size) != 0) {
+        if (!is_source(mover))
+            return mover_fail(mover, LPM_STREAM_ERR_VASI, "writing to QEMU's socket failed: %s",
+                              strerror(errno));
+        /* QEMU on the source has left; the coder sees that end and lpm-host asks QEMU why. */
+    }
+    if (!is_source(mover)) {
+        pthread_mutex_lock(&in->check_lock);
+        stream_digest_add(&in->digest, data, size);
+        pthread_mutex_unlock(&in->check_lock);
+    }
+    atomic_fetch_add(&in->handed_offset, size);
+    return true;
+}
+
+static bool on_data(Writer *w, const LpmStreamMessage *m)
+{
+    return hand_to_qemu(w->mover, m->data.offset, m->data.data, m->data.size);
+}
+
+static void wait_for_frames(Mover *mover)
+{
+    struct pollfd waiting = {.fd = mover->in.box.wake, .events = POLLIN};
+    poll(&waiting, 1, IDLE_WAIT_MS);
+    if (waiting.revents)
+        inbox_clear_wake(&mover->in.box);
+}
+
+/* Asks for the batch's own bytes and waits for them; NULL when the mover stops. */
+static Frame *ask_for_raw(Writer *w)
+{
+    Mover *mover = w->mover;
+    LpmStreamMessage m = {.miss = {.sequence = w->frame->sequence}};
+    uint64_t up = UINT64_MAX; /* asked once for each time that a connection came up */
+    for (;;) {
+        Frame *frame = inbox_take_replacement(&mover->in.box);
+        if (frame || atomic_load(&mover->stopping) || inbox_is_closed(&mover->in.box))
+            return frame;
+        uint64_t now_up = link_totals(mover).reconnects;
+        if (now_up != up)
+            mover_send(mover, LPM_STREAM_MISS, &m);
+        up = now_up;
+        wait_for_frames(mover);
+    }
+}
+
+static LpmCodecStatus decode_repaired(Writer *w, const LpmStreamMessage *m, size_t *ret_size)
+{
+    Frame *frame = ask_for_raw(w);
+    LpmStreamMessage r;
+    if (!frame)
+        return LPM_CODEC_MISS;
+    LpmCodecStatus status = LPM_CODEC_MALFORMED;
+    if (lpm_stream_decode_body(LPM_STREAM_REPLACE, frame_body(frame),
+                               frame->size - LPM_STREAM_HEADER_SIZE, &r) == LPM_STREAM_OK)
+        status = lpm_decoder_repair(w->decoder, m->channel_data.data, m->channel_data.size,
+                                    r.replace.data, r.replace.size);
+    if (status == LPM_CODEC_OK) {
+        memcpy(w->raw, r.replace.data, r.replace.size);
+        *ret_size = r.replace.size;
+    }
+    frame_free(frame);
+    return status;
+}
+
+static bool on_coded(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    size_t size = 0;
+    if (!w->decoder || m->channel_data.channel != 0)
+        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "a coded batch that was not agreed");
+    LpmCodecStatus status =
+        lpm_decoder_decode(w->decoder, m->channel_data.data, m->channel_data.size, w->raw, &size);
+    if (status == LPM_CODEC_MISS || status == LPM_CODEC_WRONG)
+        status = decode_repaired(w, m, &size);
+    if (status != LPM_CODEC_OK)
+        return atomic_load(&mover->stopping) ||
+               mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "coded batch %llu: %s",
+                          (unsigned long long)w->frame->sequence, lpm_codec_status_text(status));
+    mover_publish_counts(mover, lpm_decoder_counts(w->decoder));
+    return hand_to_qemu(mover, m->channel_data.offset, w->raw, size);
+}
+
+/* --- the image --- */
+
+static bool begin_decoding(Writer *w)
+{
+    w->decoder = lpm_decoder_new(image_codec(&w->mover->image));
+    w->raw = malloc(LPM_CODEC_RAW_MAX);
+    return (w->decoder && w->raw) ||
+           mover_fail(w->mover, LPM_STREAM_ERR_INTERNAL, "out of memory for decoding");
+}
+
+/* Target: what the source holds; ours is the same, or both begin with nothing. */
+static bool on_base(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    static const LpmStreamBase none;
+    LpmStreamBase ours;
+    if (w->decoder || !(mover->features & LPM_STREAM_FEATURE_IMAGES))
+        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "BASE at the wrong time");
+    image_base(&mover->image, &ours);
+    bool usable = memcmp(&ours, &none, sizeof(ours)) != 0 &&
+                  memcmp(ours.image, m->base.image, sizeof(ours.image)) == 0 &&
+                  memcmp(ours.root, m->base.root, sizeof(ours.root)) == 0;
+    image_begin(&mover->image, usable);
+    LpmStreamMessage answer = {.base_ack = {.usable = usable}};
+    mover_send(mover, LPM_STREAM_BASE_ACK, &answer);
+    return begin_decoding(w);
+}
+
+static bool on_base_ack(Writer *w, const LpmStreamMessage *m)
+{
+    atomic_store(&w->mover->base_answer, m->base_ack.usable ? BASE_USABLE : BASE_NONE);
+    queue_wake(&w->mover->to_peer);
+    return true;
+}
+
+static bool on_seal(Writer *w, const LpmStreamMessage *m)
+{
+    image_will_seal(&w->mover->image, m->seal.image);
+    return true;
+}
+
+/* --- the end of the stream --- */
+
+static bool on_miss(Writer *w, const LpmStreamMessage *m)
+{
+    return outbox_miss(&w->mover->out.box, m->miss.sequence) ||
+           mover_fail(w->mover, LPM_STREAM_ERR_PROTOCOL,
+                      "the target misses a batch that it has handed on");
+}
+
+static bool on_end(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    Inflow *in = &mover->in;
+    LpmStreamEnd ours;
+    bool tell = false;
+    pthread_mutex_lock(&in->check_lock);
+    bool good = stream_digest_snapshot(&in->digest, &ours);
+    bool right = good && ours.total == m->end.total &&
+                 memcmp(ours.digest, m->end.digest, sizeof(ours.digest)) == 0;
+    if (right) {
+        in->verified = ours;
+        tell = in->check_wanted;
+        in->check_wanted = false;
+        in->digest_ok |= tell;
+    }
+    pthread_mutex_unlock(&in->check_lock);
+    if (!good)
+        return mover_fail(mover, LPM_STREAM_ERR_INTERNAL, "SHA-256 of the stream: out of memory");
+    if (!right)
+        return mover_fail(
+            mover, LPM_STREAM_ERR_DIGEST,
+            "what QEMU was given (%llu bytes) is not what the source read (%llu bytes)",
+            (unsigned long long)ours.total, (unsigned long long)m->end.total);
+    if (tell)
+        mover_tell(mover, LPM_STREAM_DIGEST_OK, m);
+    return true;
+}
+
+static bool on_check(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    (void)m; /* the count is for people who read a capture; END says it all */
+    atomic_store(&mover->out.end_wanted, true);
+    queue_wake(&mover->to_peer);
+    return true;
+}
+
+static bool on_fin(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    Inflow *in = &mover->in;
+    if (mover->config.mode == LPM_STREAM_MODE_PROBE) {
+        LpmStreamMessage done = {
+            .probe_done = {.bytes = mover->probe.bytes,
+                           .time_us = (mover->probe.last_ns - mover->probe.first_ns) / 1000}};
+        mover_send(mover, LPM_STREAM_PROBE_DONE, &done);
+        return true;
+    }
+    if (m->total.total != atomic_load(&in->handed_offset))
+        return mover_fail(mover, LPM_STREAM_ERR_DIGEST,
+                          "the peer's stream ended at byte %llu, QEMU was given %llu",
+                          (unsigned long long)m->total.total,
+                          (unsigned long long)atomic_load(&in->handed_offset));
+    shutdown(mover->options.vasi[0],
+             SHUT_WR); /* QEMU sees what it would see on a direct connection */
+    return true;
+}
+
+static bool on_loaded(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    pthread_mutex_lock(&mover->out.digest_lock);
+    LpmStreamEnd ours = mover->out.last_end;
+    pthread_mutex_unlock(&mover->out.digest_lock);
+    if (ours.total != m->end.total || memcmp(ours.digest, m->end.digest, sizeof(ours.digest)) != 0)
+        return mover_fail(mover, LPM_STREAM_ERR_DIGEST,
+                          "the target loaded another stream than the source sent");
+    atomic_store(&mover->state, LPM_STREAM_STATE_LOADED);
+    mover_tell(mover, LPM_STREAM_LOADED, m);
+    return true;
+}
+
+static bool on_peer(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    mover_tell(mover, LPM_STREAM_PEER, m);
+    return true;
+}
+
+static bool on_hint(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    mover_tell(mover, LPM_STREAM_HINT, m);
+    return true;
+}
+
+static bool on_close(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    mover_tell(mover, LPM_STREAM_PEER_CLOSED, m);
+    return true;
+}
+
+static bool on_probe_data(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    Probe *probe = &mover->probe;
+    probe->last_ns = clock_ns();
+    if (probe->first_ns == 0)
+        probe->first_ns = probe->last_ns;
+    probe->bytes += m->data.size;
+    return true;
+}
+
+static bool on_probe_done(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    uint64_t us = m->probe_done.time_us ? m->probe_done.time_us : 1;
+    LpmStreamMessage probed = {
+        .probed = {.rtt_us = atomic_load(&mover->rtt_us),
+                   .bytes = m->probe_done.bytes,
+                   .time_us = m->probe_done.time_us,
+                   .rate = (uint64_t)((double)m->probe_done.bytes * 1e6 / (double)us)}};
+    mover_tell(mover, LPM_STREAM_PROBED, &probed);
+    return true;
+}
+
+typedef struct {
+    uint32_t type;
+    LpmStreamMode mode; /* in which it may come; 0: any */
+    bool (*handle)(Writer *w, const LpmStreamMessage *message);
+    bool (*compare)(Mover *mover, const LpmStreamMessage *message); /* verify's, instead */
+} Handler;
+
+static const Handler handlers[] = {
+    {LPM_STREAM_DATA, LPM_STREAM_MODE_MOVE, on_data, NULL},
+    {LPM_STREAM_CODED, LPM_STREAM_MODE_MOVE, on_coded, NULL},
+    {LPM_STREAM_MISS, LPM_STREAM_MODE_MOVE, on_miss, NULL},
+    {LPM_STREAM_BASE, LPM_STREAM_MODE_MOVE, on_base, NULL},
+    {LPM_STREAM_BASE_ACK, LPM_STREAM_MODE_MOVE, on_base_ack, NULL},
+    {LPM_STREAM_SEAL, LPM_STREAM_MODE_MOVE, on_seal, NULL},
+    {LPM_STREAM_END, LPM_STREAM_MODE_MOVE, on_end, NULL},
+    {LPM_STREAM_CHECK, LPM_STREAM_MODE_MOVE, on_check, NULL},
+    {LPM_STREAM_FIN, 0, on_fin, NULL},
+    {LPM_STREAM_LOADED, LPM_STREAM_MODE_MOVE, on_loaded, NULL},
+    {LPM_STREAM_PEER, 0, on_peer, NULL},
+    {LPM_STREAM_HINT, 0, on_hint, NULL},
+    {LPM_STREAM_CLOSE, 0, on_close, NULL},
+    {LPM_STREAM_PROBE_DATA, LPM_STREAM_MODE_PROBE, on_probe_data, NULL},
+    {LPM_STREAM_PROBE_DONE, LPM_STREAM_MODE_PROBE, on_probe_done, NULL},
+    {LPM_STREAM_VERIFY_HASHES, LPM_STREAM_MODE_MOVE, NULL, verify_compare},
+    {LPM_STREAM_VERIFY_PAGES_DATA, LPM_STREAM_MODE_MOVE, NULL, verify_repair},
+    {LPM_STREAM_VERIFY_END, LPM_STREAM_MODE_MOVE, NULL, verify_end},
+    {LPM_STREAM_VERIFY_REPORT, LPM_STREAM_MODE_MOVE, NULL, verify_report},
+};
+
+static const Handler *find_handler(uint32_t type)
+{
+    for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
+        if (handlers[i].type == type)
+            return &handlers[i];
+    return NULL;
+}
+
+/* The frame's record to its handler; who may send it was checked by the receiver. */
+static bool hand_on(Writer *w)
+{
+    Frame *frame = w->frame;
+    const Handler *h = find_handler(frame->type);
+    if (!h)
+        return frame->type & LPM_STREAM_OPTIONAL ||
+               mover_fail(w->mover, LPM_STREAM_ERR_PROTOCOL, "record %s was not agreed",
+                          lpm_stream_type_name(frame->type));
+    LpmStreamMessage m;
+    LpmStreamStatus status = lpm_stream_decode_body(frame->type, frame_body(frame),
+                                                    frame->size - LPM_STREAM_HEADER_SIZE, &m);
+    if (status != LPM_STREAM_OK || (h->mode && h->mode != w->mover->config.mode))
+        return mover_fail(w->mover, LPM_STREAM_ERR_PROTOCOL, "record %s from the peer: %s",
+                          lpm_stream_type_name(frame->type),
+                          status != LPM_STREAM_OK ? lpm_stream_status_text(status)
+                                                  : "not in this mode");
+    return h->handle ? h->handle(w, &m) : h->compare(w->mover, &m);
+}
+
+/* An eighth of the window at a time keeps the peer going without a record for every frame. */
+static void count_handed(Mover *mover, uint32_t size)
+{
+    Inflow *in = &mover->in;
+    atomic_fetch_add(&in->handed_frames, 1);
+    in->unacked_bytes += size;
+    if (in->unacked_bytes < mover->config.window / 8 && ++in->unacked_frames < FRAMES_MAX / 8)
+        return;
+    in->unacked_bytes = 0;
+    in->unacked_frames = 0;
+    atomic_store(&mover->out.ack_due, true);
+    outbox_nudge(&mover->out.box);
+}
+
+void writer_main(Mover *mover)
+{
+    Writer w = {.mover = mover};
+    if (!gate_wait(mover))
+        return;
+    bool coded = !is_source(mover) && mover->features & LPM_STREAM_FEATURE_CODED;
+    if (coded && !(mover->features & LPM_STREAM_FEATURE_IMAGES) && !begin_decoding(&w))
+        return;
+    while (!inbox_is_closed(&mover->in.box)) {
+        w.frame = inbox_next(&mover->in.box);
+        if (!w.frame) {
+            wait_for_frames(mover);
+            continue;
+        }
+        uint32_t size = w.frame->size;
+        bool good = hand_on(&w);
+        frame_free(w.frame);
+        if (!good)
+            return;
+        count_handed(mover, size);
+    }
+}
