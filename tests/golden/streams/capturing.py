@@ -7,7 +7,6 @@ import mmap
 import os
 import pathlib
 import random
-import re
 import shutil
 import socket
 import struct
@@ -44,10 +43,11 @@ class CaptureError(Exception):
 
 
 class Sink:
-    """Takes connections on a Unix socket and keeps what each one says until it ends."""
+    """Takes connections on a Unix socket and keeps what each one says until it ends in a file beside it."""
 
     def __init__(self, path):
-        self.streams, self.threads = [], []
+        self.files, self.threads = [], []
+        self.path = path
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(path))
         self.server.listen(32)
@@ -60,24 +60,30 @@ class Sink:
                 connection, _ = self.server.accept()
             except OSError:
                 return
-            self.streams.append(bytearray())
-            thread = threading.Thread(target=self._read, args=(connection, self.streams[-1]), daemon=True)
+            self.files.append(pathlib.Path(f"{self.path}-{len(self.files)}"))
+            thread = threading.Thread(target=self._read, args=(connection, self.files[-1]), daemon=True)
             thread.start()
             self.threads.append(thread)
 
     @staticmethod
-    def _read(connection, stream):
-        with connection:
+    def _read(connection, path):
+        with connection, open(path, "wb") as file:
             while data := connection.recv(1 << 20):
-                stream += data
+                file.write(data)
 
     def finish(self):
-        """The streams, the main channel first, then the others by their numbers."""
+        """The files, the main channel first, then the others by their numbers."""
         for thread in self.threads:
             thread.join(30)
         self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
-        return sorted((bytes(s) for s in self.streams), key=lambda s: -1 if s[:4] == b"QEVM" else s[24])
+        return sorted(self.files, key=self._number)
+
+    @staticmethod
+    def _number(path):
+        with open(path, "rb") as file:
+            head = file.read(25)
+        return -1 if head[:4] == b"QEVM" else head[24]
 
 
 class Machine:
@@ -134,7 +140,7 @@ class Machine:
             console.connect(str(self.console))
             console.settimeout(60)
             seen = b""
-            while not re.search(rb"0 > *$", seen):
+            while b"\n0 > " not in seen:
                 seen += console.recv(4096)
             console.sendall(POWER_GUEST.encode())
             time.sleep(1)
@@ -147,7 +153,8 @@ class Machine:
                     memory[number * PAGE:(number + 1) * PAGE] = page
 
     def migrate(self, channels=0, capabilities=(), parameters=None, passes=3):
-        """Migrates until at least so many passes were made. (streams, QEMU's counters, digest of all memory)."""
+        """Migrates until at least so many passes were made. (files of the channels, which last as long as the machine,
+        QEMU's counters, digest of all memory)."""
         sink = Sink(self.directory / "sink")
         wanted = [*capabilities, *(["multifd"] if channels else [])]
         self.command("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in wanted])
