@@ -20,19 +20,25 @@ enum {
     TYPE_COMMAND = 8,
     TYPE_FOOTER = 0x7e,
 
-    COMMAND_PACKAGED = 8,
+    COMMAND_PACKAGED = 7,
     PAGE_BITS = 12,
     UUID_SIZE = 16,
     HTAB_ENTRY_SIZE = 16,
 };
 
 static const char *const commands[] = {
-    [1] = "open-return-path",  [2] = "ping",
-    [3] = "postcopy-advise",   [4] = "postcopy-listen",
-    [5] = "postcopy-run",      [6] = "postcopy-ram-discard",
-    [7] = "postcopy-resume",   [COMMAND_PACKAGED] = "packaged",
-    [9] = "enable-colo",       [10] = "receive-bitmap",
-    [11] = "switchover-start",
+    NULL, /* invalid */
+    "open-return-path",
+    "ping",
+    "postcopy-advise",
+    "postcopy-listen",
+    "postcopy-run",
+    "postcopy-ram-discard",
+    [COMMAND_PACKAGED] = "packaged",
+    "enable-colo",
+    "postcopy-resume",
+    "receive-bitmap",
+    "switchover-start",
 };
 
 /* A name for those who watch: bytes of the stream end with none. */

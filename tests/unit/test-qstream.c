@@ -198,8 +198,8 @@ static const Found *found_at(const Reading *reading, size_t i)
 /* --- real streams --- */
 
 static const char *const captures[] = {
-    "pc",      "q35",          "q35-xbzrle",    "q35-multifd", "q35-multifd-zstd",
-    "microvm", "pseries-hash", "pseries-radix", "7.2-pc",      "7.2-q35-multifd",
+    "pc",           "q35",           "q35-xbzrle", "q35-multifd",     "q35-multifd-zstd", "microvm",
+    "pseries-hash", "pseries-radix", "7.2-pc",     "7.2-q35-multifd", "q35-postcopy",
 };
 
 /* Puts the pages of all channels where they belong, round by round. */
@@ -271,7 +271,7 @@ static void test_capture(gconstpointer name)
         g_assert_cmpuint(sum.zeros, ==, number(capture, "duplicate"));
     }
     g_assert_true((sum.xbzrle > 0) == xbzrle);
-    if (!packed && !xbzrle)
+    if (json_object_get(capture->about, "xxh3-128") != NULL && !packed && !xbzrle)
         check_memory(capture, blocks, readings);
     for (size_t i = 0; i < capture->n; i++)
         reading_clear(&readings[i]);
@@ -505,7 +505,7 @@ static void test_commands(void)
     put(stream, 4, 2);
     put(stream, 1, 4);
     put(stream, 8, 1); /* a package, in which nothing is looked at */
-    put(stream, 8, 2);
+    put(stream, 7, 2);
     put(stream, 4, 2);
     put(stream, 5000, 4);
     put_fill(stream, 2, 5000);

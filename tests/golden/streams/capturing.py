@@ -86,15 +86,44 @@ class Sink:
         return -1 if head[:4] == b"QEVM" else head[24]
 
 
-class Machine:
-    """A QEMU whose main memory is a file that is ours as well."""
+class Relay(Sink):
+    """A sink that hands everything on to another socket, and the answers back."""
 
-    def __init__(self, family, machine, kibibytes, block, options=(), program=None):
+    def __init__(self, path, target):
+        self.target = str(target)
+        super().__init__(path)
+
+    def _read(self, connection, path):
+        with connection, open(path, "wb") as file, socket.socket(socket.AF_UNIX) as other:
+            other.connect(self.target)
+            answers = threading.Thread(target=self._answer, args=(other, connection), daemon=True)
+            answers.start()
+            while data := connection.recv(1 << 20):
+                file.write(data)
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+            answers.join(30)
+
+    @staticmethod
+    def _answer(other, connection):
+        try:
+            while data := other.recv(1 << 16):
+                connection.sendall(data)
+        except OSError:
+            pass  # the source has what it wanted, and is gone
+
+
+class Machine:
+    """A QEMU whose main memory is a file that is ours as well, or (not shared) nobody else's."""
+
+    def __init__(self, family, machine, kibibytes, block, options=(), program=None, shared=True):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="lpm-capture-"))
         self.family, self.block = family, block
         self.memory = self.directory / "memory"
         self.console = self.directory / "console"
         backend = f"memory-backend-file,id={block},size={kibibytes}K,mem-path={self.memory},share=on"
+        if not shared:
+            backend = f"memory-backend-ram,id={block},size={kibibytes}K"
         arguments = [program or PROGRAMS[family], "-nodefaults", "-display", "none", "-accel", "tcg", "-m", f"{kibibytes}K",
                      "-object", backend, "-machine", f"{machine},memory-backend={block}", "-qmp", "stdio",
                      "-chardev", f"socket,id=console,path={self.console},server=on,wait=off", "-serial", "chardev:console"]
@@ -133,6 +162,8 @@ class Machine:
         """Waits for the firmware and has the guest dirty its pages, none of which is ever all zeros."""
         if self.family == "x86-64":
             time.sleep(3)
+            if not self.memory.exists():
+                return
             self.fill(0x10, [b"dirtied. " * 455 + b"."] * 128)
             return
         self.fill(0x4000, [b"dirtied. " * 455 + b"."] * 256)
@@ -173,6 +204,26 @@ class Machine:
             while data := file.read(1 << 20):
                 digest.update(data)
         return sink.finish(), seen["ram"], digest.hexdigest()
+
+    def migrate_by_postcopy(self, target):
+        """Migrates to another machine, which waits, and switches over after the first pass. (files, QEMU's counters)."""
+        for machine in (target, self):
+            machine.command("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
+        target.command("migrate-incoming", uri=f"unix:{target.directory}/incoming")
+        relay = Relay(self.directory / "sink", target.directory / "incoming")
+        self.command("migrate-set-parameters", **{"max-bandwidth": SLOW, "downtime-limit": 1})
+        self.command("migrate", uri=f"unix:{self.directory}/sink")
+        deadline, started = time.monotonic() + 120, False
+        while (seen := self.command("query-migrate"))["status"] != "completed":
+            if seen["status"] == "failed" or time.monotonic() > deadline:
+                raise CaptureError(f"migration {seen['status']}: {seen.get('error-desc', '')} {seen}")
+            if not started and seen["status"] == "active" and seen["ram"]["dirty-sync-count"] > 1:
+                self.command("migrate-start-postcopy")
+                started = True
+            time.sleep(0.02)
+        if not started:
+            raise CaptureError("the migration completed before post-copy began")
+        return relay.finish(), seen["ram"]
 
     def close(self):
         try:
