@@ -14,6 +14,8 @@ static gboolean no_wait;
 static int give_up_after_s = -1;
 static int max_blackout_ms;
 static char *max_rate;
+static int connections;
+static int link_retry_s = -1; /* not given */
 static char **overrides;
 
 static json_t *move_options(GError **error)
@@ -31,6 +33,11 @@ static json_t *move_options(GError **error)
     }
     if (max_blackout_ms > 0)
         json_object_set_new(options, "max_blackout_ms", json_integer(max_blackout_ms));
+    if (connections < 0 || connections > 16 || link_retry_s < -1 || link_retry_s > 3600) {
+        lpm_error_set(error, LPM_ERROR_USAGE,
+                      "--connections takes 1 to 16, --link-retry 0 to 3600 seconds");
+        return NULL;
+    }
     int64_t rate = 0;
     if (max_rate != NULL && !cli_rate(max_rate, &rate, error))
         return NULL;
@@ -40,6 +47,11 @@ static json_t *move_options(GError **error)
         json_object_set_new(options, "auto_converge", json_true());
     if (give_up_after_s >= 0)
         json_object_set_new(options, "give_up_after_s", json_integer(give_up_after_s));
+    if (connections != 0)
+        json_object_set_new(options, "connections", json_integer(connections));
+    if (link_retry_s >= 0)
+        json_object_set_new(options, "link_retry_ms",
+                            json_integer((json_int_t)link_retry_s * 1000));
     return g_steal_pointer(&options);
 }
 
@@ -161,6 +173,20 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &max_blackout_ms,                                                                         \
          "longest blackout to accept (default 300)",                                               \
          "MS"},                                                                                    \
+        {"connections",                                                                            \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_INT,                                                                         \
+         &connections,                                                                             \
+         "TCP connections to use (default 1)",                                                     \
+         "N"},                                                                                     \
+        {"link-retry",                                                                             \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_INT,                                                                         \
+         &link_retry_s,                                                                            \
+         "how long a lost link is waited for (default 120)",                                       \
+         "SECONDS"},                                                                               \
         {"max-rate", 0,                                                                            \
          0,          G_OPTION_ARG_STRING,                                                          \
          &max_rate,  "most to send in a second: 100mbit, 12MB/s, 12M",                             \

@@ -17,6 +17,23 @@ static unsigned terminal_width(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
 }
 
+/* What holds the move up, besides itself; NULL: nothing does. */
+static char *trouble_of(const json_t *migration)
+{
+    int64_t lost_ms = lpm_json_int(migration, "links.lost_ms", -1);
+    const json_t *deaf = lpm_json_at(migration, "waiting_for");
+    if (lpm_json_bool(migration, "finished", false))
+        return NULL;
+    if (json_array_size(deaf) > 0)
+        return g_strdup_printf("no word from %s; the move goes on without the console",
+                               json_string_value(json_array_get(deaf, 0)));
+    if (lost_ms < 0)
+        return NULL;
+    return g_strdup_printf("link lost %" PRId64
+                           " s ago, waiting for it; the partition goes on running",
+                           lost_ms / 1000);
+}
+
 /* The moving line: phase, bar, rate, what is left, ETA, predicted blackout; only what is known. */
 static char *progress_line(const json_t *migration)
 {
@@ -30,6 +47,11 @@ static char *progress_line(const json_t *migration)
         g_string_append_c(line, i < filled ? '#' : '.');
     g_string_append_printf(line, "] %3.0f %%", progress * 100);
 
+    g_autofree char *trouble = trouble_of(migration);
+    if (trouble != NULL) {
+        g_string_append_printf(line, "  %s", trouble);
+        return g_strdup(line->str);
+    }
     int64_t rate = lpm_json_int(migration, "rate_bytes", 0);
     int64_t remaining = lpm_json_int(migration, "remaining_bytes", 0);
     if (rate > 0) {
@@ -86,12 +108,15 @@ static void draw(const Cli *cli, const json_t *migration, char **last_step)
         fflush(stderr);
         return;
     }
-    const char *step = lpm_json_str(migration, "phase", lpm_json_str(migration, "state", ""));
+    const char *phase = lpm_json_str(migration, "phase", lpm_json_str(migration, "state", ""));
+    bool lost = lpm_json_int(migration, "links.lost_ms", -1) >= 0;
+    g_autofree char *step = g_strdup_printf(
+        "%s%s", phase, lost ? ": link lost, waiting for it; the partition goes on running" : "");
     if (cli->json || g_strcmp0(step, *last_step) == 0)
         return;
     fprintf(stderr, "%s: %s\n", lpm_json_str(migration, "partition", "?"), step);
     g_free(*last_step);
-    *last_step = g_strdup(step);
+    *last_step = g_steal_pointer(&step);
 }
 
 json_t *cli_follow(Cli *cli, const char *migration, GError **error)

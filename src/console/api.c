@@ -59,7 +59,8 @@ static const char introduction[] =
         "options", LPM_HTTP_BODY, 'o', false,                                                      \
             "`verify` (boolean), `max_blackout_ms`, `max_rate` (bytes/s, 0: unlimited), "          \
             "`auto_converge` (boolean), `give_up_after_s` (900; 0: never), "                       \
-            "`offer_timeout_ms`, `connect_timeout_ms`, "                                           \
+            "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), `link_retry_ms` "  \
+            "(how long a lost link is waited for), "                                               \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }
 #define END                                                                                        \
@@ -182,6 +183,8 @@ static const LpmHttpArg events_args[] = {
     " \"passes\": 1, \"predicted_blackout_ms\": 35, \"blackout_ms\": null, \"total_ms\": 830.5, "  \
     "\"round_trip_us\": 300,\n"                                                                    \
     " \"convergence\": {\"…\": \"of host-rpc.md, or null\"},\n"                                  \
+    " \"links\": {\"up\": 1, \"of\": 1, \"lost_ms\": null, \"reason\": null, \"reconnects\": 0, "  \
+    "\"resent_bytes\": 0},\n"                                                                      \
     " \"phases\": [{\"name\": \"prepare\", \"start\": 0.0, \"start_us\": 0, \"ms\": 210.0}],\n"    \
     " \"verify\": {\"pages\": 0, \"differing\": 0, \"repaired\": 0}, \"findings\": [],\n"          \
     " \"error\": null, \"note\": null, \"waiting_for\": [],\n"                                     \

@@ -208,6 +208,25 @@ static void note_verdict(LpmMove *move, const json_t *old, const json_t *new)
     }
 }
 
+static bool link_is_lost(const json_t *status)
+{
+    return lpm_json_int(status, "links.lost_ms", -1) >= 0;
+}
+
+static void tell_link(const LpmMove *move, const json_t *old, const json_t *new)
+{
+    const char *source = move->systems[LPM_HALF_SOURCE], *target = move->systems[LPM_HALF_TARGET];
+
+    if (!link_is_lost(old) && link_is_lost(new)) {
+        lpm_event_add(move->console, "migration", move->id, NULL,
+                      "link from %s to %s lost: %s; it is waited for, and %s runs on at %s", source,
+                      target, lpm_json_str(new, "links.reason", "?"), move->partition, source);
+    } else if (link_is_lost(old) && !link_is_lost(new) && !lpm_json_bool(new, "finished", false)) {
+        lpm_event_add(move->console, "migration", move->id, NULL, "link from %s to %s is back",
+                      source, target);
+    }
+}
+
 void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
 {
     LpmHalf *half = &move->halves[side];
@@ -215,6 +234,9 @@ void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
     g_autoptr(GError) error = NULL;
 
     note_verdict(move, half->status, status);
+    if (side == LPM_HALF_SOURCE) {
+        tell_link(move, half->status, status);
+    }
     json_decref(half->status);
     half->status = json_deep_copy(status);
     half->unknown = false;

@@ -42,6 +42,17 @@ static json_t *figure(const LpmMove *move, const FigureRow *row)
     return value ? value : lpm_json_at(move->halves[!row->first].status, row->name);
 }
 
+/* The half that the console hears now knows how the link is; the source first. */
+static json_t *links(const LpmMove *move)
+{
+    bool deaf = !lpm_systems_need(move->console, move->systems[LPM_HALF_SOURCE], NULL) &&
+                lpm_systems_need(move->console, move->systems[LPM_HALF_TARGET], NULL);
+    const FigureRow row = {"links", deaf ? LPM_HALF_TARGET : LPM_HALF_SOURCE};
+    json_t *value = figure(move, &row);
+
+    return value ? json_incref(value) : json_null();
+}
+
 static bool has_phase(const json_t *phases, const char *name)
 {
     json_t *phase;
@@ -174,6 +185,7 @@ json_t *lpm_move_view(const LpmMove *move, bool brief)
         json_object_set_new(view, figures[i].name, or_null(figure(move, &figures[i])));
     }
     json_object_set_new(view, "saved_percent", saved(view));
+    json_object_set_new(view, "links", links(move));
     json_object_set_new(view, "total_ms", total_ms > 0 ? json_real(total_ms) : json_null());
     json_object_set_new(view, "phases", list);
     json_object_set_new(view, "error", or_null(move->error));

@@ -27,7 +27,7 @@ typedef struct {
     uint16_t rpc_port; /* 0: any free one */
     /* [mover] */
     char *mover_program;
-    char **mover_addresses; /* at least one: where this system's mover listens and is reached */
+    char **mover_addresses; /* where movers listen and are reached; see lpm_mobility_addresses() */
     uint16_t mover_port_first, mover_port_last; /* 0 and 0: any free one */
     /* [qemu] */
     char *qemu_user; /* used when running as root and it exists */

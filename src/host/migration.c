@@ -49,6 +49,7 @@ void lpm_mig_unref(LpmMigration *migration)
     json_decref(migration->profile);
     json_decref(migration->runtime);
     g_clear_error(&migration->error);
+    lpm_links_clear(&migration->links);
     g_free(migration->name);
     g_free(migration->uuid);
     g_free(migration->peer);
@@ -101,6 +102,8 @@ static const struct {
     {"offer_timeout_ms", offsetof(LpmMoveOptions, offer_timeout_ms), 5000, 100, 600000},
     {"connect_timeout_ms", offsetof(LpmMoveOptions, connect_timeout_ms), 10000, 100, 600000},
     {"give_up_after_s", offsetof(LpmMoveOptions, give_up_after_s), 900, 0, 86400},
+    {"connections", offsetof(LpmMoveOptions, connections), 1, 1, LPM_STREAM_CONNECTIONS_MAX},
+    {"link_retry_ms", offsetof(LpmMoveOptions, link_retry_ms), 120000, 0, 3600000},
 };
 
 static const struct {

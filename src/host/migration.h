@@ -31,6 +31,7 @@ typedef struct {
     bool verify, auto_converge;
     int64_t max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms;
     int64_t give_up_after_s; /* 0: never */
+    int64_t connections, link_retry_ms;
 } LpmMoveOptions;
 
 typedef enum {
@@ -46,6 +47,16 @@ typedef enum {
 typedef struct {
     int64_t start_real_us, start_mono_us, end_mono_us; /* 0: not yet */
 } LpmPhaseTime;
+
+/* The TCP connections of the two movers, as the mover here tells it. */
+typedef struct {
+    struct {
+        bool known, up;
+    } each[LPM_STREAM_CONNECTIONS_MAX];
+    int64_t lost_us; /* monotonic: when the last one that was up was lost; 0: one is up */
+    int64_t back_us; /* monotonic: when one was back after that; 0: never */
+    char *reason;    /* of the last loss; NULL: none was lost */
+} LpmLinks;
 
 /* HINT's "what": why the other lpm-host should look now. */
 enum { LPM_HINT_OFFER = 1, LPM_HINT_RUN = 2, LPM_HINT_BACK = 3 };
@@ -108,6 +119,7 @@ struct LpmMigration {
 
     LpmMover *mover;
     bool mover_connected;
+    LpmLinks links;
     /* status */
     LpmPhaseTime phases[LPM_PHASE_N];
     LpmMovePhase phase;
@@ -209,6 +221,19 @@ void lpm_mig_publish_always(LpmMigration *migration, bool on);
 /* Wall clock of another process on this machine, as our monotonic time; never later than now. */
 int64_t lpm_mig_mono_of(const LpmMigration *migration, int64_t realtime_us);
 
+/* --- links (links.c) --- */
+
+/* CONNECTED, and LINK_STATE, of the mover. */
+void lpm_links_connected(LpmMigration *migration);
+void lpm_links_changed(LpmMigration *migration, const LpmStreamLinkState *state);
+/* Whether all were lost within the last @ms, or still are. */
+bool lpm_links_were_lost(const LpmMigration *migration, int64_t ms);
+/* For the status; new reference; null before there is one. */
+json_t *lpm_links_json(const LpmMigration *migration);
+/* What CONFIG says of connections, at both sides. */
+void lpm_links_configure(const LpmMigration *migration, LpmStreamConfig *config);
+void lpm_links_clear(LpmLinks *links);
+
 /* --- the halves --- */
 
 LpmMigration *lpm_mig_src_new(LpmHost *host, const char *id);
@@ -275,10 +300,19 @@ uint64_t lpm_mobility_memory_size(int fd);
  * @arguments; NULL: USAGE or EXISTS.
  */
 const char *lpm_mobility_new_id(LpmHost *host, const json_t *arguments, GError **error);
-/* A listening socket at this system's mover address; the caller's. -1 with NETWORK. */
-int lpm_mobility_listen(LpmHost *host, uint16_t *ret_port, GError **error);
-/* Connects to the first of @addresses (array of strings) that answers; fd is the callee's to keep.
- */
-typedef void (*LpmConnectDone)(int fd, const GError *error, void *data);
-void lpm_mobility_connect(const json_t *addresses, uint16_t port, unsigned timeout_ms,
-                          LpmConnectDone done, void *data);
+
+/* --- net.c --- */
+
+/* Where this system's movers are reached, the preferred address first; new reference. */
+json_t *lpm_mobility_addresses(const LpmHost *host);
+/* One socket for each address that could be had, all with the same port. */
+typedef struct {
+    int fds[LPM_MOVER_NETS_MAX];
+    unsigned n;
+    json_t *addresses; /* of the sockets */
+    uint16_t port;
+} LpmListeners;
+/* NETWORK when there is not one. The sockets are the caller's. */
+bool lpm_mobility_listen(LpmHost *host, LpmListeners *ret, GError **error);
+/* Also of one that was never filled. */
+void lpm_listeners_close(LpmListeners *listeners);

@@ -445,7 +445,7 @@ static void free_half(LpmMigration *migration)
     g_clear_handle_id(&move->give_up_timer, g_source_remove);
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     lpm_bytes_close(&move->vasi);
-    lpm_bytes_close(&move->listener);
+    lpm_listeners_close(&move->listeners);
     g_free(move->key);
     g_free(move);
 }
@@ -456,7 +456,6 @@ LpmMigration *lpm_mig_dst_new(LpmHost *host, const char *id)
 {
     DstMove *move = g_new0(DstMove, 1);
     move->vasi = -1;
-    move->listener = -1;
     lpm_mig_init(&move->base, host, LPM_MOB_DST, &ops, id);
     move->base.link.qmp_event = lpm_dst_qmp_event;
     move->base.link.qmp_closed = qmp_closed;

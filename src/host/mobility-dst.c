@@ -168,6 +168,7 @@ static void on_connected(DstMove *move, const LpmStreamConnected *connected)
 {
     LpmMigration *migration = &move->base;
     migration->mover_connected = true;
+    lpm_links_connected(migration);
     migration->round_trip_us = connected->rtt_us;
     if (off_course(move)) {
         return;
@@ -182,12 +183,9 @@ static void on_connected(DstMove *move, const LpmStreamConnected *connected)
 static void on_ready(DstMove *move)
 {
     g_autoptr(json_t) result = json_object();
-    json_t *addresses = json_array();
-    for (char **one = move->base.host->config->mover_addresses; one && *one; one++) {
-        json_array_append_new(addresses, json_string(*one));
-    }
-    json_object_set_new(result, "addresses", addresses);
-    json_object_set_new(result, "port", json_integer(move->port));
+    json_object_set(result, "addresses", move->listeners.addresses);
+    json_object_set_new(result, "port", json_integer(move->listeners.port));
+    lpm_listeners_close(&move->listeners);
     lpm_dst_answer(move, result, NULL);
 }
 
@@ -226,6 +224,8 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
         migration->stats = message->stats;
         migration->round_trip_us =
             message->stats.rtt_us ? message->stats.rtt_us : migration->round_trip_us;
+    } else if (type == LPM_STREAM_LINK_STATE) {
+        lpm_links_changed(migration, &message->link_state);
     } else if (type == LPM_STREAM_REFUSED) {
         LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
         lpm_log_warning(&fields, "the mover turned somebody away: %s", message->reason.reason);
@@ -271,8 +271,8 @@ static bool start_mover(DstMove *move, GError **error)
             return false;
         }
     }
-    move->listener = lpm_mobility_listen(migration->host, &move->port, error);
-    if (move->listener < 0 || !lpm_mover_vasi(&move->vasi, &vasi, error) ||
+    if (!lpm_mobility_listen(migration->host, &move->listeners, error) ||
+        !lpm_mover_vasi(&move->vasi, &vasi, error) ||
         !lpm_mobility_mover_spec(migration->host, migration->peer, move->key, migration->id_bytes,
                                  &spec, error)) {
         return false;
@@ -281,11 +281,12 @@ static bool start_mover(DstMove *move, GError **error)
     spec.config.mode = LPM_STREAM_MODE_MOVE;
     spec.config.connect_ms = (uint32_t)migration->options.connect_timeout_ms;
     spec.config.memory_size = lpm_mobility_memory_size(memory);
-    spec.net = move->listener;
+    lpm_links_configure(migration, &spec.config);
+    spec.nets = move->listeners.fds;
+    spec.n_nets = move->listeners.n;
     spec.vasi = vasi;
     spec.memory = memory;
     migration->mover = lpm_mover_start(&spec, &handlers, error);
-    lpm_bytes_close(&move->listener);
     return migration->mover != NULL;
 }
 

@@ -10,8 +10,8 @@ typedef struct {
     LpmHostReply prepared; /* NULL once answered */
     void *prepared_data;
     char *key;
-    int listener, vasi; /* until the mover, and QEMU, have them */
-    uint16_t port;
+    LpmListeners listeners; /* until the mover has them and is ready */
+    int vasi;               /* until QEMU has it */
     /* copying */
     bool loaded_known; /* QEMU said completed and is paused: not asked again before cont */
     bool digest_known; /* and the mover found it right: end */

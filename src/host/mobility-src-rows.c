@@ -164,6 +164,7 @@ static bool write_abort(SrcMove *move)
         return false;
     }
     const char *reason = migration->error ? migration->error->message : "lpm-host was restarted";
+    lpm_src_stop_dialing(move);
     lpm_mover_abort(migration->mover, reason);
     migration->mover = NULL;
     migration->mover_connected = false;
@@ -293,6 +294,7 @@ static void do_stayed(SrcMove *move)
         explain_stay(move);
         move->explained = true;
     }
+    lpm_src_stop_dialing(move);
     lpm_mover_abort(migration->mover, "the move is off");
     migration->mover = NULL;
     LPM_CRASH_POINT("src", "stayed", "before");
@@ -315,6 +317,7 @@ static void qemu_ended(const GError *error, void *data)
     if (forgotten) {
         LPM_CRASH_POINT("src", "forget", "after");
         g_clear_pointer(&migration->partition, lpm_partition_unref);
+        lpm_src_stop_dialing(move);
         lpm_mover_finish(migration->mover);
         migration->mover = NULL;
         if (!lpm_mig_cleaned(migration, "completed", &failure)) {
@@ -414,6 +417,7 @@ static void free_half(LpmMigration *migration)
     g_clear_handle_id(&move->poll_timer, g_source_remove);
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
+    lpm_src_stop_dialing(move);
     lpm_bytes_close(&move->vasi);
     json_decref(move->addresses);
     g_free(move->key);

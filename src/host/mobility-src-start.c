@@ -33,9 +33,8 @@ static void begin_active(SrcMove *move)
     LpmMigration *migration = &move->base;
     lpm_mig_enter_phase(migration, LPM_PHASE_PREPARE);
     lpm_mig_ref(migration);
-    lpm_mobility_connect(move->addresses, move->port,
-                         (unsigned)migration->options.connect_timeout_ms, lpm_src_tcp_connected,
-                         move);
+    lpm_dial_new(move->addresses, move->port, (unsigned)migration->options.connect_timeout_ms, 0,
+                 lpm_src_tcp_connected, move);
 }
 
 static void begin_inactive(SrcMove *move)

@@ -14,6 +14,8 @@
 
 enum {
     ASK_AGAIN_MS = 1,
+    ARBITER_AGAIN_MS = 250,
+    LINK_JUST_NOW_MS = 30000, /* the arbiter may be behind the same link, and comes back later */
     SWITCHOVER_LIMIT_MS = 5000,
     VERIFY_MS_PER_MIB = 10, /* several times what hashing takes */
 };
@@ -109,12 +111,28 @@ static void continued(const GError *error, void *data)
     lpm_mig_unref(&move->base);
 }
 
+static void ready_to_switch(LpmMigration *migration, const GError *error);
+
+static gboolean ask_ready(gpointer data)
+{
+    SrcMove *move = data;
+    move->ask_timer = 0;
+    if (!off_course(move)) {
+        lpm_mig_read(&move->base, LPM_ARBITER_QUICK_MS, ready_to_switch);
+    }
+    return G_SOURCE_REMOVE;
+}
+
 /* The arbiter has answered while QEMU stands in pre-switchover. */
 static void ready_to_switch(LpmMigration *migration, const GError *error)
 {
     SrcMove *move = src(migration);
     g_autoptr(GError) failure = NULL;
     if (off_course(move)) {
+        return;
+    }
+    if (error && lpm_links_were_lost(migration, LINK_JUST_NOW_MS)) {
+        move->ask_timer = g_timeout_add(ARBITER_AGAIN_MS, ask_ready, move); /* limit_switchover */
         return;
     }
     if (error) {
@@ -257,6 +275,7 @@ static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
 {
     LpmMigration *migration = &move->base;
     migration->mover_connected = true;
+    lpm_links_connected(migration);
     migration->round_trip_us = connected->rtt_us;
     if (off_course(move)) {
         return;
@@ -295,6 +314,10 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
         migration->stats = message->stats;
         migration->round_trip_us =
             message->stats.rtt_us ? message->stats.rtt_us : migration->round_trip_us;
+    } else if (type == LPM_STREAM_NEED_LINK) {
+        lpm_src_redial(move, &message->need_link);
+    } else if (type == LPM_STREAM_LINK_STATE) {
+        lpm_links_changed(migration, &message->link_state);
     } else if (type == LPM_STREAM_LOADED) {
         move->peer_loaded = true;
         if (migration->options.verify && !off_course(move)) {
@@ -318,6 +341,7 @@ static void mover_gone(const GError *error, void *data)
     SrcMove *move = data;
     LpmMigration *migration = &move->base;
     migration->mover_connected = false;
+    lpm_src_stop_dialing(move);
     lpm_mover_kill(migration->mover);
     migration->mover = NULL;
     if (!move->offering) { /* from the offer on it is not needed any more */
@@ -346,7 +370,9 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
         spec.config.mode = LPM_STREAM_MODE_MOVE;
         spec.config.max_rate = (uint64_t)migration->options.max_rate;
         spec.config.connect_ms = (uint32_t)migration->options.connect_timeout_ms;
-        spec.net = net;
+        lpm_links_configure(migration, &spec.config);
+        spec.nets = &net;
+        spec.n_nets = 1;
         spec.vasi = vasi;
         spec.memory = move->memory_fd;
         spec.config.memory_size = lpm_mobility_memory_size(spec.memory);

@@ -2,9 +2,17 @@
 /* The source half's own part, shared by its files. */
 #pragma once
 
+#include "host/dial.h"
 #include "host/migration.h"
 
+/* One connection being made, again or besides the first. */
 typedef struct {
+    struct SrcMove *move;
+    LpmDial *dial;     /* NULL: none is wanted */
+    int64_t handed_us; /* monotonic: when the last one was handed over; 0: never */
+} LpmRedial;
+
+typedef struct SrcMove {
     LpmMigration base;
     /* migration-start */
     LpmHostDone started; /* NULL once answered */
@@ -12,7 +20,8 @@ typedef struct {
     json_t *addresses;
     uint16_t port;
     char *key;
-    int vasi;      /* QEMU's end, until QEMU has it */
+    LpmRedial redials[LPM_STREAM_CONNECTIONS_MAX]; /* connections that the mover wants */
+    int vasi;                                      /* QEMU's end, until QEMU has it */
     int memory_fd; /* borrowed from the partition; -1: not verified */
     /* copying */
     guint poll_timer, ask_timer, limit_timer;
@@ -41,5 +50,9 @@ void lpm_src_copy(SrcMove *move);
 void lpm_src_copy_look(SrcMove *move);
 /* Offers the partition; from here on the rows decide. */
 void lpm_src_offer(SrcMove *move);
-/* The TCP connection to the target's mover stands, or does not. An LpmConnectDone. */
+/* The TCP connection to the target's mover stands, or does not. An LpmDialDone. */
 void lpm_src_tcp_connected(int fd, const GError *error, void *data);
+/* The mover wants this connection: makes it, however long that takes, and hands it over. */
+void lpm_src_redial(SrcMove *move, const LpmStreamNeedLink *wanted);
+/* No connection is needed any more. */
+void lpm_src_stop_dialing(SrcMove *move);

@@ -22,6 +22,12 @@ enum {
     SILENCE_MS = 8000, /* STATS come every 100 ms; movers give each other 5 s */
 };
 
+/* A descriptor on its way: goes with the byte at @at of what is still to be written. */
+typedef struct {
+    size_t at;
+    int fd;
+} Passing;
+
 struct LpmMover {
     LpmMoverHandlers handlers;
     GSubprocess *process;
@@ -30,6 +36,7 @@ struct LpmMover {
     gint64 heard_us; /* when it said something last; monotonic */
     uint8_t migration[LPM_STREAM_ID_SIZE];
     GByteArray *in, *out;
+    GArray *passing; /* Passing: descriptors that go with what is in out */
     LpmStreamVerifier verifier;
     char *reason;  /* of ERROR, for people */
     uint32_t code; /* of ERROR, or LPM_STREAM_ERR_NONE */
@@ -50,6 +57,7 @@ static void mover_free_if_done(LpmMover *mover)
     g_clear_object(&mover->process);
     g_byte_array_unref(mover->in);
     g_byte_array_unref(mover->out);
+    g_array_unref(mover->passing);
     g_free(mover->reason);
     g_free(mover);
 }
@@ -230,15 +238,56 @@ static void process_ended(GObject *source, GAsyncResult *result, gpointer data)
 
 /* --- writing --- */
 
+static void clear_passing(gpointer data)
+{
+    lpm_bytes_close(&((Passing *)data)->fd);
+}
+
+/* Bytes up to the next descriptor, with the one that belongs to the first of them. */
+static ssize_t send_some(const LpmMover *mover)
+{
+    union {
+        struct cmsghdr header; /* for its alignment */
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } rights = {0};
+    struct iovec part = {mover->out->data, mover->out->len};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    for (guint i = 0; i < mover->passing->len; i++) {
+        const Passing *passing = &g_array_index(mover->passing, Passing, i);
+        if (passing->at > 0) {
+            part.iov_len = MIN(part.iov_len, passing->at);
+            break;
+        }
+        message.msg_control = rights.bytes;
+        message.msg_controllen = sizeof rights.bytes;
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &passing->fd, sizeof(int));
+    }
+    return sendmsg(mover->control, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void was_sent(LpmMover *mover, size_t sent)
+{
+    g_byte_array_remove_range(mover->out, 0, (guint)sent);
+    if (mover->passing->len > 0 && g_array_index(mover->passing, Passing, 0).at == 0) {
+        g_array_remove_index(mover->passing, 0);
+    }
+    for (guint i = 0; i < mover->passing->len; i++) {
+        g_array_index(mover->passing, Passing, i).at -= sent;
+    }
+}
+
 static bool flush(LpmMover *mover)
 {
     while (mover->out->len > 0) {
-        ssize_t sent =
-            send(mover->control, mover->out->data, mover->out->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send_some(mover);
         if (sent < 0) {
             return errno == EAGAIN || errno == EINTR;
         }
-        g_byte_array_remove_range(mover->out, 0, (guint)sent);
+        was_sent(mover, (size_t)sent);
     }
     return true;
 }
@@ -273,6 +322,18 @@ void lpm_mover_send(LpmMover *mover, uint32_t type, const LpmStreamMessage *mess
     if (mover->out->len > 0 && mover->out_watch == 0) {
         mover->out_watch = g_unix_fd_add(mover->control, G_IO_OUT, on_writable, mover);
     }
+}
+
+void lpm_mover_send_link(LpmMover *mover, uint8_t connection, int fd)
+{
+    LpmStreamMessage message = {.link.connection = connection};
+    if (mover->exited || mover->out->len > OUT_MAX) {
+        lpm_bytes_close(&fd);
+        return;
+    }
+    Passing passing = {mover->out->len, fd};
+    g_array_append_val(mover->passing, passing);
+    lpm_mover_send(mover, LPM_STREAM_LINK, &message);
 }
 
 void lpm_mover_send_peer(LpmMover *mover, const char *text)
@@ -312,7 +373,15 @@ bool lpm_mover_vasi(int *ret_qemu, int *ret_mover, GError **error)
 }
 
 /* Numbers that the descriptors have in the mover. */
-enum { CHILD_CONTROL = 3, CHILD_NET, CHILD_VASI, CHILD_MEMORY, CHILD_CERT, CHILD_KEY, CHILD_CA };
+enum {
+    CHILD_CONTROL = 3,
+    CHILD_VASI,
+    CHILD_MEMORY,
+    CHILD_CERT,
+    CHILD_KEY,
+    CHILD_CA,
+    CHILD_NET, /* the first of them */
+};
 
 typedef struct {
     GSubprocessLauncher *launcher;
@@ -321,13 +390,30 @@ typedef struct {
 
 static bool pass(Spawn *spawn, const char *option, int fd, int child, GError **error)
 {
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_NET + LPM_MOVER_NETS_MAX);
     if (copy < 0) {
         return lpm_error_set(error, LPM_ERROR_INTERNAL, "cannot duplicate the mover's %s: %s",
                              option, g_strerror(errno));
     }
     g_subprocess_launcher_take_fd(spawn->launcher, copy, child);
     g_ptr_array_add(spawn->argv, g_strdup_printf("--%s=%d", option, child));
+    return true;
+}
+
+/* One option with all of them: --net=9,10 */
+static bool pass_nets(Spawn *spawn, const LpmMoverSpec *spec, GError **error)
+{
+    g_autoptr(GString) option = g_string_new("--net=");
+    for (unsigned i = 0; i < spec->n_nets; i++) {
+        int copy = fcntl(spec->nets[i], F_DUPFD_CLOEXEC, CHILD_NET + LPM_MOVER_NETS_MAX);
+        if (copy < 0) {
+            return lpm_error_set(error, LPM_ERROR_INTERNAL, "cannot duplicate the mover's net: %s",
+                                 g_strerror(errno));
+        }
+        g_subprocess_launcher_take_fd(spawn->launcher, copy, CHILD_NET + (int)i);
+        g_string_append_printf(option, "%s%d", i > 0 ? "," : "", CHILD_NET + (int)i);
+    }
+    g_ptr_array_add(spawn->argv, g_strdup(option->str));
     return true;
 }
 
@@ -349,8 +435,7 @@ static GSubprocess *spawn_mover(const LpmMoverSpec *spec, int control, GError **
     Spawn spawn = {launcher, argv};
     g_ptr_array_add(argv, g_strdup(spec->program));
     bool passed =
-        pass(&spawn, "control", control, CHILD_CONTROL, error) &&
-        pass(&spawn, "net", spec->net, CHILD_NET, error) &&
+        pass(&spawn, "control", control, CHILD_CONTROL, error) && pass_nets(&spawn, spec, error) &&
         (spec->vasi < 0 || pass(&spawn, "vasi", spec->vasi, CHILD_VASI, error)) &&
         (spec->memory < 0 || pass(&spawn, "memory", spec->memory, CHILD_MEMORY, error)) &&
         (!spec->cert_path || (pass_file(&spawn, "cert", spec->cert_path, CHILD_CERT, error) &&
@@ -394,6 +479,8 @@ LpmMover *lpm_mover_start(const LpmMoverSpec *spec, const LpmMoverHandlers *hand
     mover->verifier = lpm_stream_verifier(LPM_STREAM_FROM_MOVER, mover->migration);
     mover->in = g_byte_array_new();
     mover->out = g_byte_array_new();
+    mover->passing = g_array_new(FALSE, FALSE, sizeof(Passing));
+    g_array_set_clear_func(mover->passing, clear_passing);
     mover->in_watch = g_unix_fd_add_full(G_PRIORITY_HIGH, mover->control,
                                          G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, mover, NULL);
     g_subprocess_wait_async(process, NULL, process_ended, mover);

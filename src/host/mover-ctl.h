@@ -21,10 +21,14 @@ typedef struct {
     void *data;
 } LpmMoverHandlers;
 
+enum { LPM_MOVER_NETS_MAX = 8 };
+
 /* Descriptors are duplicated for the mover and stay the caller's; -1: none. */
 typedef struct {
     const char *program;
-    int net, vasi, memory;
+    const int *nets; /* source: one connected socket; target: those that listen */
+    unsigned n_nets; /* 1 to LPM_MOVER_NETS_MAX */
+    int vasi, memory;
     const char *cert_path, *key_path, *ca_path; /* files of the identity */
     LpmStreamConfig config;                     /* sent at once */
 } LpmMoverSpec;
@@ -34,6 +38,8 @@ LpmMover *lpm_mover_start(const LpmMoverSpec *spec, const LpmMoverHandlers *hand
 
 /* Sends one control record; @message may be NULL for those without a body. Never blocks. */
 void lpm_mover_send(LpmMover *mover, uint32_t type, const LpmStreamMessage *message);
+/* LINK: @fd, a connected socket, is this connection. Takes @fd. */
+void lpm_mover_send_link(LpmMover *mover, uint8_t connection, int fd);
 /* PEER with @text, a message of at most LPM_STREAM_PEER_MAX bytes. */
 void lpm_mover_send_peer(LpmMover *mover, const char *text);
 void lpm_mover_send_hint(LpmMover *mover, uint64_t epoch, uint32_t what);

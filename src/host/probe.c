@@ -4,6 +4,7 @@
 #include "host/migration.h"
 
 #include "bytes/bytes.h"
+#include "host/dial.h"
 
 enum { LIFE_MS = 10 * 1000, CONNECT_MS = 5000, BYTES_MAX = 1 << 30 };
 
@@ -12,7 +13,7 @@ typedef struct {
     LpmMover *mover;
     LpmRpcRequest *request; /* NULL once answered */
     guint timer;
-    uint16_t port;
+    LpmListeners listeners; /* until the mover is ready */
     /* probe-run */
     char *peer, *key;
     uint8_t id[LPM_RECORD_ID_SIZE];
@@ -22,6 +23,7 @@ typedef struct {
 static void probe_free(Probe *probe)
 {
     g_clear_handle_id(&probe->timer, g_source_remove);
+    lpm_listeners_close(&probe->listeners);
     g_free(probe->peer);
     g_free(probe->key);
     g_free(probe);
@@ -85,12 +87,11 @@ static void listen_event(uint32_t type, const LpmStreamMessage *message, void *d
     Probe *probe = data;
     (void)message;
     if (type == LPM_STREAM_READY) {
-        json_t *addresses = json_array();
-        for (char **one = probe->host->config->mover_addresses; one && *one; one++) {
-            json_array_append_new(addresses, json_string(*one));
-        }
-        answer(probe, lpm_json_pack("{s:o, s:i}", "addresses", addresses, "port", probe->port),
+        answer(probe,
+               lpm_json_pack("{s:O, s:i}", "addresses", probe->listeners.addresses, "port",
+                             probe->listeners.port),
                NULL);
+        lpm_listeners_close(&probe->listeners);
     } else if (type == LPM_STREAM_PEER_CLOSED) {
         probe_end(probe, true);
     }
@@ -124,12 +125,13 @@ void lpm_probe_listen(LpmRpcRequest *request, json_t *arguments, void *server_da
         refuse(probe, request, error);
         return;
     }
-    LPM_AUTO_FD int listener = lpm_mobility_listen(probe->host, &probe->port, &error);
+    bool listens = lpm_mobility_listen(probe->host, &probe->listeners, &error);
     LpmMoverHandlers handlers = {listen_event, listen_gone, probe};
     spec.config.side = LPM_STREAM_SIDE_DST;
     spec.config.mode = LPM_STREAM_MODE_PROBE;
-    spec.net = listener;
-    probe->mover = listener >= 0 ? lpm_mover_start(&spec, &handlers, &error) : NULL;
+    spec.nets = probe->listeners.fds;
+    spec.n_nets = probe->listeners.n;
+    probe->mover = listens ? lpm_mover_start(&spec, &handlers, &error) : NULL;
     if (!probe->mover) {
         refuse(probe, request, error);
         return;
@@ -190,7 +192,8 @@ static void run_connected(int fd, const GError *error, void *data)
         spec.config.mode = LPM_STREAM_MODE_PROBE;
         spec.config.probe_bytes = probe->bytes;
         spec.config.connect_ms = CONNECT_MS;
-        spec.net = net;
+        spec.nets = &net;
+        spec.n_nets = 1;
         probe->mover = lpm_mover_start(&spec, &handlers, &failure);
     }
     if (probe->mover) {
@@ -216,6 +219,6 @@ void lpm_probe_run(LpmRpcRequest *request, json_t *arguments, void *server_data)
         return;
     }
     probe->bytes = (uint64_t)bytes;
-    lpm_mobility_connect(lpm_json_at(arguments, "addresses"), (uint16_t)port, CONNECT_MS,
-                         run_connected, probe);
+    lpm_dial_new(lpm_json_at(arguments, "addresses"), (uint16_t)port, CONNECT_MS, 0, run_connected,
+                 probe);
 }

@@ -173,6 +173,7 @@ json_t *lpm_mig_status(const LpmMigration *migration)
                             : json_null());
     json_object_set_new(status, "coding", coding_json(&migration->stats.coded));
     json_object_set_new(status, "convergence", convergence_json(migration));
+    json_object_set_new(status, "links", lpm_links_json(migration));
     json_object_set_new(status, "phases", phases_json(migration));
     return status;
 }

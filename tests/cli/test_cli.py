@@ -76,6 +76,7 @@ def migration(**changes):
             "ended_us": None, "phase": "copy", "progress": 0.5, "eta_ms": 1200, "stream_bytes": 1000000, "wire_bytes": 1100000,
             "total_bytes": 268435456, "remaining_bytes": 134217728, "rate_bytes": 118000000, "dirty_rate_bytes": 0, "passes": 1,
             "predicted_blackout_ms": 35, "blackout_ms": None, "total_ms": 830.5, "round_trip_us": 300,
+            "links": {"up": 1, "of": 1, "lost_ms": None, "reason": None, "reconnects": 0, "resent_bytes": 0},
             "phases": [{"name": "prepare", "start": 0.0, "start_us": 0, "ms": 210.0}],
             "verify": {"pages": 0, "differing": 0, "repaired": 0}, "findings": [], "error": None, "note": None,
             "saved_percent": -10.0, "coding": {"zero": 10, "same": 0, "reference": 0, "delta": 0, "literal": 5, "raw_bytes": 20570, "coded_bytes": 9000},
@@ -151,6 +152,8 @@ def test_completion_in_a_real_shell(typed, expected):
     (["validate", "web1"], "--all-targets"), (["validate", "web1", "s2", "--all-targets"], "--all-targets"),
     (["migrate", "web1", "s2", "--max-blackout", "-1"], "--max-blackout"), (["migration", "set", ID], "--max-rate"),
     (["migration", "set", ID, "--max-rate", "fast"], "fast"),
+    (["migrate", "web1", "s2", "--connections", "17"], "--connections"),
+    (["migrate", "web1", "s2", "--link-retry", "-5"], "--link-retry"),
     *((["migrate", "web1", "s2", "--max-rate", rate], rate) for rate in ("fast", "1X", "-1M", "0", "1MM", "", "1e30", "nan"))])
 def test_wrong_words_are_a_usage_error_and_nothing_is_asked(console, words, mentioned):
     run = lpm(console, *words)
@@ -353,7 +356,10 @@ def test_bodies_are_those_of_the_interface(console, tmp_path):
             (["migrate", "web1", "s2", "--verify", "--max-rate", "1.5M", "--max-blackout", "120", "--override", "a.b",
               "--override", "c.d"],
              {"partition": "web1", "target": "s2",
-              "options": {"verify": True, "max_rate": 1500000, "max_blackout_ms": 120, "overrides": ["a.b", "c.d"]}})):
+              "options": {"verify": True, "max_rate": 1500000, "max_blackout_ms": 120, "overrides": ["a.b", "c.d"]}}),
+            (["migrate", "web1", "s2", "--connections", "4", "--link-retry", "0"],
+             {"partition": "web1", "target": "s2",
+              "options": {"verify": False, "overrides": [], "connections": 4, "link_retry_ms": 0}})):
         lpm(console, *words)
         assert console.requests[-1][2] == body, words
 
@@ -483,6 +489,22 @@ def test_migrate_on_a_terminal_draws_one_line_that_fits(console, columns):
     assert lines[-1] == "", "the line is cleared at the end"
     if columns > 90:
         assert any("118 MB/s" in line and "134 MB left" in line and "ETA 1.2 s" in line and "copy" in line for line in lines)
+
+
+LOST = {"up": 0, "of": 1, "lost_ms": 4321, "reason": "cut", "reconnects": 0, "resent_bytes": 0}
+
+
+def test_a_lost_link_is_said(console):
+    statuses = (migration(), migration(revision=2, links=LOST), migration(revision=3), ended())
+    plan_move(console, *statuses)
+    run = lpm(console, "migrate", "web1", "s2")
+    assert run.returncode == 0
+    assert run.stderr.splitlines() == ["web1: copy", "web1: copy: link lost, waiting for it; the partition goes on running",
+                                       "web1: copy", "web1: finish"]
+    plan_move(console, *statuses[:2], migration(revision=3, waiting_for=["s1"]), ended())
+    shown = on_terminal(console, "migrate", "web1", "s2", columns=140)[2]
+    assert "link lost 4 s ago, waiting for it; the partition goes on running" in shown
+    assert "no word from s1; the move goes on without the console" in shown
 
 
 ENDS = {

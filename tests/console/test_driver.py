@@ -125,6 +125,24 @@ def test_without_events_the_console_asks(console, pair):
     assert console.wait_state(console.migrate(), *FINAL)["state"] == "completed"
 
 
+def test_a_lost_link_is_shown_and_told(console, pair):
+    slow_down(pair)
+    move = console.migrate()
+    console.wait_state(move, "moving")
+    links = {"up": 0, "of": 1, "lost_ms": 1500, "reason": "the cable was cut", "reconnects": 0, "resent_bytes": 0}
+    for now in (links, {**links, "up": 1, "lost_ms": None, "reconnects": 1}):
+        pair[0].moves[move]["links"] = now
+        pair[0].emit("migration", pair[0].status(pair[0].moves[move]))
+        end = time.monotonic() + 5
+        while console.migration(move)["links"] != now:
+            assert time.monotonic() < end, "the links are not shown"
+            time.sleep(0.05)
+    told = [e["message"] for e in console.rest("GET", "/v1/events")["events"] if e["object"] == move]
+    lost = [number for number, message in enumerate(told) if "lost: the cable was cut" in message and "runs on at system-a" in message]
+    back = [number for number, message in enumerate(told) if "from system-a to system-b is back" in message]
+    assert len(lost) == len(back) == 1 and lost < back, told
+
+
 def test_news_end_a_wait(console, pair):
     slow_down(pair)
     move = console.migrate()

@@ -15,12 +15,39 @@ static const uint32_t all_types[] = {
     24,    25,    26,    27,    28,    0x107, 0x18c, 0x18d,
 };
 
+static uint8_t blob[2 * (8 + LPM_STREAM_PAGE_SIZE)];
+
+/* Those of coding and of several connections; false when it is none of them. */
+static bool fill_newer(uint32_t type, LpmStreamMessage *m)
+{
+    switch (type) {
+    case LPM_STREAM_CODED:
+    case LPM_STREAM_CHANNEL_DATA:
+        m->channel_data =
+            (LpmStreamChannelData){.channel = 16, .offset = UINT64_MAX, .data = blob, .size = 1000};
+        return true;
+    case LPM_STREAM_REPLACE:
+        m->replace = (LpmStreamReplace){.sequence = 1u << 20, .data = blob, .size = 1000};
+        return true;
+    case LPM_STREAM_LINK_STATE:
+        m->link_state =
+            (LpmStreamLinkState){.connection = 15, .up = 1, .ms_down = 4000, .reason = "cut"};
+        return true;
+    case LPM_STREAM_NEED_LINK:
+        m->need_link = (LpmStreamNeedLink){.connection = 7, .reason = "lost"};
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* A message of each type with every field set to something of its own. */
 static void fill(uint32_t type, LpmStreamMessage *m)
 {
-    static uint8_t blob[2 * (8 + LPM_STREAM_PAGE_SIZE)];
     memset(blob, 0x5a, sizeof(blob));
     memset(m, 0, sizeof(*m));
+    if (fill_newer(type, m))
+        return;
     switch (type) {
     case LPM_STREAM_HELLO:
         m->hello = (LpmStreamHello){.version_min = 1,
@@ -39,18 +66,6 @@ static void fill(uint32_t type, LpmStreamMessage *m)
     case LPM_STREAM_DATA:
     case LPM_STREAM_PROBE_DATA:
         m->data = (LpmStreamData){.offset = 1u << 20, .data = blob, .size = 1000};
-        break;
-    case LPM_STREAM_CODED:
-    case LPM_STREAM_CHANNEL_DATA:
-        m->channel_data =
-            (LpmStreamChannelData){.channel = 16, .offset = UINT64_MAX, .data = blob, .size = 1000};
-        break;
-    case LPM_STREAM_REPLACE:
-        m->replace = (LpmStreamReplace){.sequence = 1u << 20, .data = blob, .size = 1000};
-        break;
-    case LPM_STREAM_LINK_STATE:
-        m->link_state =
-            (LpmStreamLinkState){.connection = 15, .up = 1, .ms_down = 4000, .reason = "cut"};
         break;
     case LPM_STREAM_VERIFY_HASHES:
         m->hashes = (LpmStreamVerifyHashes){.first = 77, .count = 4, .digests = blob, .size = 64};
@@ -103,8 +118,6 @@ static void fill(uint32_t type, LpmStreamMessage *m)
     default: /* only plain numbers and bytes: any bytes will do */
         memset(m, 0x01, sizeof(*m));
         m->connected.system[3] = m->connected.cipher[5] = 0;
-        if (type == LPM_STREAM_NEED_LINK)
-            m->need_link.reason[7] = 0;
         break;
     }
 }
