@@ -170,6 +170,11 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
 {
     LpmMigration *migration = &move->base;
     LpmConvergence *convergence = &migration->convergence;
+    if (migration->links.lost_us > 0) { /* what does not move now says nothing of the copy */
+        migration->eta_ms = -1;
+        move->then_us = 0;
+        return;
+    }
     LpmConvergenceRules rules = lpm_move_rules(&migration->options);
     LpmConvergenceSample sample = sample_of(move, mig);
     LpmConvergenceState before = convergence->state;
