@@ -24,8 +24,11 @@ enum {
  */
 typedef struct {
     void *context;
-    /* A RAM block, before the first page of it; numbers are this move's. False: no page of it is
-     * held. */
+    /*
+     * A RAM block, before the first page of it; numbers are this move's. Coders of several channels
+     * each say it. False: nothing is held of it yet, or never will be: then the other functions
+     * hold and find nothing there.
+     */
     bool (*add_block)(void *context, uint32_t block, const char *name, uint64_t length);
     /* Keyed digest of any page; sixteen zero bytes for a page of zeros and for nothing else. */
     void (*hash)(void *context, const uint8_t *page, uint8_t ret_digest[LPM_CODEC_DIGEST_SIZE]);

@@ -19,7 +19,6 @@ struct LpmDecoder {
     LpmCodecPacker *packer;
     LpmCodecCounts counts;
     LpmQstreamBlocks blocks; /* as declared; length 0: not yet */
-    uint64_t held;           /* those the image holds, a bit each */
 
     /* One batch. */
     bool kept;
@@ -183,7 +182,7 @@ static bool build_run(const LpmDecoder *d, LpmCodecRun *run, uint8_t *out)
 {
     const LpmCodecKind *kind = &lpm_codec_kinds[run->kind];
     size_t stride = lpm_codec_stride(run);
-    if (kind->looks && !(d->held >> run->at.block & 1))
+    if (kind->looks && !d->has_image)
         return false;
     for (uint64_t i = 0; i < run->n; i++, out += stride) {
         uint8_t *page = out;
@@ -207,9 +206,8 @@ static void add_blocks(LpmDecoder *d)
             continue;
         d->blocks.block[new->number].length = new->length;
         memcpy(d->blocks.block[new->number].name, new->name, sizeof(new->name));
-        if (d->has_image &&
-            d->image.add_block(d->image.context, new->number, new->name, new->length))
-            d->held |= 1ull << new->number;
+        if (d->has_image)
+            d->image.add_block(d->image.context, new->number, new->name, new->length);
     }
 }
 
@@ -245,7 +243,7 @@ static void change_image(LpmDecoder *d, const uint8_t *raw, bool repair)
     const LpmCodecImage *image = &d->image;
     for (uint32_t i = 0; i < d->n_runs; i++) {
         const LpmCodecRun *run = &d->runs[i];
-        if (!lpm_codec_kinds[run->kind].pages || !(d->held >> run->at.block & 1))
+        if (!lpm_codec_kinds[run->kind].pages || d->blocks.block[run->at.block].length == 0)
             continue;
         if (!d->kept)
             image->forget(image->context, run->at.block, run->at.page, (uint32_t)run->n);
@@ -284,7 +282,8 @@ static LpmCodecStatus finish(LpmDecoder *d, const uint8_t *body, size_t size, co
 {
     if (XXH3_64bits(raw, d->raw_size) != d->checksum)
         return LPM_CODEC_WRONG;
-    change_image(d, raw, repair);
+    if (d->has_image)
+        change_image(d, raw, repair);
     count(d, body, size);
     return LPM_CODEC_OK;
 }

@@ -23,7 +23,7 @@ struct LpmEncoder {
     LpmCodecImage image;
     LpmCodecPacker *packer;
     LpmCodecCounts counts;
-    uint64_t added, held, declared; /* RAM blocks, a bit each */
+    uint64_t added, declared; /* RAM blocks, a bit each: at our image, to the decoder */
 
     /* One batch. */
     bool keep;
@@ -130,8 +130,7 @@ static void declare(LpmEncoder *e, uint32_t number)
     uint64_t length = e->blocks->block[number].length;
     if (!(e->added & bit)) {
         e->added |= bit;
-        if (e->image.add_block(e->image.context, number, name, length))
-            e->held |= bit;
+        e->image.add_block(e->image.context, number, name, length);
     }
     if ((e->declared | e->newly_declared) & bit)
         return;
@@ -162,11 +161,11 @@ static bool is_page(const LpmEncoder *e, const LpmQstreamUnit *unit)
            (lpm_codec_get_word(unit->data) & ~(uint64_t)LPM_CODEC_WORD_FLAGS) == unit->offset;
 }
 
-static LpmCodecKindNumber code_page(LpmEncoder *e, LpmCodecPage *page, bool look)
+static LpmCodecKindNumber code_page(LpmEncoder *e, LpmCodecPage *page)
 {
     for (size_t i = 0; i < lpm_codec_n_order; i++) {
         const LpmCodecKind *kind = &lpm_codec_kinds[lpm_codec_order[i]];
-        if ((look || !kind->looks) && kind->take(&e->work, page))
+        if ((e->keep || !kind->looks) && kind->take(&e->work, page))
             return lpm_codec_order[i];
     }
     return LPM_CODEC_LITERAL;
@@ -180,17 +179,14 @@ static void add_page(LpmEncoder *e, const LpmQstreamUnit *unit)
                        .n = 1,
                        .at = {unit->block, unit->offset / LPM_QSTREAM_PAGE_SIZE}};
     LpmCodecPage page = {.data = unit->data + head, .at = run.at};
-    bool look = false;
     if (run.word)
         run.flags = (uint32_t)lpm_codec_get_word(unit->data) & LPM_CODEC_WORD_FLAGS;
-    if (e->work.image) {
+    if (e->work.image)
         declare(e, unit->block);
-        look = e->keep && (e->held >> unit->block & 1);
-    }
     if (unit->kind == LPM_QSTREAM_PAGE) {
-        if (look)
+        if (e->keep)
             e->image.hash(e->image.context, page.data, page.digest);
-        run.kind = code_page(e, &page, look);
+        run.kind = code_page(e, &page);
         run.from = page.from;
     }
     lpm_codec_count_pages(&e->work.batch, run.kind, 1);
@@ -235,8 +231,6 @@ static void change_image(LpmEncoder *e)
     for (uint32_t i = 0; i < e->n_keeps; i++) {
         const Keep *k = &e->keeps[i];
         uint32_t n = (uint32_t)k->n;
-        if (!(e->held >> k->at.block & 1))
-            continue;
         if (!e->keep)
             e->image.forget(e->image.context, k->at.block, k->at.page, n);
         else if (k->page == NO_PAGE)

@@ -112,7 +112,7 @@ static void keep(void *context, uint32_t number, uint64_t first, uint32_t n,
 {
     LpmCodecMemory *memory = context;
     Block *block = memory->numbered[number];
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; block && i < n; i++) {
         uint64_t page = first + i;
         if (pages) {
             memcpy(block->content + page * PAGE, pages[i], PAGE);
@@ -129,7 +129,7 @@ static void forget(void *context, uint32_t number, uint64_t first, uint32_t n)
 {
     LpmCodecMemory *memory = context;
     Block *block = memory->numbered[number];
-    for (uint64_t page = first; page < first + n; page++) {
+    for (uint64_t page = first; block && page < first + n; page++) {
         if (block->held[page]) {
             memset(block->content + page * PAGE, 0, PAGE);
             memset(block->digest[page], 0, LPM_CODEC_DIGEST_SIZE);
