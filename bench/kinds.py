@@ -179,9 +179,10 @@ def run_cut(session, row, pairs):
 def run_postcopy(session, row, pairs):
     if not offered("migrate", "--postcopy"):
         raise NotOffered("lpm migrate has no --postcopy")
-    series, failed = take_turns(session, row, pairs, {
-        OURS: lambda: session.ours(row).move(row, ["--postcopy"]),
-        qemu.POSTCOPY.name: lambda: session.native(row).move(row, qemu.POSTCOPY)})
+    with qemu.postcopy_allowed():
+        series, failed = take_turns(session, row, pairs, {
+            OURS: lambda: session.ours(row).move(row, ["--postcopy"]),
+            qemu.POSTCOPY.name: lambda: session.native(row).move(row, qemu.POSTCOPY)})
     return summarise(row.name, series, failed)
 
 

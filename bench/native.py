@@ -4,11 +4,13 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
+import pwd
 import re
 import subprocess
 import time
 
-from bare import BarePartition
+from bare import USER, BarePartition
 from lablib import LabError, wait_for
 from meter import Meter
 from ours import FIRST_NUMBER, MAX_BLACKOUT_MS
@@ -208,6 +210,23 @@ def wait_native(source, deadline, config):
             source.qmp("migrate-start-postcopy")
             begun = True
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def postcopy_allowed():
+    """Lets QEMU's user handle its own page faults for a while: without that, the kernel keeps post-copy to root."""
+    device = pathlib.Path("/dev/userfaultfd")
+    if not device.exists():
+        yield
+        return
+    before = device.stat()
+    os.chown(device, before.st_uid, pwd.getpwnam(USER).pw_gid)
+    device.chmod(0o660)
+    try:
+        yield
+    finally:
+        os.chown(device, before.st_uid, before.st_gid)
+        device.chmod(before.st_mode & 0o7777)
 
 
 def make_certificates(lab):

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The partitions that are measured: what they hold, and what they do."""
 
+import os
 import pathlib
 import pwd
-import os
 import time
 
 from bare import USER
-from lablib import PARTITIONS, LabError, wait_for
+from lablib import PARTITIONS, wait_for
 from meter import check_memory
 
 MEMORY_MIB = 1024
@@ -68,5 +68,3 @@ def verified(lab, addresses, figures):
         check_memory(lab, address)
     return figures
 
-
-__all__ = ["Workload", "arguments_of", "make_disk", "address_of", "verified", "LabError", "MEMORY_MIB"]
