@@ -151,6 +151,9 @@ static const Field rate_fields[] = {U64(LpmStreamRate, max_rate)};
 static const Field link_fields[] = {
     U8(LpmStreamLink, connection, 0, LPM_STREAM_CONNECTIONS_MAX - 1),
 };
+static const Field channel_fields[] = {
+    U8(LpmStreamChannel, channel, 0, LPM_STREAM_CHANNELS_MAX),
+};
 static const Field need_link_fields[] = {
     U8(LpmStreamNeedLink, connection, 0, LPM_STREAM_CONNECTIONS_MAX - 1),
     TEXT(LpmStreamNeedLink, reason),
@@ -260,6 +263,7 @@ static const Record records[] = {
     {LPM_STREAM_GET_STATS, "get-stats", HOST, false, NULL, 0, NULL},
     {LPM_STREAM_FINISH, "finish", HOST, false, NULL, 0, NULL},
     {LPM_STREAM_LINK, "link", HOST, false, FIELDS(link_fields), NULL},
+    {LPM_STREAM_CHANNEL, "channel", HOST, false, FIELDS(channel_fields), NULL},
     {LPM_STREAM_READY, "ready", MOVER, false, NULL, 0, NULL},
     {LPM_STREAM_CONNECTED, "connected", MOVER, false, FIELDS(connected_fields), NULL},
     {LPM_STREAM_STATS, "stats", MOVER, false, FIELDS(stats_fields), NULL},
@@ -271,6 +275,7 @@ static const Record records[] = {
     {LPM_STREAM_REFUSED, "refused", MOVER, false, FIELDS(reason_fields), NULL},
     {LPM_STREAM_ERROR, "error", MOVER, false, FIELDS(reason_fields), NULL},
     {LPM_STREAM_FINISHED, "finished", MOVER, false, NULL, 0, NULL},
+    {LPM_STREAM_NEED_CHANNEL, "need-channel", MOVER, false, FIELDS(channel_fields), NULL},
     {LPM_STREAM_NEED_LINK, "need-link", MOVER, false, FIELDS(need_link_fields), NULL},
     {LPM_STREAM_LINK_STATE, "link-state", MOVER, false, FIELDS(link_state_fields), NULL},
 };

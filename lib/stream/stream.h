@@ -74,6 +74,7 @@ typedef enum {
     LPM_STREAM_GET_STATS = 0x105,
     LPM_STREAM_FINISH = 0x106,
     LPM_STREAM_LINK = 0x107,
+    LPM_STREAM_CHANNEL = 0x108,
     /* control descriptor, lpm-mover to lpm-host; LOADED, PEER and HINT of the other side are handed
        on as they are */
     LPM_STREAM_READY = 0x181,
@@ -89,6 +90,7 @@ typedef enum {
     LPM_STREAM_FINISHED = 0x18b,
     LPM_STREAM_NEED_LINK = 0x18c,
     LPM_STREAM_LINK_STATE = 0x18d,
+    LPM_STREAM_NEED_CHANNEL = 0x18e,
 } LpmStreamType;
 #define LPM_STREAM_HINT (20u | LPM_STREAM_OPTIONAL) /* not in the enum: it does not fit an int */
 
@@ -109,7 +111,7 @@ typedef enum {
 /* What the mover of this release speaks. */
 #define LPM_STREAM_FEATURES_ALL                                                                    \
     (LPM_STREAM_FEATURE_VERIFY | LPM_STREAM_FEATURE_CODED | LPM_STREAM_FEATURE_IMAGES |            \
-     LPM_STREAM_FEATURE_RESUME)
+     LPM_STREAM_FEATURE_CHANNELS | LPM_STREAM_FEATURE_RESUME)
 
 /* What a mover is doing, in STATS. */
 typedef enum {
@@ -325,6 +327,14 @@ typedef struct {
     uint8_t connection;
 } LpmStreamLink;
 
+/*
+ * CHANNEL: the descriptor that came with the frame's first byte is QEMU's socket of this channel
+ * (0: the main stream). NEED_CHANNEL: the target's mover has bytes for it.
+ */
+typedef struct {
+    uint8_t channel;
+} LpmStreamChannel;
+
 typedef struct {
     uint8_t connection; /* that lpm-host is to make */
     char reason[LPM_STREAM_NAME_MAX + 1];
@@ -402,6 +412,7 @@ typedef union {
     LpmStreamRate rate;
     LpmStreamLink link;
     LpmStreamNeedLink need_link;
+    LpmStreamChannel channel, need_channel;
     LpmStreamLinkState link_state;
     LpmStreamConnected connected;
     LpmStreamStats stats;

@@ -231,6 +231,14 @@ static bool on_link(Control *c, const LpmStreamMessage *message)
     return true;
 }
 
+static bool on_channel(Control *c, const LpmStreamMessage *message)
+{
+    if (c->socket < 0)
+        return mover_fail(c->mover, LPM_STREAM_ERR_PROTOCOL, "CHANNEL came without its socket");
+    return channel_take(c->mover, message->channel.channel, lpm_bytes_steal_fd(&c->socket)) ||
+           wrong_time(c->mover, "CHANNEL that is there already, or was not announced");
+}
+
 static bool on_abort(Control *c, const LpmStreamMessage *message)
 {
     return mover_fail(c->mover, LPM_STREAM_ERR_ABORTED, "lpm-host gave up: %.230s",
@@ -252,6 +260,7 @@ static bool handle(Control *c, uint32_t type, const LpmStreamMessage *message)
         {LPM_STREAM_RATE, on_rate},
         {LPM_STREAM_GET_STATS, on_get_stats},
         {LPM_STREAM_LINK, on_link},
+        {LPM_STREAM_CHANNEL, on_channel},
         {LPM_STREAM_FINISH, on_finish},
         {LPM_STREAM_ABORT, on_abort},
     };
@@ -328,6 +337,8 @@ static uint64_t usable_features(const Mover *m, const LpmStreamConfig *c)
         features &= ~(uint64_t)LPM_STREAM_FEATURE_CODED;
     if (!(features & LPM_STREAM_FEATURE_CODED) || !m->image.store)
         features &= ~(uint64_t)LPM_STREAM_FEATURE_IMAGES;
+    if (c->channels == 0)
+        features &= ~(uint64_t)LPM_STREAM_FEATURE_CHANNELS;
     if (c->retry_ms == 0 && c->connections == 1)
         features &= ~(uint64_t)LPM_STREAM_FEATURE_RESUME;
     return features;
@@ -354,8 +365,8 @@ static bool accept_config(Mover *m, const LpmStreamConfig *config)
     explicit_bzero(c->image_key, sizeof(c->image_key));
     c->features = usable_features(m, c);
     const char *missing = NULL;
-    if (c->mode == LPM_STREAM_MODE_MOVE && m->options.n_vasi == 0)
-        missing = "a move needs the VASI descriptor";
+    if (c->mode == LPM_STREAM_MODE_MOVE && (m->options.vasi < 0) != (c->channels > 0))
+        missing = "a move needs the VASI descriptor, or channels";
     else if (c->transport == LPM_STREAM_TRANSPORT_TLS && !m->credentials)
         missing = "TLS needs certificate, key and authority";
     else if (c->peer[0] == 0 || c->system[0] == 0)
@@ -441,12 +452,6 @@ static void last_word(Control *c, uint32_t type, const LpmStreamMessage *message
     }
 }
 
-static void shut_vasi(const Mover *m)
-{
-    for (unsigned i = 0; i < m->options.n_vasi; i++)
-        shutdown(m->options.vasi[i], SHUT_RDWR);
-}
-
 static void cut_links(Mover *m)
 {
     link_cut_all(m);
@@ -466,7 +471,7 @@ static bool is_finished(const Mover *m)
 static int end_badly(Control *c)
 {
     Mover *m = c->mover;
-    shut_vasi(m);
+    channel_shut_all(m);
     pthread_mutex_lock(&m->failure_lock);
     LpmStreamMessage error = {.reason = m->failure};
     pthread_mutex_unlock(&m->failure_lock);
@@ -491,7 +496,7 @@ static int end_well(Control *c)
     outbox_close(&m->out.box);
     link_wake_all(m);
     gate_join(m, LINGER_MS);
-    shut_vasi(m);
+    channel_shut_all(m);
     cut_links(m);
     last_word(c, LPM_STREAM_FINISHED, NULL);
     /* Nobody waits for the disk any more. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "digest.h"
 
+#include "bytes/bytes.h"
+
 #include "sha256-pair.h"
 
 #include <string.h>
@@ -111,6 +113,29 @@ static bool keyed_digest(const LpmStreamConfig *config, const char *label, const
                 (more_size == 0 || gnutls_hmac(hmac, more, more_size) == 0);
     gnutls_hmac_deinit(hmac, out);
     return good;
+}
+
+bool channels_digest(const LpmStreamEnd *channels, unsigned n, LpmStreamEnd *ret_end)
+{
+    static const char label[] = "openlpm channels";
+    gnutls_hash_hd_t hash;
+    *ret_end = channels[0];
+    if (n == 1)
+        return true;
+    if (gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) != 0)
+        return false;
+    ret_end->total = 0;
+    gnutls_hash(hash, label, sizeof(label) - 1);
+    for (unsigned i = 0; i < n; i++) {
+        uint8_t total[8];
+        LpmByteWriter w = lpm_bytes_writer(total, sizeof(total));
+        lpm_bytes_put_u64(&w, channels[i].total);
+        gnutls_hash(hash, total, sizeof(total));
+        gnutls_hash(hash, channels[i].digest, LPM_STREAM_DIGEST_SIZE);
+        ret_end->total += channels[i].total;
+    }
+    gnutls_hash_deinit(hash, ret_end->digest);
+    return true;
 }
 
 bool key_proof(const LpmStreamConfig *config, LpmStreamSide side,

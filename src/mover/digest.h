@@ -34,6 +34,9 @@ void stream_digest_add(StreamDigest *digest, const uint8_t *data, size_t size);
 /* Total and digest of everything so far; more may follow. False when out of memory. */
 bool stream_digest_snapshot(const StreamDigest *digest, LpmStreamEnd *ret_end);
 
+/* Of several channels' streams, numbered from 0; of one it is that stream's. */
+bool channels_digest(const LpmStreamEnd *channels, unsigned n, LpmStreamEnd *ret_end);
+
 enum { LPM_EXPORTER_SIZE = 32 };
 
 /*

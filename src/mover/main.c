@@ -18,7 +18,6 @@
 
 enum {
     PEM_MAX = 256 * 1024,
-    SOCKET_BUFFER = 1024 * 1024,
     HEAP_THRESHOLD = 64 * 1024 * 1024,
 };
 
@@ -86,14 +85,10 @@ static bool parse_options(int argc, char **argv, MoverOptions *o)
         int letter;
         int *fds;
         unsigned max, *n; /* NULL: exactly one */
-    } options[] = {{'c', &o->control, 1, NULL},
-                   {'n', o->net, LISTENERS_MAX, &o->n_net},
-                   {'v', o->vasi, CHANNELS_MAX, &o->n_vasi},
-                   {'m', &o->memory, 1, NULL},
-                   {'i', &o->image, 1, NULL},
-                   {'C', &o->cert, 1, NULL},
-                   {'K', &o->key, 1, NULL},
-                   {'A', &o->ca, 1, NULL}};
+    } options[] = {{'c', &o->control, 1, NULL}, {'n', o->net, LISTENERS_MAX, &o->n_net},
+                   {'v', &o->vasi, 1, NULL},    {'m', &o->memory, 1, NULL},
+                   {'i', &o->image, 1, NULL},   {'C', &o->cert, 1, NULL},
+                   {'K', &o->key, 1, NULL},     {'A', &o->ca, 1, NULL}};
     for (int letter = getopt_long(argc, argv, "", long_options, NULL); letter != -1;
          letter = getopt_long(argc, argv, "", long_options, NULL)) {
         bool known = false;
@@ -143,17 +138,13 @@ static bool load_credentials(Mover *m)
            mover_fail(m, LPM_STREAM_ERR_CREDENTIALS, "certificate, key or authority: %s", reason);
 }
 
-/* What GIO and others leave on a socket, and room for more than a few pages. All best effort. */
+/* What GIO and others leave on a socket. */
 static void prepare_sockets(const MoverOptions *o)
 {
-    int size = SOCKET_BUFFER;
     for (unsigned i = 0; i < o->n_net; i++)
         fcntl(o->net[i], F_SETFL, fcntl(o->net[i], F_GETFL) & ~O_NONBLOCK);
-    for (unsigned i = 0; i < o->n_vasi; i++) {
-        fcntl(o->vasi[i], F_SETFL, fcntl(o->vasi[i], F_GETFL) & ~O_NONBLOCK);
-        if (setsockopt(o->vasi[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
-            setsockopt(o->vasi[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-    }
+    if (o->vasi >= 0)
+        fcntl(o->vasi, F_SETFL, fcntl(o->vasi, F_GETFL) & ~O_NONBLOCK);
 }
 
 static void init_locks(Mover *m)
@@ -172,6 +163,24 @@ static void init_locks(Mover *m)
     pthread_condattr_destroy(&monotonic);
 }
 
+static bool prepare_channels(Mover *m)
+{
+    m->n_channels = 1u + m->config.channels;
+    bool good = true;
+    for (unsigned i = 0; good && i < m->n_channels; i++) {
+        m->channels[i].fd = -1;
+        good = stream_digest_init(&m->channels[i].digest) && stream_digest_init(&m->in.digest[i]);
+    }
+    if (m->options.vasi >= 0)
+        channel_take(m, 0, m->options.vasi);
+    if (is_source(m) || m->n_channels == 1)
+        return good;
+    m->outlets = calloc(m->n_channels, sizeof(*m->outlets));
+    for (unsigned i = 0; m->outlets && i < m->n_channels; i++)
+        outlet_init(&m->outlets[i], m, i);
+    return good && m->outlets;
+}
+
 /* Everything that needs memory or threads, before the sandbox closes. */
 static bool prepare(Mover *m)
 {
@@ -183,8 +192,8 @@ static bool prepare(Mover *m)
     m->greeting_fd = -1;
     for (unsigned i = 0; i < m->n_links; i++)
         m->links[i] = (Link){.mover = m, .index = i, .fd = -1};
-    if (inbox_init(&m->in.box, config->window) && stream_digest_init(&m->out.digest) &&
-        stream_digest_init(&m->in.digest) && verify_init(m) && gate_start_threads(m))
+    if (inbox_init(&m->in.box, config->window) && prepare_channels(m) && verify_init(m) &&
+        gate_start_threads(m))
         return true;
     return mover_fail(m, LPM_STREAM_ERR_INTERNAL, "not enough memory or threads to start");
 }
@@ -202,8 +211,8 @@ static bool lock_in(Mover *m)
 int main(int argc, char **argv)
 {
     Mover *m = &mover;
-    m->options =
-        (MoverOptions){.control = -1, .memory = -1, .image = -1, .cert = -1, .key = -1, .ca = -1};
+    m->options = (MoverOptions){
+        .control = -1, .vasi = -1, .memory = -1, .image = -1, .cert = -1, .key = -1, .ca = -1};
     if (!parse_options(argc, argv, &m->options))
         return usage("unknown option, or a descriptor that is not open");
     if (m->options.control < 0 || m->options.n_net == 0)

@@ -10,11 +10,13 @@
  */
 #pragma once
 
+#include "channel.h"
 #include "digest.h"
 #include "effort.h"
 #include "image.h"
 #include "inbox.h"
 #include "outbox.h"
+#include "outlet.h"
 #include "queue.h"
 #include "throttle.h"
 #include "transport.h"
@@ -33,7 +35,7 @@ enum {
     LINKS_MAX = LPM_STREAM_CONNECTIONS_MAX,
     CHANNELS_MAX = LPM_STREAM_CHANNELS_MAX + 1, /* with the main stream, number 0 */
     LISTENERS_MAX = 8,
-    THREADS_MAX = 2 * LINKS_MAX + 3,
+    THREADS_MAX = 2 * LINKS_MAX + CHANNELS_MAX + 3,
     PROBE_PINGS = 10,
 };
 
@@ -41,11 +43,17 @@ typedef struct {
     int control, memory, image, cert, key, ca; /* -1: not given */
     int net[LISTENERS_MAX];                    /* source: the first connection; target: listeners */
     unsigned n_net;
-    int vasi[CHANNELS_MAX]; /* QEMU's connections, the main stream first */
-    unsigned n_vasi;
-    int vasi_listener; /* source: where QEMU connects, instead of @vasi */
+    int vasi;          /* QEMU's only connection; -1 with several channels */
     const char *fault; /* test builds only */
 } MoverOptions;
+
+/* One of QEMU's sockets and what went through it from QEMU; but for @fd the coder's. */
+typedef struct {
+    _Atomic int fd;  /* -1: not here yet */
+    uint64_t offset; /* bytes read */
+    bool ended;      /* QEMU closed its side */
+    StreamDigest digest;
+} Channel;
 
 /* One connection to the peer. Its two threads own the transport while it is up. */
 typedef struct {
@@ -70,15 +78,13 @@ typedef struct {
 /* From QEMU to the peer. Owned by the coder; the others as said. */
 typedef struct {
     Outbox box;
-    uint64_t offset[CHANNELS_MAX]; /* bytes of stream read, by channel */
-    bool channel_ended[CHANNELS_MAX];
-    bool vasi_ended; /* QEMU closed its side */
+    uint64_t offset; /* bytes of stream read, of all channels */
+    bool vasi_ended; /* QEMU closed its side of the main stream */
     bool fin_sent;
     bool close_queued; /* nothing more is put */
     _Atomic bool close_sent;
     uint64_t stall_began_ns;
 
-    StreamDigest digest;
     pthread_mutex_t digest_lock; /* last_end */
     LpmStreamEnd last_end;       /* last END sent */
     _Atomic bool end_wanted;     /* by the peer (CHECK) or by FIN */
@@ -92,13 +98,13 @@ typedef struct {
 /* From the peer to QEMU. Owned by the writer. */
 typedef struct {
     Inbox box;
-    _Atomic uint64_t handed_frames, handed_offset; /* offset: of the main stream */
+    _Atomic uint64_t handed_frames, handed_offset; /* offset: of all channels */
     uint64_t channel_offset[CHANNELS_MAX];
     uint64_t unacked_bytes, unacked_frames; /* handed on since the last wish for an ACK */
 
     pthread_mutex_t check_lock; /* what follows */
     uint64_t accepted;          /* bytes of stream taken for QEMU, before they are written */
-    StreamDigest digest;
+    StreamDigest digest[CHANNELS_MAX];
     LpmStreamEnd verified; /* last END that was right */
     bool check_wanted;     /* lpm-host waits for DIGEST_OK */
     bool digest_ok;        /* said */
@@ -138,6 +144,10 @@ struct Mover {
     Probe probe;
     Throttle throttle;
     pthread_mutex_t throttle_lock;
+
+    Channel channels[CHANNELS_MAX];
+    unsigned n_channels; /* with the main stream */
+    Outlet *outlets;     /* target with several channels: as many */
 
     Link links[LINKS_MAX];
     unsigned n_links;

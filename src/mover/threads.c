@@ -61,6 +61,8 @@ typedef struct {
     void (*of_mover)(Mover *mover);
     void (*of_link)(Link *link);
     Link *link;
+    void (*of_outlet)(Outlet *outlet);
+    Outlet *outlet;
 } Start;
 
 static Start starts[THREADS_MAX];
@@ -77,6 +79,8 @@ static void *thread_main(void *context)
     pthread_mutex_unlock(&mover->gate_lock);
     if (start->link)
         start->of_link(start->link);
+    else if (start->outlet)
+        start->of_outlet(start->outlet);
     else
         start->of_mover(mover);
     pthread_mutex_lock(&mover->gate_lock);
@@ -112,6 +116,9 @@ bool gate_start_threads(Mover *mover)
         good = start_thread((Start){.mover = mover, .of_link = receiver_main, .link = link}) &&
                start_thread((Start){.mover = mover, .of_link = sender_main, .link = link});
     }
+    for (unsigned i = 0; good && mover->outlets && i < mover->n_channels; i++)
+        good = start_thread(
+            (Start){.mover = mover, .of_outlet = outlet_main, .outlet = &mover->outlets[i]});
     /* A thread's first steps are the C library's, with calls that the sandbox need not allow. */
     pthread_mutex_lock(&mover->gate_lock);
     while (mover->running < mover->n_threads)

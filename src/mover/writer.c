@@ -19,44 +19,89 @@ enum { IDLE_WAIT_MS = 1000 };
 typedef struct {
     Mover *mover;
     LpmDecoder *decoder; /* NULL: nothing coded may come */
-    uint8_t *raw;        /* a batch decoded */
-    Frame *frame;        /* that is being handed on */
+    uint8_t *raw;        /* for the next batch to be decoded */
+    Frame *frame;        /* that is being handed on; NULL once somebody else has it */
 } Writer;
 
 /* --- QEMU's bytes --- */
 
-/* @size bytes of the main stream, @offset from its beginning, to QEMU. */
-static bool hand_to_qemu(Mover *mover, uint64_t offset, const uint8_t *data, size_t size)
+/* Bytes of a stream that are to be handed to QEMU, in memory that goes with them. */
+typedef struct {
+    unsigned channel;
+    uint64_t offset;
+    void *owner;
+    const uint8_t *data;
+    size_t size;
+} Piece;
+
+/* Counts the piece as QEMU's; false when it cannot be. */
+static bool accept_piece(Mover *mover, const Piece *piece)
 {
     Inflow *in = &mover->in;
-    if (offset != atomic_load(&in->handed_offset))
-        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "the stream has a hole before byte %llu",
-                          (unsigned long long)offset);
+    if (piece->channel >= mover->n_channels || piece->offset != in->channel_offset[piece->channel])
+        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "stream %u has a hole before byte %llu",
+                          piece->channel, (unsigned long long)piece->offset);
     pthread_mutex_lock(&in->check_lock);
     bool too_late = in->digest_ok;
-    in->accepted += size;
+    in->accepted += piece->size;
+    if (!is_source(mover))
+        stream_digest_add(&in->digest[piece->channel], piece->data, piece->size);
     pthread_mutex_unlock(&in->check_lock);
-    if (too_late)
-        return mover_fail(mover, LPM_STREAM_ERR_DIGEST,
-                          "more of the stream came after its digest was reported");
-    if (lpm_bytes_write_full(mover->options.vasi[0], data, size) != 0) {
-        if (!is_source(mover))
-            return mover_fail(mover, LPM_STREAM_ERR_VASI, "writing to QEMU's socket failed: %s",
-                              strerror(errno));
-        /* QEMU on the source has left; the coder sees that end and lpm-host asks QEMU why. */
+    return !too_late || mover_fail(mover, LPM_STREAM_ERR_DIGEST,
+                                   "more of the stream came after its digest was reported");
+}
+
+/* Hands it to QEMU, or to the channel's own thread; takes its owner. */
+static bool hand_to_qemu(Mover *mover, const Piece *piece)
+{
+    Inflow *in = &mover->in;
+    bool good = accept_piece(mover, piece);
+    if (good && mover->outlets) {
+        in->channel_offset[piece->channel] += piece->size;
+        atomic_fetch_add(&in->handed_offset, piece->size);
+        return outlet_put(&mover->outlets[piece->channel], piece->owner, piece->data, piece->size);
     }
-    if (!is_source(mover)) {
-        pthread_mutex_lock(&in->check_lock);
-        stream_digest_add(&in->digest, data, size);
-        pthread_mutex_unlock(&in->check_lock);
-    }
-    atomic_fetch_add(&in->handed_offset, size);
-    return true;
+    if (good && lpm_bytes_write_full(channel_wait(mover, 0), piece->data, piece->size) != 0 &&
+        !is_source(mover))
+        good = mover_fail(mover, LPM_STREAM_ERR_VASI, "writing to QEMU's socket failed: %s",
+                          strerror(errno));
+    /* QEMU on the source may have left; the coder sees that end and lpm-host asks QEMU why. */
+    in->channel_offset[piece->channel % CHANNELS_MAX] += piece->size;
+    atomic_fetch_add(&in->handed_offset, piece->size);
+    free(piece->owner);
+    return good;
+}
+
+/* The frame that is being handed on goes with its bytes. */
+static bool hand_frame(Writer *w, unsigned channel, uint64_t offset, const uint8_t *data,
+                       size_t size)
+{
+    Piece piece = {channel, offset, w->frame, data, size};
+    w->frame = NULL;
+    return hand_to_qemu(w->mover, &piece);
 }
 
 static bool on_data(Writer *w, const LpmStreamMessage *m)
 {
-    return hand_to_qemu(w->mover, m->data.offset, m->data.data, m->data.size);
+    return hand_frame(w, 0, m->data.offset, m->data.data, m->data.size);
+}
+
+static bool on_channel_data(Writer *w, const LpmStreamMessage *m)
+{
+    const LpmStreamChannelData *d = &m->channel_data;
+    return hand_frame(w, d->channel, d->offset, d->data, d->size);
+}
+
+static bool on_channel_fin(Writer *w, const LpmStreamMessage *m)
+{
+    Mover *mover = w->mover;
+    unsigned channel = m->channel_fin.channel;
+    if (!mover->outlets || channel >= mover->n_channels ||
+        m->channel_fin.total != mover->in.channel_offset[channel])
+        return mover_fail(mover, LPM_STREAM_ERR_DIGEST, "stream %u ended elsewhere than it came to",
+                          channel);
+    outlet_end(&mover->outlets[channel]);
+    return true;
 }
 
 static void wait_for_frames(Mover *mover)
@@ -108,7 +153,9 @@ static bool on_coded(Writer *w, const LpmStreamMessage *m)
 {
     Mover *mover = w->mover;
     size_t size = 0;
-    if (!w->decoder || m->channel_data.channel != 0)
+    if (!w->raw)
+        w->raw = malloc(LPM_CODEC_RAW_MAX);
+    if (!w->decoder || !w->raw)
         return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "a coded batch that was not agreed");
     LpmCodecStatus status =
         lpm_decoder_decode(w->decoder, m->channel_data.data, m->channel_data.size, w->raw, &size);
@@ -119,7 +166,9 @@ static bool on_coded(Writer *w, const LpmStreamMessage *m)
                mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "coded batch %llu: %s",
                           (unsigned long long)w->frame->sequence, lpm_codec_status_text(status));
     mover_publish_counts(mover, lpm_decoder_counts(w->decoder));
-    return hand_to_qemu(mover, m->channel_data.offset, w->raw, size);
+    Piece piece = {m->channel_data.channel, m->channel_data.offset, w->raw, w->raw, size};
+    w->raw = NULL;
+    return hand_to_qemu(mover, &piece);
 }
 
 /* --- the image --- */
@@ -127,8 +176,7 @@ static bool on_coded(Writer *w, const LpmStreamMessage *m)
 static bool begin_decoding(Writer *w)
 {
     w->decoder = lpm_decoder_new(image_codec(&w->mover->image));
-    w->raw = malloc(LPM_CODEC_RAW_MAX);
-    return (w->decoder && w->raw) ||
+    return w->decoder ||
            mover_fail(w->mover, LPM_STREAM_ERR_INTERNAL, "out of memory for decoding");
 }
 
@@ -179,7 +227,11 @@ static bool on_end(Writer *w, const LpmStreamMessage *m)
     LpmStreamEnd ours;
     bool tell = false;
     pthread_mutex_lock(&in->check_lock);
-    bool good = stream_digest_snapshot(&in->digest, &ours);
+    LpmStreamEnd ends[CHANNELS_MAX];
+    bool good = true;
+    for (unsigned i = 0; good && i < mover->n_channels; i++)
+        good = stream_digest_snapshot(&in->digest[i], &ends[i]);
+    good = good && channels_digest(ends, mover->n_channels, &ours);
     bool right = good && ours.total == m->end.total &&
                  memcmp(ours.digest, m->end.digest, sizeof(ours.digest)) == 0;
     if (right) {
@@ -221,13 +273,16 @@ static bool on_fin(Writer *w, const LpmStreamMessage *m)
         mover_send(mover, LPM_STREAM_PROBE_DONE, &done);
         return true;
     }
-    if (m->total.total != atomic_load(&in->handed_offset))
+    if (m->total.total != in->channel_offset[0])
         return mover_fail(mover, LPM_STREAM_ERR_DIGEST,
                           "the peer's stream ended at byte %llu, QEMU was given %llu",
                           (unsigned long long)m->total.total,
-                          (unsigned long long)atomic_load(&in->handed_offset));
-    shutdown(mover->options.vasi[0],
-             SHUT_WR); /* QEMU sees what it would see on a direct connection */
+                          (unsigned long long)in->channel_offset[0]);
+    /* QEMU sees what it would see on a direct connection. */
+    if (mover->outlets)
+        outlet_end(&mover->outlets[0]);
+    else
+        shutdown(channel_fd(mover, 0), SHUT_WR);
     return true;
 }
 
@@ -300,6 +355,8 @@ typedef struct {
 static const Handler handlers[] = {
     {LPM_STREAM_DATA, LPM_STREAM_MODE_MOVE, on_data, NULL},
     {LPM_STREAM_CODED, LPM_STREAM_MODE_MOVE, on_coded, NULL},
+    {LPM_STREAM_CHANNEL_DATA, LPM_STREAM_MODE_MOVE, on_channel_data, NULL},
+    {LPM_STREAM_CHANNEL_FIN, LPM_STREAM_MODE_MOVE, on_channel_fin, NULL},
     {LPM_STREAM_MISS, LPM_STREAM_MODE_MOVE, on_miss, NULL},
     {LPM_STREAM_BASE, LPM_STREAM_MODE_MOVE, on_base, NULL},
     {LPM_STREAM_BASE_ACK, LPM_STREAM_MODE_MOVE, on_base_ack, NULL},

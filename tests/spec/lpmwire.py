@@ -63,6 +63,7 @@ RECORDS = {
     0x105: ("GET_STATS", False, ""),
     0x106: ("FINISH", False, ""),
     0x107: ("LINK", False, "u8 connection"),
+    0x108: ("CHANNEL", False, "u8 channel"),
     0x181: ("READY", False, ""),
     0x182: ("CONNECTED", False, "u16 version, u64 features, u32 rtt_us, text system, text cipher"),
     0x183: ("STATS", False, STATS),
@@ -74,6 +75,7 @@ RECORDS = {
     0x189: ("REFUSED", False, REASON),
     0x18A: ("ERROR", False, REASON),
     0x18B: ("FINISHED", False, ""),
+    0x18E: ("NEED_CHANNEL", False, "u8 channel"),
     0x18C: ("NEED_LINK", False, "u8 connection, text reason"),
     0x18D: ("LINK_STATE", False, "u8 connection, u8 up, u32 ms_down, text reason"),
 }
