@@ -172,14 +172,13 @@ static bool image_add_block(void *context, uint32_t block, const char *name, uin
     if (!store->begun || block >= BLOCKS_MAX || store->place_of[block] >= 0 || name[0] == 0)
         return false;
     Place *place = find_place(store, name, length);
-    bool had = place != NULL;
     if (!place)
         place = new_place(store, name, length);
     if (!place || place->taken)
         return false;
     place->taken = true;
     store->place_of[block] = (int)(place - store->header.places);
-    return had;
+    return true;
 }
 
 /*

@@ -195,12 +195,13 @@ static void do_start(LpmMove *move)
     json_t *addresses = json_object_get(move->listening, "addresses");
 
     call(move, LPM_HALF_SOURCE, "migration-start",
-         lpm_json_pack("{s:s, s:s, s:s, s:o, s:I, s:b, s:s, s:o}", "migration", move->id,
-                       "partition", move->partition, "target", move->systems[LPM_HALF_TARGET],
-                       "addresses",
-                       json_is_array(addresses) ? json_incref(addresses) : json_array(), "port",
-                       (json_int_t)lpm_json_int(move->listening, "port", 0), "active", move->active,
-                       "key", move->key, "options", lpm_options_for_host(move->options)),
+         lpm_json_pack(
+             "{s:s, s:s, s:s, s:o, s:I, s:b, s:s, s:s*, s:o}", "migration", move->id, "partition",
+             move->partition, "target", move->systems[LPM_HALF_TARGET], "addresses",
+             json_is_array(addresses) ? json_incref(addresses) : json_array(), "port",
+             (json_int_t)lpm_json_int(move->listening, "port", 0), "active", move->active, "key",
+             move->key, "image_key", lpm_json_str(move->listening, "image_key", NULL), "options",
+             lpm_options_for_host(move->options)),
          START_TIMEOUT_MS, on_started);
     g_clear_pointer(&move->key, g_free);
     g_clear_pointer(&move->listening, json_decref);

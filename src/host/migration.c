@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "host/crash.h"
+#include "host/pagestore.h"
 
 #include <string.h>
 
@@ -303,6 +304,9 @@ bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **erro
     g_clear_handle_id(&migration->look_timer, g_source_remove);
     g_clear_handle_id(&migration->status_timer, g_source_remove);
     g_clear_handle_id(&migration->later_timer, g_source_remove);
+    if (migration->active) {
+        lpm_images_end(migration->host, migration->uuid, strcmp(outcome, "completed") == 0);
+    }
     lpm_mig_detach(migration);
     lpm_mig_publish(migration);
     prune(migration->host);

@@ -293,6 +293,12 @@ void lpm_probe_run(LpmRpcRequest *request, json_t *arguments, void *server_data)
 bool lpm_mobility_mover_spec(LpmHost *host, const char *peer, const char *key_hex,
                              const uint8_t id[LPM_RECORD_ID_SIZE], LpmMoverSpec *ret,
                              GError **error);
+/*
+ * An image of the partition for the mover to use and to keep, if there can be one: in @spec, whose
+ * descriptor is the caller's to close. @image_key NULL: the other side keeps none.
+ */
+void lpm_mobility_mover_image(LpmHost *host, const LpmProfile *profile, const char *image_key,
+                              LpmMoverSpec *spec);
 /* Size of a memory descriptor in bytes; 0 for -1. */
 uint64_t lpm_mobility_memory_size(int fd);
 /*

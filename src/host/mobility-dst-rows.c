@@ -447,6 +447,7 @@ static void free_half(LpmMigration *migration)
     lpm_bytes_close(&move->vasi);
     lpm_listeners_close(&move->listeners);
     g_free(move->key);
+    g_free(move->image_key);
     g_free(move);
 }
 

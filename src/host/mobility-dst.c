@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "bytes/bytes.h"
+#include "host/pagestore.h"
 #include "host/redeliver.h"
 
 #include <string.h>
@@ -186,6 +187,9 @@ static void on_ready(DstMove *move)
     json_object_set(result, "addresses", move->listeners.addresses);
     json_object_set_new(result, "port", json_integer(move->listeners.port));
     lpm_listeners_close(&move->listeners);
+    if (move->image_key) {
+        json_object_set_new(result, "image_key", json_string(move->image_key));
+    }
     lpm_dst_answer(move, result, NULL);
 }
 
@@ -258,12 +262,25 @@ static void mover_gone(const GError *error, void *data)
 
 /* --- prepare --- */
 
+/* The source is told of its key. */
+static void take_image(DstMove *move, LpmMoverSpec *spec)
+{
+    LpmHost *host = move->base.host;
+    const LpmProfile *profile = move->base.partition->profile;
+    g_autofree char *key = lpm_images_key(host, profile);
+    lpm_mobility_mover_image(host, profile, key, spec);
+    if (spec->image >= 0) {
+        move->image_key = g_steal_pointer(&key);
+    }
+}
+
 static bool start_mover(DstMove *move, GError **error)
 {
     LpmMigration *migration = &move->base;
     LpmMoverHandlers handlers = {mover_event, mover_gone, move};
     LpmMoverSpec spec;
     LPM_AUTO_FD int vasi = -1;
+    LPM_AUTO_FD int image = -1;
     int memory = -1;
     if (migration->options.verify) {
         memory = lpm_partition_memory_fd(migration->partition, error);
@@ -286,6 +303,8 @@ static bool start_mover(DstMove *move, GError **error)
     spec.n_nets = move->listeners.n;
     spec.vasi = vasi;
     spec.memory = memory;
+    take_image(move, &spec);
+    image = spec.image;
     migration->mover = lpm_mover_start(&spec, &handlers, error);
     return migration->mover != NULL;
 }

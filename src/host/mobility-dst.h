@@ -10,6 +10,7 @@ typedef struct {
     LpmHostReply prepared; /* NULL once answered */
     void *prepared_data;
     char *key;
+    char *image_key;        /* NULL: no image is kept here */
     LpmListeners listeners; /* until the mover has them and is ready */
     int vasi;               /* until QEMU has it */
     /* copying */

@@ -421,6 +421,7 @@ static void free_half(LpmMigration *migration)
     lpm_bytes_close(&move->vasi);
     json_decref(move->addresses);
     g_free(move->key);
+    g_free(move->image_key);
     g_free(move);
 }
 

@@ -149,6 +149,7 @@ static bool read_arguments(SrcMove *move, const json_t *arguments, GError **erro
     move->addresses = json_incref(addresses);
     move->port = (uint16_t)port;
     move->key = g_strdup(key);
+    move->image_key = g_strdup(lpm_json_str(arguments, "image_key", NULL));
     return true;
 }
 

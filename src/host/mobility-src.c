@@ -356,6 +356,7 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
     LpmMigration *migration = &move->base;
     LPM_AUTO_FD int net = fd;
     LPM_AUTO_FD int vasi = -1;
+    LPM_AUTO_FD int image = -1;
     LpmMoverSpec spec;
     LpmMoverHandlers handlers = {mover_event, mover_gone, move};
     g_autoptr(GError) failure = NULL;
@@ -376,6 +377,9 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
         spec.vasi = vasi;
         spec.memory = move->memory_fd;
         spec.config.memory_size = lpm_mobility_memory_size(spec.memory);
+        lpm_mobility_mover_image(migration->host, migration->partition->profile, move->image_key,
+                                 &spec);
+        image = spec.image;
         migration->mover = lpm_mover_start(&spec, &handlers, &failure);
     }
     if (!migration->mover) {

@@ -20,6 +20,7 @@ typedef struct SrcMove {
     json_t *addresses;
     uint16_t port;
     char *key;
+    char *image_key; /* of the image that the target keeps; NULL: none */
     LpmRedial redials[LPM_STREAM_CONNECTIONS_MAX]; /* connections that the mover wants */
     int vasi;                                      /* QEMU's end, until QEMU has it */
     int memory_fd; /* borrowed from the partition; -1: not verified */

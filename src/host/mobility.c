@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "host/ownership.h"
+#include "host/pagestore.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -117,7 +118,8 @@ bool lpm_mobility_mover_spec(LpmHost *host, const char *peer, const char *key_he
                              const uint8_t id[LPM_RECORD_ID_SIZE], LpmMoverSpec *ret,
                              GError **error)
 {
-    LpmMoverSpec spec = {.program = host->config->mover_program, .memory = -1, .vasi = -1};
+    LpmMoverSpec spec = {
+        .program = host->config->mover_program, .memory = -1, .vasi = -1, .image = -1};
     if (!host->credentials) {
         return lpm_error_set(error, LPM_ERROR_STATE,
                              "system %s has not joined a console and has no certificate; join it "
@@ -131,12 +133,19 @@ bool lpm_mobility_mover_spec(LpmHost *host, const char *peer, const char *key_he
     spec.key_path = lpm_tls_credentials_key_path(host->credentials);
     spec.ca_path = lpm_tls_credentials_ca_path(host->credentials);
     spec.config.transport = LPM_STREAM_TRANSPORT_TLS;
-    spec.config.codec = LPM_STREAM_CODEC_RAW;
+    spec.config.codec = LPM_STREAM_CODEC_AUTO;
     memcpy(spec.config.migration, id, LPM_STREAM_ID_SIZE);
     g_strlcpy(spec.config.system, lpm_host_name(host), sizeof spec.config.system);
     g_strlcpy(spec.config.peer, peer, sizeof spec.config.peer);
     *ret = spec;
     return true;
+}
+
+void lpm_mobility_mover_image(LpmHost *host, const LpmProfile *profile, const char *image_key,
+                              LpmMoverSpec *spec)
+{
+    spec->image = lpm_images_take(host, profile, image_key);
+    spec->config.image = spec->image >= 0 && read_key(image_key, spec->config.image_key, NULL);
 }
 
 /* --- facts --- */

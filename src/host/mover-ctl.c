@@ -17,6 +17,7 @@ enum {
     OUT_MAX = 4 * 1024 * 1024, /* a mover that reads nothing is no mover any more */
     VASI_BUFFER = 1024 * 1024,
     FINISH_MS = 5000,
+    SEAL_MS = 120000, /* the disk takes what is left of an image */
     ABORT_MS = 1000,
     LOOK_MS = 1000,
     SILENCE_MS = 8000, /* STATS come every 100 ms; movers give each other 5 s */
@@ -41,6 +42,7 @@ struct LpmMover {
     char *reason;  /* of ERROR, for people */
     uint32_t code; /* of ERROR, or LPM_STREAM_ERR_NONE */
     bool exited, released, told;
+    bool keeps_image;
     unsigned busy; /* inside a handler: freed afterwards */
 };
 
@@ -380,6 +382,7 @@ enum {
     CHILD_CERT,
     CHILD_KEY,
     CHILD_CA,
+    CHILD_IMAGE,
     CHILD_NET, /* the first of them */
 };
 
@@ -438,6 +441,7 @@ static GSubprocess *spawn_mover(const LpmMoverSpec *spec, int control, GError **
         pass(&spawn, "control", control, CHILD_CONTROL, error) && pass_nets(&spawn, spec, error) &&
         (spec->vasi < 0 || pass(&spawn, "vasi", spec->vasi, CHILD_VASI, error)) &&
         (spec->memory < 0 || pass(&spawn, "memory", spec->memory, CHILD_MEMORY, error)) &&
+        (spec->image < 0 || pass(&spawn, "image", spec->image, CHILD_IMAGE, error)) &&
         (!spec->cert_path || (pass_file(&spawn, "cert", spec->cert_path, CHILD_CERT, error) &&
                               pass_file(&spawn, "key", spec->key_path, CHILD_KEY, error) &&
                               pass_file(&spawn, "ca", spec->ca_path, CHILD_CA, error)));
@@ -473,6 +477,7 @@ LpmMover *lpm_mover_start(const LpmMoverSpec *spec, const LpmMoverHandlers *hand
     LpmMover *mover = g_new0(LpmMover, 1);
     mover->handlers = *handlers;
     mover->process = process;
+    mover->keeps_image = spec->image >= 0;
     mover->control = lpm_bytes_steal_fd(&ours);
     g_unix_set_fd_nonblocking(mover->control, TRUE, NULL);
     memcpy(mover->migration, spec->config.migration, sizeof mover->migration);
@@ -517,7 +522,7 @@ void lpm_mover_finish(LpmMover *mover)
 {
     if (mover) {
         lpm_mover_send(mover, LPM_STREAM_FINISH, NULL);
-        let_go(mover, FINISH_MS);
+        let_go(mover, mover->keeps_image ? SEAL_MS : FINISH_MS);
     }
 }
 

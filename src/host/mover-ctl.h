@@ -28,7 +28,7 @@ typedef struct {
     const char *program;
     const int *nets; /* source: one connected socket; target: those that listen */
     unsigned n_nets; /* 1 to LPM_MOVER_NETS_MAX */
-    int vasi, memory;
+    int vasi, memory, image;
     const char *cert_path, *key_path, *ca_path; /* files of the identity */
     LpmStreamConfig config;                     /* sent at once */
 } LpmMoverSpec;

@@ -249,6 +249,8 @@ static const LpmRpcArg start_args[] = {
     {"port", 'i', false, "of the target's mover; active moves only"},
     {"active", 'b', false, "a running partition (default), or one that is not activated"},
     {"key", 's', false, "one-time key of the movers, 64 hexadecimal digits; active moves only"},
+    {"image_key", 's', false,
+     "of the image that the target keeps, as migration-prepare said; 64 hexadecimal digits"},
     {"options", 'o', false,
      "verify, max_blackout_ms, max_rate, auto_converge, give_up_after_s, offer_timeout_ms, "
      "connect_timeout_ms"},

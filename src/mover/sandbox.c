@@ -25,9 +25,11 @@ static const int allowed[] = {
     SCMP_SYS(accept4),
     SCMP_SYS(getsockopt),
     SCMP_SYS(setsockopt),
-    /* the partition's memory */
+    /* the partition's memory, and its image */
     SCMP_SYS(pread64),
     SCMP_SYS(pwrite64),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(ftruncate),
     /* threads that exist already */
     SCMP_SYS(futex),
     SCMP_SYS(sched_yield),

@@ -319,9 +319,10 @@ class FakeHost:
     def do_migration_prepare(self, arguments):
         assert len(arguments["key"]) == 64 and arguments["options"]["max_blackout_ms"] > 0
         self.new_move(arguments, "target", arguments["source"], arguments["profile"]["name"], "prepared")
-        return {"addresses": ["127.0.0.1"], "port": 4001}
+        return {"addresses": ["127.0.0.1"], "port": 4001, "image_key": "5a" * 32}
 
     def do_migration_start(self, arguments):
+        assert arguments["image_key"] == "5a" * 32  # the target's, through the console
         move = self.new_move(arguments, "source", arguments["target"], arguments["partition"], "planned")
         threading.Thread(target=self.run_move, args=(move,), daemon=True).start()
         return {}

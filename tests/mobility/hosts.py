@@ -230,7 +230,7 @@ class Pair:
 
     def begin(self, source, target, active=True, **options):
         where = self.prepare(source, target, active, **options)
-        extra = {"addresses": where["addresses"], "port": where["port"]} if active else {}
+        extra = {key: where[key] for key in ("addresses", "port", "image_key") if key in where} if active else {}
         source.call("migration-start", migration=self.migration, partition=self.profile["name"], target=target.name,
                     active=active, key=self.key, options=options, **extra)
         return self.migration

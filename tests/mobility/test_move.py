@@ -37,6 +37,43 @@ def test_there_and_back(pair):
     assert len(lines) > there
 
 
+def images(*systems):
+    return [system.call("store-list")["images"] for system in systems]
+
+
+def sealed_everywhere(pair):
+    return wait_for(lambda: all(len(kept) == 1 and kept[0]["state"] == "sealed" for kept in images(pair.a, pair.b)),
+                    "both systems have sealed their image")
+
+
+def test_images_on_both_sides(pair):
+    """Both keep the same one; with it the way back is small; whoever has none sends everything; a deleted partition leaves none."""
+    pair.create()
+    pair.says_more(pair.a)
+    pair.move(pair.a, pair.b)
+    first = pair.status(pair.a)
+    sealed_everywhere(pair)
+    (a,), (b,) = images(pair.a, pair.b)
+    assert a["image"] == b["image"] == pair.migration and a["pages"] == b["pages"] >= 64 * 256
+    assert a["partition"] == "p1" and a["generation"] == 1
+    store = pair.b.base / "state" / "store"
+    assert (store / f"{pair.profile['uuid']}.image").stat().st_mode & 0o777 == 0o600
+    pair.move(pair.b, pair.a)
+    back = pair.status(pair.b)
+    assert back["wire_bytes"] < first["wire_bytes"] / 2, (first, back)
+    sealed_everywhere(pair)
+    (a,), (b,) = images(pair.a, pair.b)
+    assert a["image"] == b["image"] == pair.migration and a["generation"] == b["generation"] == 2
+    assert pair.b.call("store-drop", partition="p1") == {"dropped": 1}
+    pair.move(pair.a, pair.b)  # a first move again
+    sealed_everywhere(pair)
+    (a,), (b,) = images(pair.a, pair.b)
+    assert a["image"] == b["image"] == pair.migration and b["generation"] == 1
+    pair.b.call("partition-stop", partition="p1", how="hard")
+    pair.b.call("partition-delete", partition="p1")
+    assert images(pair.b) == [[]] and not list(store.iterdir())
+
+
 def test_inactive(pair):
     pair.create(start=False)
     pair.begin(pair.a, pair.b, active=False)

@@ -199,8 +199,8 @@ static void first_move(LpmPagestore *store)
 {
     const LpmCodecImage *image = lpm_pagestore_image(store);
     g_assert_true(lpm_pagestore_begin(store, false));
-    g_assert_false(image->add_block(image->context, 0, "pc.ram", RAM));
-    g_assert_false(image->add_block(image->context, 1, "vga.vram", 5 * PAGE));
+    g_assert_true(image->add_block(image->context, 0, "pc.ram", RAM));
+    g_assert_true(image->add_block(image->context, 1, "vga.vram", 5 * PAGE));
     keep(store, 0, 0, 150, 1000);
     keep(store, 0, 4090, 20, 2000); /* over the end of a list */
     keep(store, 1, 0, 5, 3000);
@@ -272,7 +272,7 @@ static void test_unsealed_is_empty(void)
     g_assert_false(lpm_pagestore_seal(store, first_id, NULL)); /* not begun */
     g_assert_true(lpm_pagestore_begin(store, true));
     const LpmCodecImage *image = lpm_pagestore_image(store);
-    g_assert_false(image->add_block(image->context, 0, "pc.ram", RAM));
+    g_assert_true(image->add_block(image->context, 0, "pc.ram", RAM));
     g_assert_cmpint(look(store, 0, 0, 0), ==, NOTHING);
 }
 
@@ -342,7 +342,7 @@ static void test_blocks(void)
     const LpmCodecImage *image = lpm_pagestore_image(store);
     first_move(store);
     g_assert_true(lpm_pagestore_begin(store, true));
-    g_assert_false(image->add_block(image->context, 0, "pc.ram", RAM + PAGE)); /* grown: anew */
+    g_assert_true(image->add_block(image->context, 0, "pc.ram", RAM + PAGE)); /* grown: anew */
     g_assert_cmpint(look(store, 0, 0, 0), ==, NOTHING);
     keep(store, 0, RAM / PAGE, 1, 6);
     g_assert_cmpint(look(store, 0, RAM / PAGE, 6), ==, RIGHT);
