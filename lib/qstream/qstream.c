@@ -67,8 +67,11 @@ void lpm_qstream_see(LpmQstream *q, LpmQstreamSeenKind kind, const char *name, u
     if (q->seen == NULL)
         return;
     /* An item whose beginning was given away began that much earlier. */
-    LpmQstreamSeen seen = {
-        .kind = kind, .at = q->counts.bytes - q->held, .name = name, .id = id, .value = value};
+    LpmQstreamSeen seen = {.kind = kind,
+                           .at = q->counts.bytes + q->ahead - q->held,
+                           .name = name,
+                           .id = id,
+                           .value = value};
     q->seen(q->seen_context, &seen);
 }
 
@@ -177,9 +180,11 @@ static size_t read_pages(LpmQstream *q, const uint8_t *data, size_t size, bool f
             break;
     }
     if (q->pages_left == 0) {
+        q->ahead = at + q->skip;
         if (q->flush_follows)
             lpm_qstream_see(q, LPM_QSTREAM_SEEN_FLUSH, NULL, 0, 0);
         q->flush_follows = false;
+        q->ahead = 0;
         q->state = q->then;
     }
     return at;

@@ -51,6 +51,7 @@ struct LpmQstream {
     uint64_t list_left;   /* bytes of memory whose blocks the list still has to name */
     bool list_just_ended; /* the last block's page size may follow */
 
+    uint64_t ahead; /* bytes behind those counted, at which something is seen */
     const char *reason;
     LpmQstreamCounts counts;
     void (*seen)(void *context, const LpmQstreamSeen *seen);
