@@ -149,8 +149,9 @@ static bool is_page(const LpmEncoder *e, const LpmQstreamUnit *unit)
 {
     size_t unit_size = unit->kind == LPM_QSTREAM_ZERO ? 1 : LPM_QSTREAM_PAGE_SIZE;
     size_t head = unit->kind == LPM_QSTREAM_ZERO ? unit->size - 1 : unit->head;
-    if (unit->kind == LPM_QSTREAM_OPAQUE || unit->block >= e->blocks->n ||
-        unit->block >= LPM_QSTREAM_BLOCKS_MAX || unit->offset % LPM_QSTREAM_PAGE_SIZE != 0 ||
+    if (unit->kind == LPM_QSTREAM_OPAQUE || e->n_pages == LPM_CODEC_PAGES_MAX ||
+        unit->block >= e->blocks->n || unit->block >= LPM_QSTREAM_BLOCKS_MAX ||
+        unit->offset % LPM_QSTREAM_PAGE_SIZE != 0 ||
         unit->offset >= e->blocks->block[unit->block].length || unit->size != head + unit_size)
         return false;
     if (unit->kind == LPM_QSTREAM_ZERO && unit->data[head] != 0)
