@@ -41,6 +41,7 @@ static void test_lost_pages(void)
     g_clear_pointer(&pair.loses, g_rand_free);
     for (unsigned batch = 0; batch < 4; batch++) { /* and from here on it is told what it lacks */
         make_batch(LPM_CODEC_RAW_MAX);
+        g_clear_pointer(&pair.loses, g_rand_free);
         pair.loses = g_rand_new_with_seed(batch);
         carry(LEVEL, true);
     }
