@@ -109,7 +109,7 @@ class Ours:
             self._stop(name)
             raise LabError(f"move of {name} to {self.target}: not ended within {timeout:.0f} s, stopped") from None
         if child.returncode != 0:
-            raise LabError(f"move of {name} to {self.target}: {(err or out).strip()[-600:]}")
+            raise LabError(f"move of {name} to {self.target}: {(out + err).strip()[-1500:]}")
         return json.loads(out)
 
     def _stop(self, name):
