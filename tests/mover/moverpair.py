@@ -50,11 +50,12 @@ class Authority:
 class Mover:
     """One mover process with its control socket and QEMU's end of its VASI socket."""
 
-    def __init__(self, side, net, system, peer, authority=None, program=MOVER, fault=None, role="system", memory=None,
+    def __init__(self, side, net, system, peer, authority=None, program=MOVER, fault=None, role="system", memory=None, image=None,
                  vasi=True, certificate_of=None, **config):
         self.side = side
         self.control, control = socket.socketpair()
-        fds = {"control": control, "net": net}
+        nets = net if isinstance(net, list) else [net]
+        fds = {"control": control}
         self.vasi = None
         if vasi:
             self.vasi, fds["vasi"] = socket.socketpair()
@@ -66,7 +67,12 @@ class Mover:
                 files.append(open(path, "rb"))
                 fds[name] = files[-1]
         arguments = [f"--{name}={thing.fileno()}" for name, thing in fds.items()]
-        passed = [thing.fileno() for thing in fds.values()]
+        arguments.append("--net=" + ",".join(str(one.fileno()) for one in nets))
+        passed = [thing.fileno() for thing in [*fds.values(), *nets]]
+        if image is not None:
+            arguments.append(f"--image={image}")
+            passed.append(image)
+            config["image"] = 1
         if memory is not None:
             arguments.append(f"--memory={memory}")
             passed.append(memory)
@@ -74,7 +80,7 @@ class Mover:
         if fault:
             arguments.append(f"--fault={fault}")
         self.process = subprocess.Popen([str(program), *arguments], pass_fds=passed, stderr=subprocess.PIPE)
-        for thing in [*fds.values(), *files]:
+        for thing in [*fds.values(), *nets, *files]:
             thing.close()
         values = {"side": 1 if side == "src" else 2, "mode": 1, "transport": 1 if authority else 2, "codec": 1,
                   "migration": MIGRATION, "key": KEY, "system": system, "peer": peer, **config}
