@@ -118,12 +118,12 @@ static bool sync_file(LpmPagestore *store)
 static void make_empty(LpmPagestore *store)
 {
     Header *header = &store->header;
+    memset(store->table, 0, table_size(store)); /* no more of it was ever used */
     header->sealed = false;
     header->n_places = 0;
     header->info.held = header->info.zero = 0;
     memset(header->info.id, 0, sizeof(header->info.id));
     memset(header->info.root, 0, sizeof(header->info.root));
-    memset(store->table, 0, LISTS_MAX * DIGEST_SIZE);
     lists_reset(store);
 }
 
@@ -317,7 +317,7 @@ static LpmPagestore *store_new(const uint8_t key[LPM_PAGESTORE_KEY_SIZE])
     if (!store)
         return NULL;
     store->table = calloc(LISTS_MAX, DIGEST_SIZE);
-    store->lists = calloc(LISTS_CACHED, sizeof(List));
+    store->lists = malloc(LISTS_CACHED * sizeof(List));
     store->staging = malloc((size_t)RUN_MAX * PAGE_SIZE);
     if (!store->table || !store->lists || !store->staging || !crypt_init(&store->crypt, key)) {
         lpm_pagestore_free(store);

@@ -13,7 +13,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, PAGES = 24, RAM_PAGES = 5000 };
+enum {
+    PAGE = 4096,
+    PAGES = 24,
+    RAM_PAGES = 5000,
+    HEADER = 32 * 1024,
+    CHANGES_MAX = 64,
+    LENGTH_MAX = 32,
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,8 +33,12 @@ static uint8_t byte_of(uint64_t at)
     return (uint8_t)(at % PAGES + 1);
 }
 
-static void make_image(int fd)
+static uint8_t sealed_header[HEADER];
+
+/* Once; every run undoes what it changed. */
+static int make_image(void)
 {
+    int fd = memfd_create("image", MFD_CLOEXEC);
     LpmPagestore *store = lpm_pagestore_open(fd, key);
     const LpmCodecImage *image = lpm_pagestore_image(store);
     uint8_t page[PAGE], digest[1][LPM_CODEC_DIGEST_SIZE];
@@ -42,27 +53,57 @@ static void make_image(int fd)
         image->keep(store, 0, i * 200, 1, pages, (const uint8_t(*)[LPM_CODEC_DIGEST_SIZE])digest);
         image->keep(store, 1, i, 1, pages, (const uint8_t(*)[LPM_CODEC_DIGEST_SIZE])digest);
     }
-    if (!lpm_pagestore_seal(store, id, NULL))
+    if (!lpm_pagestore_seal(store, id, NULL) || pread(fd, sealed_header, HEADER, 0) != HEADER)
         abort();
     lpm_pagestore_free(store);
+    return fd;
 }
 
-/* Each change: five bytes of place, one of length, then so many bytes. */
-static void alter(int fd, const uint8_t *data, size_t size)
+/* Where something lies that is worth a change; the content of every 200th page begins there. */
+static const uint64_t areas[] = {
+    0,
+    32 << 10,
+    4 << 20,
+    (4 << 20) + 65536,
+    (4 << 20) + 2 * 65536,
+    (4 << 20) + (UINT64_C(8) << 30),
+    (4 << 20) + (UINT64_C(8) << 30) + 200 * PAGE,
+};
+
+typedef struct {
+    off_t place;
+    size_t length;
+    uint8_t before[LENGTH_MAX];
+} Change;
+
+/* Each change: one byte of area, three of place, one of length, then so many bytes. */
+static size_t alter(int fd, const uint8_t *data, size_t size, Change changes[CHANGES_MAX])
 {
-    while (size > 6) {
-        uint64_t place = 0;
-        memcpy(&place, data, 5);
-        size_t length = data[5] % 32u + 1u;
-        data += 6;
-        size -= 6;
+    size_t n = 0;
+    for (; size > 5 && n < CHANGES_MAX; n++) {
+        uint64_t place = areas[data[0] % (sizeof(areas) / sizeof(areas[0]))];
+        size_t length = data[4] % LENGTH_MAX + 1u;
+        place += (uint64_t)data[1] << 16 | (uint64_t)data[2] << 8 | data[3];
+        data += 5;
+        size -= 5;
         length = length < size ? length : size;
-        place %= UINT64_C(9) << 30;
-        if (pwrite(fd, data, length, (off_t)place) < 0)
+        changes[n] = (Change){.place = (off_t)place, .length = length};
+        if (pread(fd, changes[n].before, length, (off_t)place) < 0 ||
+            pwrite(fd, data, length, (off_t)place) < 0)
             abort();
         data += length;
         size -= length;
     }
+    return n;
+}
+
+static void undo(int fd, const Change *changes, size_t n)
+{
+    while (n-- > 0)
+        if (pwrite(fd, changes[n].before, changes[n].length, changes[n].place) < 0)
+            abort();
+    if (pwrite(fd, sealed_header, HEADER, 0) < 0)
+        abort();
 }
 
 static void check_page(const LpmCodecImage *image, uint32_t block, uint64_t page, uint64_t i)
@@ -73,30 +114,46 @@ static void check_page(const LpmCodecImage *image, uint32_t block, uint64_t page
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* A header of somebody else's making, and nothing behind it. */
+static void check_header(const uint8_t *data, size_t size)
 {
     static int fd = -1;
     if (fd < 0)
-        fd = memfd_create("image", MFD_CLOEXEC);
-    if (fd < 0 || size == 0)
-        return 0;
-    if (data[0] & 1) {
-        make_image(fd);
-        alter(fd, data + 1, size - 1);
-    } else if (ftruncate(fd, 0) != 0 || pwrite(fd, data + 1, size - 1, 0) < 0) {
+        fd = memfd_create("header", MFD_CLOEXEC);
+    if (fd < 0 || pwrite(fd, data, size, 0) < 0)
         abort();
+    LpmPagestore *store = lpm_pagestore_open(fd, key);
+    if (lpm_pagestore_sealed(store, NULL))
+        abort();
+    lpm_pagestore_free(store);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static int fd = -1;
+    static Change changes[CHANGES_MAX];
+    if (size == 0)
+        return 0;
+    if (data[0] & 0x80) {
+        check_header(data + 1, size - 1);
+        return 0;
     }
+    if (fd < 0)
+        fd = make_image();
+    size_t n = alter(fd, data + 1, size - 1, changes);
     LpmPagestore *store = lpm_pagestore_open(fd, key);
     const LpmCodecImage *image = lpm_pagestore_image(store);
-    if (!lpm_pagestore_begin(store, true))
+    if (n == 0 && !lpm_pagestore_sealed(store, NULL))
         abort();
-    image->add_block(store, 0, "pc.ram", (uint64_t)RAM_PAGES * PAGE);
-    image->add_block(store, 1, "vga", (uint64_t)PAGES * PAGE);
-    for (uint64_t i = 0; i < PAGES; i++) {
-        check_page(image, 0, i * 200, i);
-        check_page(image, 1, i, i);
+    if (lpm_pagestore_sealed(store, NULL) && lpm_pagestore_begin(store, true)) {
+        image->add_block(store, 0, "pc.ram", (uint64_t)RAM_PAGES * PAGE);
+        image->add_block(store, 1, "vga", (uint64_t)PAGES * PAGE);
+        for (uint64_t i = 0; i < PAGES; i++) {
+            check_page(image, 0, i * 200, i);
+            check_page(image, 1, i, i);
+        }
     }
-    lpm_pagestore_seal(store, id, NULL);
     lpm_pagestore_free(store);
+    undo(fd, changes, n);
     return 0;
 }
