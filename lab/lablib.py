@@ -3,6 +3,7 @@
 
 Networks (see lab/README.md):
   management and mover  10.77.1.0/24   console .1, system-a .11, system-b .12, system-c .13, san .20
+  fast, movers only     10.77.2.0/24   system-a .11, system-b .12, ...; used where a case configures it
   partitions            10.77.0.0/24   client .1, partitions from .10 up; a bridge br-lan in every system
 """
 
@@ -22,6 +23,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 MANAGEMENT = "10.77.1"
+FAST = "10.77.2"
 PARTITIONS = "10.77.0"
 PARTITION_BRIDGE = "br-lan"
 ARCHITECTURES = {"x86-64": "amd64", "power": "ppc64el"}
@@ -119,6 +121,11 @@ class Lab:
             return f"{MANAGEMENT}.20"
         return f"{MANAGEMENT}.{11 + ord(place[-1]) - ord('a')}"
 
+    @staticmethod
+    def fast_address(place):
+        """Of a system on the second network for movers."""
+        return f"{FAST}.{11 + ord(place[-1]) - ord('a')}"
+
     def namespaces(self):
         """Those of this lab that exist now."""
         pattern = re.compile(rf"{self.name}-(system-[a-z]|console|client|san|switch)")
@@ -151,7 +158,7 @@ class Lab:
     def _build_network(self):
         switch = self.namespace("switch")
         self._add_namespace(switch)
-        for bridge in ("mgmt", "lan"):
+        for bridge in ("mgmt", "lan", "fast"):
             command("ip", "-n", switch, "link", "add", "name", bridge, "type", "bridge")
             command("ip", "-n", switch, "link", "set", bridge, "up")
         for place in self.places:
@@ -163,6 +170,8 @@ class Lab:
         command("ip", "-n", self.namespace("client"), "addr", "add", f"{PARTITIONS}.1/24", "dev", "eth0")
         for place in self.systems:
             space = self.namespace(place)
+            self._plug(place, "eth1", "fast", f"f-{place}")
+            command("ip", "-n", space, "addr", "add", f"{self.fast_address(place)}/24", "dev", "eth1")
             command("ip", "-n", space, "link", "add", "name", PARTITION_BRIDGE, "type", "bridge")
             command("ip", "-n", space, "link", "set", PARTITION_BRIDGE, "up")
             self._plug(place, "uplink", "lan", f"l-{place}")
@@ -239,7 +248,7 @@ class Lab:
 
     # Links
 
-    LINKS = {"mgmt": ("eth0", "m-"), "lan": ("uplink", "l-")}
+    LINKS = {"mgmt": ("eth0", "m-"), "lan": ("uplink", "l-"), "fast": ("eth1", "f-")}
 
     def link(self, place, action, rate=None, network="mgmt"):
         """Cuts (down), mends (up) or shapes (rate R both ways, such as 100mbit; none: unshaped) a system's cable."""

@@ -133,7 +133,7 @@ def test_emulator_at_the_target_is_killed(lab, moving):
 
 
 def test_link_is_cut_for_good(lab, moving):
-    move = moving(connect_timeout_ms=3000)
+    move = moving(connect_timeout_ms=3000, link_retry_ms=2000)
     lab.link(move.target, "down")
     try:
         wait_for(lambda: half(lab, move.source, move.migration)["finished"], 60, "the source gives up", 0.2)
