@@ -54,7 +54,8 @@ typedef enum {
     LPM_MOB_SRC_QEMU_COMPLETED, /* stopped, all was sent and loaded; the whole state is here still
                                  */
     LPM_MOB_SRC_QEMU_DEAD,
-    LPM_MOB_SRC_QEMU_UNSURE, /* does not answer */
+    LPM_MOB_SRC_QEMU_UNSURE,  /* does not answer */
+    LPM_MOB_SRC_QEMU_SERVING, /* post-copy: stopped for good, its memory is what the target lacks */
     LPM_MOB_SRC_QEMU_N,
 } LpmMobSrcQemu;
 
@@ -63,7 +64,9 @@ typedef enum {
     LPM_MOB_DST_QEMU_PAUSED,   /* loaded whole, never ran here */
     LPM_MOB_DST_QEMU_RUNNING,  /* runs, or ran: stopped by the guest or by a disk afterwards */
     LPM_MOB_DST_QEMU_DEAD,
-    LPM_MOB_DST_QEMU_UNSURE, /* does not answer */
+    LPM_MOB_DST_QEMU_UNSURE,  /* does not answer */
+    LPM_MOB_DST_QEMU_HALF,    /* post-copy: all but memory is here; never ran here */
+    LPM_MOB_DST_QEMU_FILLING, /* post-copy: runs, or ran, and memory still comes */
     LPM_MOB_DST_QEMU_N,
 } LpmMobDstQemu;
 
@@ -78,6 +81,8 @@ typedef enum {
     LPM_MOB_SRC_DO_BACK,    /* swap to BACK */
     LPM_MOB_SRC_DO_CONT,    /* cont */
     LPM_MOB_SRC_DO_STAYED,  /* release the move; cleaned(aborted) */
+    LPM_MOB_SRC_DO_POST,    /* write post */
+    LPM_MOB_SRC_DO_LOST,    /* end QEMU, release the move; cleaned(aborted) */
     LPM_MOB_SRC_DO_LEFT,    /* end QEMU, release, forget the profile; cleaned(completed) */
     LPM_MOB_SRC_DO_NOTHING, /* it is over */
     LPM_MOB_SRC_DO_REPORT,  /* cannot be by the rules: change nothing, tell people */
@@ -86,6 +91,7 @@ typedef enum {
 
 typedef enum {
     LPM_MOB_DST_DO_WAIT,
+    LPM_MOB_DST_DO_LOADED,  /* write loaded */
     LPM_MOB_DST_DO_TAKE,    /* swap OFFER to TAKEN */
     LPM_MOB_DST_DO_REFUSE,  /* swap OFFER to BACK */
     LPM_MOB_DST_DO_INTENT,  /* write intent */

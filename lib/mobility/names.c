@@ -28,10 +28,10 @@ static const char *const views[LPM_MOB_REC_N] = {
     "source", "BACK", "OFFER", "TAKEN", "target", "later", "unknown",
 };
 static const char *const src_qemus[LPM_MOB_SRC_QEMU_N] = {
-    "running", "pre-switchover", "device", "completed", "dead", "unsure",
+    "running", "pre-switchover", "device", "completed", "dead", "unsure", "serving",
 };
 static const char *const dst_qemus[LPM_MOB_DST_QEMU_N] = {
-    "incoming", "paused", "running", "dead", "unsure",
+    "incoming", "paused", "running", "dead", "unsure", "half", "filling",
 };
 static const char *const src_actions[LPM_MOB_SRC_DO_N] = {
     [LPM_MOB_SRC_DO_WAIT] = "wait, look again",
@@ -42,12 +42,15 @@ static const char *const src_actions[LPM_MOB_SRC_DO_N] = {
     [LPM_MOB_SRC_DO_BACK] = "swap to BACK",
     [LPM_MOB_SRC_DO_CONT] = "`cont`",
     [LPM_MOB_SRC_DO_STAYED] = "release; `cleaned` (aborted)",
+    [LPM_MOB_SRC_DO_POST] = "write `post`",
+    [LPM_MOB_SRC_DO_LOST] = "end QEMU; release; `cleaned` (aborted)",
     [LPM_MOB_SRC_DO_LEFT] = "end QEMU; release; forget the profile; `cleaned` (completed)",
     [LPM_MOB_SRC_DO_NOTHING] = "nothing",
     [LPM_MOB_SRC_DO_REPORT] = "change nothing; report",
 };
 static const char *const dst_actions[LPM_MOB_DST_DO_N] = {
     [LPM_MOB_DST_DO_WAIT] = "wait, look again",
+    [LPM_MOB_DST_DO_LOADED] = "write `loaded`",
     [LPM_MOB_DST_DO_TAKE] = "swap to TAKEN",
     [LPM_MOB_DST_DO_REFUSE] = "swap to BACK",
     [LPM_MOB_DST_DO_INTENT] = "write `intent`",

@@ -31,6 +31,7 @@
 #define Q_COMPLETED BIT(LPM_MOB_SRC_QEMU_COMPLETED)
 #define Q_DEAD      BIT(LPM_MOB_SRC_QEMU_DEAD)
 #define Q_UNSURE    BIT(LPM_MOB_SRC_QEMU_UNSURE)
+#define Q_SERVING   BIT(LPM_MOB_SRC_QEMU_SERVING)
 
 #define DO(action) LPM_MOB_SRC_DO_##action
 
@@ -41,13 +42,20 @@ static const LpmMobRow src_rows[] = {
      "a queued command would run later"},
     {J_BEFORE, R_SOURCE | R_UNKNOWN, Q_COMPLETED | Q_DEAD, DO(ABORT), false,
      "without post the target is never offered it"},
+    {J_PRECOPY | J_SWITCH, R_SOURCE | R_UNKNOWN, Q_SERVING, DO(POST), false,
+     "only the target can go on with it now"},
+    {J_PLANNED, R_SOURCE | R_UNKNOWN, Q_SERVING, DO(REPORT), false,
+     "precopy is written before anything is copied"},
     {J_BEFORE, R_BACK | R_OFFER | R_TAKEN, ANY, DO(REPORT), false,
      "nobody may have offered it before post"},
     {J_POST, R_SOURCE, Q_COMPLETED | Q_RUNNING, DO(ABORT), false,
      "without the mover nobody can say that the target has loaded it"},
     {J_POST, R_SOURCE, Q_DEAD, DO(OFFER), false, "the target may have it all; it refuses if not"},
+    {J_POST, R_SOURCE, Q_SERVING, DO(OFFER), false,
+     "only the target can go on with it now; it refuses if it cannot"},
+    {J_POST, R_OFFER, Q_SERVING, DO(WAIT), false, "only the target can go on with it now"},
     {J_POST, R_SOURCE | R_OFFER, Q_UNSURE, DO(WAIT), false, "QEMU must answer first"},
-    {J_POST, R_BACK, Q_COMPLETED | Q_RUNNING | Q_DEAD | Q_UNSURE, DO(ABORT), false, ""},
+    {J_POST, R_BACK, Q_COMPLETED | Q_RUNNING | Q_DEAD | Q_UNSURE | Q_SERVING, DO(ABORT), false, ""},
     {J_POST, R_OFFER, Q_COMPLETED | Q_RUNNING, DO(BACK), true,
      "the offer's time is over; the swap says who was quicker"},
     {J_POST, R_OFFER, Q_DEAD, DO(WAIT), false, "the target has the only copy and may take it"},
@@ -57,16 +65,18 @@ static const LpmMobRow src_rows[] = {
     {J_POST, R_UNKNOWN, ANY, DO(WAIT), false, "the record decides"},
     {J_ABORT, R_SOURCE | R_BACK | R_UNKNOWN, Q_PRE, DO(CANCEL), false, ""},
     {J_ABORT, R_SOURCE | R_BACK | R_UNKNOWN, Q_DEVICE | Q_UNSURE, DO(YANK), false, ""},
-    {J_ABORT, R_UNKNOWN, Q_RUNNING | Q_COMPLETED | Q_DEAD, DO(WAIT), false,
+    {J_ABORT, R_UNKNOWN, Q_RUNNING | Q_COMPLETED | Q_DEAD | Q_SERVING, DO(WAIT), false,
      "the target must be told first"},
-    {J_ABORT, R_SOURCE, Q_RUNNING | Q_COMPLETED | Q_DEAD, DO(BACK), false,
+    {J_ABORT, R_SOURCE, Q_RUNNING | Q_COMPLETED | Q_DEAD | Q_SERVING, DO(BACK), false,
      "tells the target that nothing will come"},
-    {J_ABORT, R_OFFER, Q_RUNNING | Q_COMPLETED | Q_DEAD | Q_UNSURE, DO(BACK), false,
+    {J_ABORT, R_OFFER, Q_RUNNING | Q_COMPLETED | Q_DEAD | Q_UNSURE | Q_SERVING, DO(BACK), false,
      "an offer that was believed lost"},
     {J_ABORT, R_OFFER, Q_PRE | Q_DEVICE, DO(REPORT), false, "nothing was offered before post"},
     {J_ABORT, R_BACK, Q_COMPLETED, DO(CONT), false, ""},
     {J_ABORT, R_BACK, Q_RUNNING | Q_DEAD, DO(STAYED), false, ""},
-    {J_OPEN, R_TARGET, ANY, DO(LEFT), false, "the record decides"},
+    {J_ABORT, R_BACK, Q_SERVING, DO(LOST), false, "QEMU cannot go on from here"},
+    {J_OPEN, R_TARGET, ANY & ~Q_SERVING, DO(LEFT), false, "the record decides"},
+    {J_OPEN, R_TARGET, Q_SERVING, DO(WAIT), false, "the target still needs its memory"},
     {J_OPEN, R_LATER, ANY, DO(REPORT), false, "a later move began before this one was cleaned"},
     {J_NONE | J_CLEANED, ANY, ANY, DO(NOTHING), false, ""},
 };
@@ -87,30 +97,35 @@ static const LpmMobRow src_rows[] = {
 #define T_RUNNING  BIT(LPM_MOB_DST_QEMU_RUNNING)
 #define T_DEAD     BIT(LPM_MOB_DST_QEMU_DEAD)
 #define T_UNSURE   BIT(LPM_MOB_DST_QEMU_UNSURE)
+#define T_HALF     BIT(LPM_MOB_DST_QEMU_HALF)
+#define T_FILLING  BIT(LPM_MOB_DST_QEMU_FILLING)
 
 #define DO(action) LPM_MOB_DST_DO_##action
 
 static const LpmMobRow dst_rows[] = {
-    {D_PREPARED, R_SOURCE | R_BACK | R_LATER, ANY, DO(DISCARD), false,
-     "what had come is not whole"},
-    {D_PREPARED, R_OFFER, ANY, DO(REFUSE), false, "it was never loaded here"},
+    {D_PREPARED, R_SOURCE, ANY & ~T_HALF, DO(DISCARD), false, "what had come is not whole"},
+    {D_PREPARED, R_BACK | R_LATER, ANY, DO(DISCARD), false, "the record decides"},
+    {D_PREPARED, R_OFFER, ANY & ~T_HALF, DO(REFUSE), false, "it was never loaded here"},
+    {D_PREPARED, R_SOURCE | R_OFFER, T_HALF, DO(LOADED), false,
+     "only this side can go on with it now"},
     {D_PREPARED, R_TAKEN | R_TARGET, ANY, DO(REPORT), false, "only loaded may take it"},
-    {D_LOADED, R_SOURCE, T_PAUSED | T_UNSURE, DO(WAIT), false, "the offer may still come"},
+    {D_LOADED, R_SOURCE, T_PAUSED | T_HALF | T_UNSURE, DO(WAIT), false, "the offer may still come"},
     {D_LOADED, R_SOURCE, T_DEAD, DO(DISCARD), false, ""},
-    {D_LOADED, R_OFFER, T_PAUSED, DO(TAKE), false, ""},
+    {D_LOADED, R_OFFER, T_PAUSED | T_HALF, DO(TAKE), false, ""},
     {D_LOADED, R_OFFER, T_DEAD, DO(REFUSE), false, ""},
-    {D_LOADED, R_TAKEN, T_PAUSED, DO(INTENT), false, ""},
+    {D_LOADED, R_TAKEN, T_PAUSED | T_HALF, DO(INTENT), false, ""},
     {D_LOADED, R_TAKEN, T_DEAD, DO(RETURN), false, "no intent: it never ran here"},
     {D_LOADED, R_OFFER | R_TAKEN, T_UNSURE, DO(WAIT), false, "QEMU must answer first"},
-    {D_LOADED, R_SOURCE | R_OFFER | R_TAKEN, T_INCOMING | T_RUNNING, DO(REPORT), false,
+    {D_LOADED, R_SOURCE | R_OFFER | R_TAKEN, T_INCOMING | T_RUNNING | T_FILLING, DO(REPORT), false,
      "loaded means paused, and nothing starts it without intent"},
-    {D_INTENT, R_TAKEN, T_PAUSED, DO(CONT), false, ""},
-    {D_INTENT, R_TAKEN, T_RUNNING, DO(RUNNING), false, ""},
+    {D_INTENT, R_TAKEN, T_PAUSED | T_HALF, DO(CONT), false, ""},
+    {D_INTENT, R_TAKEN, T_RUNNING | T_FILLING, DO(RUNNING), false, ""},
     {D_INTENT, R_TAKEN, T_DEAD, DO(RUNNING), false, "it may have run: crash of the owner"},
     {D_INTENT, R_TAKEN, T_UNSURE, DO(WAIT), false, "QEMU must answer first"},
     {D_INTENT, R_TAKEN, T_INCOMING, DO(REPORT), false, "intent means that it was loaded"},
     {D_RUNNING, R_TAKEN, ANY, DO(OWN), false, ""},
-    {D_RUNNING, R_TARGET, ANY, DO(ARRIVED), false, ""},
+    {D_RUNNING, R_TARGET, ANY & ~T_FILLING, DO(ARRIVED), false, ""},
+    {D_RUNNING, R_TARGET, T_FILLING, DO(WAIT), false, "its memory still comes"},
     {D_LOADED | D_INTENT, R_TARGET, ANY, DO(REPORT), false, "running is written before RUN"},
     {D_INTENT | D_RUNNING, R_SOURCE | R_OFFER, ANY, DO(REPORT), false,
      "intent means that it was taken"},

@@ -74,6 +74,17 @@ static void src_rules(void)
                 if (action == LPM_MOB_SRC_DO_LEFT) {
                     g_assert_cmpuint(r, ==, LPM_MOB_REC_TARGET);
                 }
+                /* Memory that the target still needs is not thrown away, and never runs again. */
+                if (q == LPM_MOB_SRC_QEMU_SERVING) {
+                    g_assert_cmpuint(action, !=, LPM_MOB_SRC_DO_LEFT);
+                    g_assert_cmpuint(action, !=, LPM_MOB_SRC_DO_CONT);
+                    g_assert_cmpuint(action, !=, LPM_MOB_SRC_DO_CANCEL);
+                    g_assert_cmpuint(action, !=, LPM_MOB_SRC_DO_STAYED);
+                }
+                if (action == LPM_MOB_SRC_DO_LOST) {
+                    g_assert_cmpuint(q, ==, LPM_MOB_SRC_QEMU_SERVING);
+                    g_assert_cmpuint(r, ==, LPM_MOB_REC_BACK);
+                }
                 if (action == LPM_MOB_SRC_DO_STAYED) {
                     g_assert_cmpuint(r, ==, LPM_MOB_REC_BACK);
                     g_assert_cmpuint(j, ==, LPM_MOB_SRC_ABORT);
@@ -109,15 +120,18 @@ static void dst_rules(void)
                 if (action == LPM_MOB_DST_DO_CONT) {
                     g_assert_cmpuint(j, ==, LPM_MOB_DST_INTENT);
                     g_assert_cmpuint(r, ==, LPM_MOB_REC_TAKEN);
-                    g_assert_cmpuint(q, ==, LPM_MOB_DST_QEMU_PAUSED);
+                    g_assert_true(q == LPM_MOB_DST_QEMU_PAUSED || q == LPM_MOB_DST_QEMU_HALF);
                 }
                 if (action == LPM_MOB_DST_DO_TAKE) {
                     g_assert_cmpuint(j, ==, LPM_MOB_DST_LOADED);
-                    g_assert_cmpuint(q, ==, LPM_MOB_DST_QEMU_PAUSED);
+                    g_assert_true(q == LPM_MOB_DST_QEMU_PAUSED || q == LPM_MOB_DST_QEMU_HALF);
                 }
                 if (action == LPM_MOB_DST_DO_RETURN) {
                     g_assert_cmpuint(j, ==, LPM_MOB_DST_LOADED);
                     g_assert_cmpuint(q, ==, LPM_MOB_DST_QEMU_DEAD);
+                }
+                if (action == LPM_MOB_DST_DO_ARRIVED) {
+                    g_assert_cmpuint(q, !=, LPM_MOB_DST_QEMU_FILLING);
                 }
                 if (action == LPM_MOB_DST_DO_DISCARD) {
                     g_assert_true(r != LPM_MOB_REC_TAKEN && r != LPM_MOB_REC_TARGET &&
