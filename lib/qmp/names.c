@@ -77,3 +77,9 @@ bool lpm_qmp_mig_is_final(LpmQmpMigStatus status)
     return status == LPM_QMP_MIG_COMPLETED || status == LPM_QMP_MIG_FAILED ||
            status == LPM_QMP_MIG_CANCELLED;
 }
+
+bool lpm_qmp_mig_is_postcopy(LpmQmpMigStatus status)
+{
+    return status == LPM_QMP_MIG_POSTCOPY_ACTIVE || status == LPM_QMP_MIG_POSTCOPY_PAUSED ||
+           status == LPM_QMP_MIG_POSTCOPY_RECOVER || status == LPM_QMP_MIG_POSTCOPY_RECOVER_SETUP;
+}

@@ -242,6 +242,10 @@ void lpm_qmp_migrate(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data);
 void lpm_qmp_migrate_incoming(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data);
 /* From pre-switchover on to device. */
 void lpm_qmp_migrate_continue(LpmQmp *qmp, LpmQmpDone done, void *data);
+/* Ends copying where it is: QEMU stops (pre-switchover), and sends memory on demand afterwards. */
+void lpm_qmp_migrate_start_postcopy(LpmQmp *qmp, LpmQmpDone done, void *data);
+/* postcopy-active, postcopy-paused, or one of the two on the way between them. */
+bool lpm_qmp_mig_is_postcopy(LpmQmpMigStatus status);
 /* Guarded like lpm_qmp_cont(): STATE unless query-migrate says setup, active, pre-switchover or
  * wait-unplug. */
 void lpm_qmp_migrate_cancel(LpmQmp *qmp, LpmQmpDone done, void *data);

@@ -134,8 +134,17 @@ static const bool may_cont_in_run[LPM_QMP_RUN_N] = {
 };
 
 static const bool may_cont_in_mig[LPM_QMP_MIG_N] = {
-    [LPM_QMP_MIG_NONE] = true,      [LPM_QMP_MIG_SETUP] = true,  [LPM_QMP_MIG_ACTIVE] = true,
-    [LPM_QMP_MIG_COMPLETED] = true, [LPM_QMP_MIG_FAILED] = true, [LPM_QMP_MIG_CANCELLED] = true,
+    [LPM_QMP_MIG_NONE] = true,
+    [LPM_QMP_MIG_SETUP] = true,
+    [LPM_QMP_MIG_ACTIVE] = true,
+    [LPM_QMP_MIG_COMPLETED] = true,
+    [LPM_QMP_MIG_FAILED] = true,
+    [LPM_QMP_MIG_CANCELLED] = true,
+    /* The target's alone: the source's run state is finish-migrate then. */
+    [LPM_QMP_MIG_POSTCOPY_ACTIVE] = true,
+    [LPM_QMP_MIG_POSTCOPY_PAUSED] = true,
+    [LPM_QMP_MIG_POSTCOPY_RECOVER] = true,
+    [LPM_QMP_MIG_POSTCOPY_RECOVER_SETUP] = true,
 };
 
 static const bool may_cancel_in_mig[LPM_QMP_MIG_N] = {

@@ -39,6 +39,11 @@ void lpm_qmp_system_wakeup(LpmQmp *qmp, LpmQmpDone done, void *data)
 
 /* --- moving --- */
 
+void lpm_qmp_migrate_start_postcopy(LpmQmp *qmp, LpmQmpDone done, void *data)
+{
+    run(qmp, "migrate-start-postcopy", NULL, done, data);
+}
+
 void lpm_qmp_getfd(LpmQmp *qmp, const char *name, int fd, LpmQmpDone done, void *data)
 {
     lpm_qmp_submit(qmp, "getfd", lpm_json_pack("{s:s}", "fdname", name), fd, false,

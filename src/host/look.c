@@ -345,3 +345,21 @@ void lpm_mig_trouble_soon(LpmMigration *migration, const GError *error)
         migration->later_timer = g_timeout_add(LPM_MIG_EXPLAIN_MS, told_later, migration);
     }
 }
+
+void lpm_mig_link_broke(LpmMigration *migration, const GError *error)
+{
+    const char *source = lpm_mig_source_name(migration);
+    const char *target = migration->side == LPM_MOB_SRC ? migration->peer : migration->self;
+    g_autoptr(GError) whole = NULL;
+    if (migration->link_broken) {
+        return;
+    }
+    migration->link_broken = true;
+    lpm_error_set(&whole, LPM_ERROR_NETWORK,
+                  "post-copy of partition %s stands still: %s. Some of its memory is still at %s "
+                  "only, and the partition at %s waits for it. Switch neither system off; connect "
+                  "them again with \"lpm migration recover %s\"",
+                  migration->name, error->message, source, target, migration->id);
+    lpm_mig_note_error(migration, whole);
+    lpm_mig_publish(migration);
+}

@@ -105,6 +105,7 @@ static const struct {
     {"give_up_after_s", offsetof(LpmMoveOptions, give_up_after_s), 900, 0, 86400},
     {"connections", offsetof(LpmMoveOptions, connections), 1, 1, LPM_STREAM_CONNECTIONS_MAX},
     {"link_retry_ms", offsetof(LpmMoveOptions, link_retry_ms), 120000, 0, 3600000},
+    {"postcopy_after_s", offsetof(LpmMoveOptions, postcopy_after_s), 0, 0, 86400},
 };
 
 static const struct {
@@ -113,6 +114,7 @@ static const struct {
 } switches[] = {
     {"verify", offsetof(LpmMoveOptions, verify)},
     {"auto_converge", offsetof(LpmMoveOptions, auto_converge)},
+    {"postcopy", offsetof(LpmMoveOptions, postcopy)},
 };
 
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error)
@@ -132,8 +134,18 @@ bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **err
         }
         memcpy((char *)&options + numbers[i].offset, &value, sizeof value);
     }
+    if (options.verify && lpm_move_may_postcopy(&options)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "options verify and postcopy exclude each other: what post-copy sends "
+                             "while the partition runs cannot be compared");
+    }
     *ret = options;
     return true;
+}
+
+bool lpm_move_may_postcopy(const LpmMoveOptions *options)
+{
+    return options->postcopy || options->postcopy_after_s > 0;
 }
 
 LpmConvergenceRules lpm_move_rules(const LpmMoveOptions *options)
@@ -142,6 +154,8 @@ LpmConvergenceRules lpm_move_rules(const LpmMoveOptions *options)
         .max_blackout_ms = options->max_blackout_ms,
         .give_up_after_s = options->give_up_after_s,
         .auto_converge = options->auto_converge,
+        .postcopy = options->postcopy,
+        .postcopy_after_s = options->postcopy_after_s,
     };
 }
 
@@ -191,6 +205,7 @@ static json_t *document(const LpmMigration *migration, unsigned state)
         "options", options_json(&migration->options));
     json_object_set_new(json, "self", json_string(migration->self));
     json_object_set_new(json, "epoch", json_integer((json_int_t)migration->base_epoch));
+    json_object_set_new(json, "postcopy", json_boolean(migration->postcopy));
     if (migration->profile) {
         json_object_set(json, "profile", migration->profile);
     }
@@ -343,6 +358,7 @@ bool lpm_mig_load(LpmMigration *migration, const json_t *json, GError **error)
     migration->base_revision = (uint64_t)revision;
     migration->base_epoch = (uint64_t)lpm_json_int(json, "epoch", 0);
     migration->active = lpm_json_bool(json, "active", true);
+    migration->postcopy = lpm_json_bool(json, "postcopy", false);
     migration->started_us = lpm_json_int(json, "started_us", migration->started_us);
     migration->profile = json_incref(lpm_json_at(json, "profile"));
     migration->runtime = json_incref(lpm_json_at(json, "runtime"));

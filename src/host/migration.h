@@ -28,9 +28,10 @@ enum {
 typedef struct LpmMigration LpmMigration;
 
 typedef struct {
-    bool verify, auto_converge;
+    bool verify, auto_converge, postcopy;
     int64_t max_blackout_ms, max_rate, offer_timeout_ms, connect_timeout_ms;
-    int64_t give_up_after_s; /* 0: never */
+    int64_t give_up_after_s;  /* 0: never */
+    int64_t postcopy_after_s; /* 0: never */
     int64_t connections, link_retry_ms;
 } LpmMoveOptions;
 
@@ -40,6 +41,7 @@ typedef enum {
     LPM_PHASE_SWITCHOVER,
     LPM_PHASE_VERIFY,
     LPM_PHASE_COMMIT,
+    LPM_PHASE_FILL, /* post-copy: the rest of the memory follows */
     LPM_PHASE_FINISH,
     LPM_PHASE_N,
 } LpmMovePhase;
@@ -128,8 +130,10 @@ struct LpmMigration {
     bool verified_known;
     uint32_t round_trip_us;
     int64_t predicted_blackout_ms, blackout_us, eta_ms; /* -1: not known */
-    bool copied;                                        /* source: the next one means something */
-    LpmConvergence convergence;                         /* how the copy goes */
+    bool postcopy;              /* QEMU has gone on to post-copy; in the journal from then on */
+    bool link_broken;           /* post-copy: no memory comes, until it is recovered */
+    bool copied;                /* source: the next one means something */
+    LpmConvergence convergence; /* how the copy goes */
     uint64_t total_bytes, remaining_bytes, dirty_rate_bytes, passes;
     guint status_timer;
 };
@@ -164,6 +168,8 @@ bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **err
 /* @now with those of max_rate, max_blackout_ms and give_up_after_s that @changes has. USAGE. */
 bool lpm_move_options_change(const LpmMoveOptions *now, const json_t *changes, LpmMoveOptions *ret,
                              GError **error);
+/* Whether QEMU must be able to go on to post-copy. */
+bool lpm_move_may_postcopy(const LpmMoveOptions *options);
 /* What they say about convergence. */
 LpmConvergenceRules lpm_move_rules(const LpmMoveOptions *options);
 
@@ -204,6 +210,9 @@ void lpm_mig_trouble(LpmMigration *migration, const GError *error);
  * for that.
  */
 void lpm_mig_trouble_soon(LpmMigration *migration, const GError *error);
+/* Post-copy: memory does not come any more, for @error; says what to do, and that nobody may die.
+ */
+void lpm_mig_link_broke(LpmMigration *migration, const GError *error);
 /* Keeps the reason and tells, without changing who decides. */
 void lpm_mig_note_error(LpmMigration *migration, const GError *error);
 

@@ -18,6 +18,7 @@ enum {
     CAPABILITIES_MAX = 16,
 };
 #define BANDWIDTH_UNLIMITED (UINT64_C(1) << 40)
+#define POSTCOPY_LEAST      UINT64_C(1000000) /* bytes/s */
 #define US_PER_MS           1000
 
 static LpmLogFields fields_of(const SrcMove *move)
@@ -80,6 +81,41 @@ static void arbiter_answered(LpmMigration *migration, const GError *error)
                     hold ? error->message : "the arbiter answers");
     move->holding = hold;
     tell_limit(move);
+}
+
+/* --- post-copy --- */
+
+/*
+ * What waits in sockets and in the mover's window is ahead of the page that the partition waits
+ * for. With some of the link left free, little does.
+ */
+static uint64_t postcopy_rate(const SrcMove *move)
+{
+    uint64_t measured = move->base.stats.rate_out;
+    return MAX(measured - measured / 4, POSTCOPY_LEAST);
+}
+
+static void started_postcopy(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    if (error && !off_course(move)) {
+        lpm_mig_trouble(&move->base, error);
+    }
+    lpm_mig_unref(&move->base);
+}
+
+/* As soon as the arbiter answers; QEMU then stops in pre-switchover, as at the end of any copy. */
+static void go_postcopy(SrcMove *move)
+{
+    LpmLogFields fields = fields_of(move);
+    if (move->going_postcopy || move->holding) {
+        return;
+    }
+    move->going_postcopy = true;
+    lpm_log_info(&fields, "going on to post-copy");
+    set_parameter(move, "max-postcopy-bandwidth", (int64_t)postcopy_rate(move));
+    lpm_mig_ref(&move->base);
+    lpm_qmp_migrate_start_postcopy(qmp_of(move), started_postcopy, move);
 }
 
 /* --- convergence --- */
@@ -188,7 +224,9 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
     tell_limit(move);
     adapt_rate(move);
     tell_verdict(move, before);
-    if (lpm_convergence_give_up(convergence, &rules)) {
+    if (lpm_convergence_go_postcopy(convergence, &rules)) {
+        go_postcopy(move);
+    } else if (lpm_convergence_give_up(convergence, &rules)) {
         give_up(move);
     }
 }
@@ -300,6 +338,8 @@ void lpm_src_copy(SrcMove *move)
     /* Said in both cases: QEMU keeps what an earlier move has set. */
     wanted[n++] =
         (LpmQmpCapability){"auto-converge", options->auto_converge, options->auto_converge};
+    bool postcopy = lpm_move_may_postcopy(options);
+    wanted[n++] = (LpmQmpCapability){"postcopy-ram", postcopy, postcopy};
     lpm_convergence_init(&migration->convergence, &rules);
     move->told_ms = migration->convergence.limit_ms;
     move->qemu_rate = options->max_rate > 0 ? (uint64_t)options->max_rate : BANDWIDTH_UNLIMITED;

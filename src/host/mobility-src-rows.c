@@ -36,6 +36,9 @@ static unsigned view_of(const SrcMove *move, LpmQmpRunState run, LpmQmpMigStatus
     if (run == LPM_QMP_RUN_UNKNOWN) {
         return LPM_MOB_SRC_QEMU_UNSURE;
     }
+    if (lpm_qmp_mig_is_postcopy(mig)) {
+        return LPM_MOB_SRC_QEMU_SERVING;
+    }
     if (mig == LPM_QMP_MIG_PRE_SWITCHOVER || (copying && move->base.journal == LPM_MOB_SRC_ABORT)) {
         return LPM_MOB_SRC_QEMU_PRE;
     }
@@ -48,19 +51,49 @@ static unsigned view_of(const SrcMove *move, LpmQmpRunState run, LpmQmpMigStatus
     return LPM_MOB_SRC_QEMU_RUNNING;
 }
 
+/* A QEMU that serves memory may take its time to answer; it is not ended for that. */
+static unsigned no_answer(const SrcMove *move)
+{
+    return !has_qemu(move)                       ? LPM_MOB_SRC_QEMU_DEAD
+           : move->base.postcopy && !move->given ? LPM_MOB_SRC_QEMU_SERVING
+                                                 : LPM_MOB_SRC_QEMU_UNSURE;
+}
+
+static void note_serving(SrcMove *move, const LpmQmpMigration *mig)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    migration->postcopy = true;
+    migration->remaining_bytes = mig->remaining;
+    if (mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED) {
+        lpm_error_set(&error, LPM_ERROR_NETWORK, "QEMU at %s has lost its connection",
+                      lpm_host_name(migration->host));
+        lpm_mig_link_broke(migration, error);
+    } else {
+        migration->link_broken = false;
+    }
+    if (lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET &&
+        migration->phase != LPM_PHASE_FILL) {
+        lpm_mig_enter_phase(migration, LPM_PHASE_FILL);
+    }
+}
+
 static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
                        void *data)
 {
     SrcMove *move = data;
     LpmMigration *migration = &move->base;
-    if (!has_qemu(move)) {
-        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_DEAD);
-    } else if (error) {
-        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_UNSURE);
+    if (!has_qemu(move) || error) {
+        lpm_mig_decide(migration, no_answer(move));
     } else if (mig->status == LPM_QMP_MIG_CANCELLING) {
         lpm_mig_next(migration, LPM_NEXT_LATER); /* ends by itself within moments */
     } else {
         move->state = status->state;
+        if (lpm_qmp_mig_is_postcopy(mig->status)) {
+            note_serving(move, mig);
+        } else {
+            move->given = mig->status == LPM_QMP_MIG_COMPLETED;
+        }
         lpm_mig_decide(migration, view_of(move, status->state, mig->status));
     }
     lpm_mig_unref(migration);
@@ -71,8 +104,7 @@ static void reconnected(const GError *error, void *data)
     SrcMove *move = data;
     LpmQmp *qmp = qmp_of(move);
     if (error || !qmp) {
-        unsigned view = has_qemu(move) ? LPM_MOB_SRC_QEMU_UNSURE : LPM_MOB_SRC_QEMU_DEAD;
-        lpm_mig_decide(&move->base, view);
+        lpm_mig_decide(&move->base, no_answer(move));
         lpm_mig_unref(&move->base);
         return;
     }
@@ -100,7 +132,7 @@ static void look(LpmMigration *migration)
         return;
     }
     if (!qmp) {
-        lpm_mig_decide(migration, LPM_MOB_SRC_QEMU_UNSURE);
+        lpm_mig_decide(migration, no_answer(move));
         return;
     }
     bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);
@@ -304,6 +336,36 @@ static void do_stayed(SrcMove *move)
     lpm_mig_next(migration, migration->ended ? LPM_NEXT_NEVER : LPM_NEXT_LATER);
 }
 
+static void do_post(SrcMove *move)
+{
+    g_autoptr(GError) error = NULL;
+    bool written = lpm_mig_journal(&move->base, LPM_MOB_EV_QEMU_DONE, &error);
+    lpm_mig_note_error(&move->base, error);
+    lpm_mig_next(&move->base, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
+}
+
+static void lost(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    if (error) {
+        lpm_mig_note_error(migration, error);
+        lpm_mig_next(migration, LPM_NEXT_LATER);
+    } else {
+        do_stayed(move);
+    }
+    lpm_mig_unref(migration);
+}
+
+/* The target has refused it; QEMU cannot be brought back from post-copy. */
+static void do_lost(SrcMove *move)
+{
+    move->ending_qemu = true;
+    lpm_mig_ref(&move->base);
+    lpm_partition_end_qemu(move->base.partition, "post-copy failed, and QEMU cannot go on", lost,
+                           move);
+}
+
 static void qemu_ended(const GError *error, void *data)
 {
     SrcMove *move = data;
@@ -331,9 +393,19 @@ static void qemu_ended(const GError *error, void *data)
     lpm_mig_unref(migration);
 }
 
+/* Post-copy, and QEMU is gone before the target had everything. */
+static void tell_lost(SrcMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    if (migration->postcopy && !move->given && migration->mover) {
+        lpm_mover_send_peer(migration->mover, "{\"event\": \"memory-lost\"}");
+    }
+}
+
 static void do_left(SrcMove *move)
 {
     LpmMigration *migration = &move->base;
+    tell_lost(move);
     move->ending_qemu = true;
     if (migration->phase < LPM_PHASE_N && migration->phase != LPM_PHASE_FINISH) {
         lpm_mig_enter_phase(migration, LPM_PHASE_FINISH);
@@ -355,6 +427,7 @@ static void act(LpmMigration *migration, unsigned action)
         [LPM_MOB_SRC_DO_ABORT] = do_abort,   [LPM_MOB_SRC_DO_OFFER] = do_offer,
         [LPM_MOB_SRC_DO_BACK] = do_back,     [LPM_MOB_SRC_DO_CONT] = do_cont,
         [LPM_MOB_SRC_DO_STAYED] = do_stayed, [LPM_MOB_SRC_DO_LEFT] = do_left,
+        [LPM_MOB_SRC_DO_POST] = do_post,     [LPM_MOB_SRC_DO_LOST] = do_lost,
     };
     SrcMove *move = src(migration);
     g_clear_handle_id(&move->poll_timer, g_source_remove);
@@ -387,7 +460,7 @@ void lpm_mig_src_force(LpmMigration *migration, LpmHostDone done, void *data)
     LpmMobRecordView view = lpm_mig_record_view(migration);
     g_autoptr(GError) error = NULL;
     bool taken = view == LPM_MOB_REC_TAKEN;
-    bool offered = view == LPM_MOB_REC_OFFER && !has_qemu(move);
+    bool offered = view == LPM_MOB_REC_OFFER && (!has_qemu(move) || migration->postcopy);
     if (migration->mover_connected) {
         lpm_error_set(&error, LPM_ERROR_STATE, "%s still answers: it decides about partition %s",
                       migration->peer, migration->name);

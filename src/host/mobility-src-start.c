@@ -207,6 +207,12 @@ bool lpm_mig_src_stop(LpmMigration *migration, GError **error)
                              "partition is already offered to %s",
                              migration->id, migration->name, migration->peer);
     }
+    if (migration->postcopy) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "migration %s of partition %s cannot be stopped any more: it has gone "
+                             "on to post-copy",
+                             migration->id, migration->name);
+    }
     g_autoptr(GError) stopped = NULL;
     lpm_error_set(&stopped, LPM_ERROR_ABORTED, "the move was stopped on request");
     lpm_mig_trouble(migration, stopped);

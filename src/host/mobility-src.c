@@ -232,11 +232,30 @@ static void failed_state(const LpmQmpMigration *mig, const GError *error, void *
     lpm_mig_unref(&move->base);
 }
 
+/* Post-copy: from here on there is no way back. */
+static void on_serving(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    migration->postcopy = true;
+    if (migration->options.max_rate > 0) { /* the switchover had the whole link */
+        LpmStreamMessage message = {.rate.max_rate = (uint64_t)migration->options.max_rate};
+        lpm_mover_send(migration->mover, LPM_STREAM_RATE, &message);
+    }
+    if (lpm_mig_journal(migration, LPM_MOB_EV_QEMU_DONE, &failure)) {
+        maybe_offer(move);
+    } else {
+        lpm_mig_trouble(migration, failure);
+    }
+}
+
 static void on_migration_status(SrcMove *move, LpmQmpMigStatus status)
 {
     LpmMigration *migration = &move->base;
     if (status == LPM_QMP_MIG_PRE_SWITCHOVER) {
         on_pre_switchover(move);
+    } else if (status == LPM_QMP_MIG_POSTCOPY_ACTIVE) {
+        on_serving(move);
     } else if (status == LPM_QMP_MIG_COMPLETED) {
         ask_completed(move);
     } else if (status == LPM_QMP_MIG_FAILED || status == LPM_QMP_MIG_CANCELLED) {
@@ -288,7 +307,12 @@ static void on_peer(SrcMove *move, const LpmStreamPeer *peer)
 {
     LpmMigration *migration = &move->base;
     g_autoptr(json_t) message = lpm_json_parse((const char *)peer->data, peer->size, NULL);
-    if (g_strcmp0(lpm_json_str(message, "event", NULL), "running") != 0) {
+    const char *event = lpm_json_str(message, "event", "");
+    if (strcmp(event, "half") == 0) { /* post-copy: in the place of LOADED */
+        move->peer_loaded = true;
+        maybe_offer(move);
+    }
+    if (strcmp(event, "running") != 0) {
         return;
     }
     int64_t since = lpm_json_int(message, "since_offer_us", -1);
@@ -344,8 +368,10 @@ static void mover_gone(const GError *error, void *data)
     lpm_src_stop_dialing(move);
     lpm_mover_kill(migration->mover);
     migration->mover = NULL;
-    if (!move->offering) { /* from the offer on it is not needed any more */
+    if (!move->offering) { /* from the offer on it is not needed any more, but for post-copy */
         lpm_mig_trouble(migration, error);
+    } else if (migration->postcopy && !move->given) {
+        lpm_mig_link_broke(migration, error);
     }
 }
 

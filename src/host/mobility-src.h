@@ -32,7 +32,9 @@ typedef struct SrcMove {
     int64_t told_ms;      /* downtime-limit that QEMU was given last */
     uint64_t qemu_rate;   /* max-bandwidth that QEMU has */
     uint64_t wire_then, stream_then;
-    int64_t then_us; /* when those were read */
+    int64_t then_us;     /* when those were read */
+    bool going_postcopy; /* migrate-start-postcopy was sent */
+    bool given;          /* post-copy: QEMU has given all memory */
     /* switchover */
     bool peer_loaded, offering;
     int64_t stop_mono_us, offer_mono_us;

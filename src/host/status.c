@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const char *const phase_names[LPM_PHASE_N] = {
-    "prepare", "copy", "switchover", "verify", "commit", "finish",
+    "prepare", "copy", "switchover", "verify", "commit", "fill", "finish",
 };
 
 enum { US = 1000, EVENT_AGE_MAX_US = 10 * 1000 * 1000 };
@@ -118,6 +118,14 @@ static json_t *coding_json(const LpmStreamCodedCounts *counts)
     return json;
 }
 
+/* null: it has not come to that. */
+static json_t *postcopy_json(const LpmMigration *migration)
+{
+    return !migration->postcopy     ? json_null()
+           : migration->link_broken ? json_string("paused")
+                                    : json_string("active");
+}
+
 /* How the copy goes, and what would help it; null before there is one. */
 static json_t *convergence_json(const LpmMigration *migration)
 {
@@ -171,6 +179,7 @@ json_t *lpm_mig_status(const LpmMigration *migration)
                                             (json_int_t)migration->verified.differing, "repaired",
                                             (json_int_t)migration->verified.repaired)
                             : json_null());
+    json_object_set_new(status, "postcopy", postcopy_json(migration));
     json_object_set_new(status, "coding", coding_json(&migration->stats.coded));
     json_object_set_new(status, "convergence", convergence_json(migration));
     json_object_set_new(status, "links", lpm_links_json(migration));
