@@ -121,6 +121,21 @@ void lpm_qmp_set_capabilities(LpmQmp *qmp, const LpmQmpCapability *wanted, LpmQm
                    setting);
 }
 
+void lpm_qmp_set_move_capabilities(LpmQmp *qmp, const LpmQmpCapability *more, LpmQmpDone done,
+                                   void *data)
+{
+    Setting *setting = setting_new(qmp, done, data);
+    const LpmQmpCapability *const lists[] = {lpm_qmp_move_capabilities, more};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
+        for (const LpmQmpCapability *one = lists[i]; one->name; one++) {
+            add_wish(setting, one->name, one->on, one->required);
+        }
+    }
+    lpm_qmp_submit(qmp, "query-migrate-capabilities", NULL, -1, false, on_known_capabilities,
+                   setting);
+}
+
 /* --- parameters --- */
 
 static void on_known_parameters(json_t *known, const GError *error, void *data)

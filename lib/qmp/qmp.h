@@ -226,6 +226,9 @@ extern const LpmQmpCapability lpm_qmp_move_capabilities[];
 /* Asks QEMU what it knows, then sets all of @wanted in one command; copied. */
 void lpm_qmp_set_capabilities(LpmQmp *qmp, const LpmQmpCapability *wanted, LpmQmpDone done,
                               void *data);
+/* lpm_qmp_move_capabilities and @more in one command. */
+void lpm_qmp_set_move_capabilities(LpmQmp *qmp, const LpmQmpCapability *more, LpmQmpDone done,
+                                   void *data);
 void lpm_qmp_set_parameters(LpmQmp *qmp, const LpmQmpParameter *wanted, LpmQmpDone done,
                             void *data);
 /* Object {"capabilities": [name...], "parameters": [name...]} of what this QEMU knows. */

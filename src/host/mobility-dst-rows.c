@@ -29,14 +29,25 @@ static bool has_qemu(const DstMove *move)
 
 /* --- what QEMU does --- */
 
+static bool ran_here(const DstMove *move)
+{
+    return move->runs || move->base.journal == LPM_MOB_DST_RUNNING;
+}
+
 /* Paused is "never ran" only as long as the journal does not say running. */
 static unsigned view_of(const DstMove *move, LpmQmpRunState run, LpmQmpMigStatus mig)
 {
+    bool loading =
+        run == LPM_QMP_RUN_INMIGRATE || run == LPM_QMP_RUN_PRELAUNCH || run == LPM_QMP_RUN_UNKNOWN;
+    if (!loading && lpm_qmp_mig_is_postcopy(mig)) {
+        return run == LPM_QMP_RUN_PAUSED && !ran_here(move) ? LPM_MOB_DST_QEMU_HALF
+                                                            : LPM_MOB_DST_QEMU_FILLING;
+    }
     switch (run) {
     case LPM_QMP_RUN_INMIGRATE:
         return LPM_MOB_DST_QEMU_INCOMING;
     case LPM_QMP_RUN_PAUSED:
-        if (move->runs || move->base.journal == LPM_MOB_DST_RUNNING) {
+        if (ran_here(move)) {
             return LPM_MOB_DST_QEMU_RUNNING;
         }
         return mig == LPM_QMP_MIG_COMPLETED ? LPM_MOB_DST_QEMU_PAUSED : LPM_MOB_DST_QEMU_INCOMING;
@@ -63,13 +74,52 @@ static unsigned view_of(const DstMove *move, LpmQmpRunState run, LpmQmpMigStatus
     return LPM_MOB_DST_QEMU_UNSURE;
 }
 
+/* A QEMU whose memory still comes may wait for it, and answer late. */
+static unsigned no_answer(const DstMove *move)
+{
+    return !has_qemu(move)                                          ? LPM_MOB_DST_QEMU_DEAD
+           : move->base.postcopy && ran_here(move) && !move->filled ? LPM_MOB_DST_QEMU_FILLING
+                                                                    : LPM_MOB_DST_QEMU_UNSURE;
+}
+
+static void note_filling(DstMove *move, const LpmQmpMigration *mig)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED) {
+        lpm_error_set(&error, LPM_ERROR_NETWORK, "QEMU at %s has lost its connection",
+                      lpm_host_name(migration->host));
+        lpm_mig_link_broke(migration, error);
+    } else if (lpm_qmp_mig_is_postcopy(mig->status)) {
+        migration->link_broken = false;
+    } else {
+        move->filled = mig->status == LPM_QMP_MIG_COMPLETED;
+    }
+    if (ran_here(move) && !move->filled && migration->phase != LPM_PHASE_FILL &&
+        lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET) {
+        lpm_mig_enter_phase(migration, LPM_PHASE_FILL);
+    }
+}
+
+/* All is here; the mover has still to say that it is right, and the source to hear that. */
+static bool awaits_digest(const DstMove *move)
+{
+    return move->base.postcopy && move->filled && !move->digest_known && move->base.mover;
+}
+
 static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
                        void *data)
 {
     DstMove *move = data;
-    unsigned view = !has_qemu(move) ? LPM_MOB_DST_QEMU_DEAD
-                    : error         ? LPM_MOB_DST_QEMU_UNSURE
-                                    : view_of(move, status->state, mig->status);
+    unsigned view = no_answer(move);
+    if (has_qemu(move) && !error) {
+        view = view_of(move, status->state, mig->status);
+        move->base.postcopy |= view == LPM_MOB_DST_QEMU_HALF || view == LPM_MOB_DST_QEMU_FILLING;
+        if (move->base.postcopy) {
+            note_filling(move, mig);
+        }
+        view = awaits_digest(move) ? (unsigned)LPM_MOB_DST_QEMU_FILLING : view;
+    }
     lpm_mig_decide(&move->base, view);
     lpm_mig_unref(&move->base);
 }
@@ -79,8 +129,7 @@ static void reconnected(const GError *error, void *data)
     DstMove *move = data;
     LpmQmp *qmp = qmp_of(move);
     if (error || !qmp) {
-        unsigned view = has_qemu(move) ? LPM_MOB_DST_QEMU_UNSURE : LPM_MOB_DST_QEMU_DEAD;
-        lpm_mig_decide(&move->base, view);
+        lpm_mig_decide(&move->base, no_answer(move));
         lpm_mig_unref(&move->base);
         return;
     }
@@ -148,6 +197,22 @@ static bool discard_by_force(DstMove *move)
     return false;
 }
 
+/* What needs no question while the partition stands still. */
+static unsigned known_view(const DstMove *move)
+{
+    if (move->base.postcopy) {
+        return move->runs ? LPM_MOB_DST_QEMU_FILLING : LPM_MOB_DST_QEMU_HALF;
+    }
+    return move->runs ? LPM_MOB_DST_QEMU_RUNNING : LPM_MOB_DST_QEMU_PAUSED;
+}
+
+/* Post-copy, once the partition runs here: QEMU must be asked how far it is. */
+static bool may_have_filled(const DstMove *move)
+{
+    return move->base.postcopy && move->runs &&
+           lpm_mig_record_view(&move->base) == LPM_MOB_REC_TARGET;
+}
+
 static void look(LpmMigration *migration)
 {
     DstMove *move = dst(migration);
@@ -165,12 +230,12 @@ static void look(LpmMigration *migration)
         return;
     }
     if (!qmp) {
-        lpm_mig_decide(migration, LPM_MOB_DST_QEMU_UNSURE);
+        lpm_mig_decide(migration, no_answer(move));
         return;
     }
     bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);
-    if (good && (move->runs || move->loaded_known)) {
-        lpm_mig_decide(migration, move->runs ? LPM_MOB_DST_QEMU_RUNNING : LPM_MOB_DST_QEMU_PAUSED);
+    if (good && (move->runs || move->loaded_known) && !may_have_filled(move)) {
+        lpm_mig_decide(migration, known_view(move));
         return;
     }
     lpm_mig_ref(migration);
@@ -231,6 +296,14 @@ static void do_take(DstMove *move)
         lpm_mover_send(move->base.mover, LPM_STREAM_GET_STATS, NULL);
     }
     lpm_mig_swap(&move->base, LPM_RECORD_TAKEN, LPM_RECORD_BY_PEER, "take", swapped);
+}
+
+static void do_loaded(DstMove *move)
+{
+    g_autoptr(GError) error = NULL;
+    bool written = lpm_dst_half(move, &error);
+    lpm_mig_note_error(&move->base, error);
+    lpm_mig_next(&move->base, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
 }
 
 static void do_refuse(DstMove *move)
@@ -349,7 +422,9 @@ static void do_arrived(DstMove *move)
     if (kept) {
         lpm_mover_finish(migration->mover);
         migration->mover = NULL;
-        g_clear_error(&migration->error); /* whatever it was: the partition has arrived */
+        if (!move->keep_error) {
+            g_clear_error(&migration->error); /* whatever it was: the partition has arrived */
+        }
         kept = lpm_mig_cleaned(migration, "completed", &error);
     }
     lpm_mig_note_error(migration, error);
@@ -402,6 +477,33 @@ static void do_discard(DstMove *move)
     lpm_partition_end_qemu(migration->partition, "the move is off", qemu_ended, move);
 }
 
+static void ended_for_loss(const GError *error, void *data)
+{
+    LpmMigration *migration = data;
+    lpm_mig_note_error(migration, error);
+    lpm_mig_look(migration);
+    lpm_mig_unref(migration);
+}
+
+void lpm_dst_lost(DstMove *move, const char *why)
+{
+    LpmMigration *migration = &move->base;
+    if (move->keep_error || !migration->partition) {
+        return;
+    }
+    g_clear_error(&migration->error);
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(&error, LPM_ERROR_ABORTED,
+                  "memory of partition %s that was still at %s is lost (%s): it cannot go on. It "
+                  "belongs to %s; start it there from its disks",
+                  migration->name, migration->peer, why, migration->self);
+    lpm_mig_note_error(migration, error);
+    move->keep_error = true;
+    move->ending_qemu = true;
+    lpm_mig_ref(migration);
+    lpm_partition_end_qemu(migration->partition, "memory lost in post-copy", ended_for_loss, move);
+}
+
 static void act(LpmMigration *migration, unsigned action)
 {
     static void (*const actions[LPM_MOB_DST_DO_N])(DstMove * move) = {
@@ -409,7 +511,7 @@ static void act(LpmMigration *migration, unsigned action)
         [LPM_MOB_DST_DO_INTENT] = do_intent,   [LPM_MOB_DST_DO_CONT] = do_cont,
         [LPM_MOB_DST_DO_RUNNING] = do_running, [LPM_MOB_DST_DO_OWN] = do_own,
         [LPM_MOB_DST_DO_RETURN] = do_return,   [LPM_MOB_DST_DO_DISCARD] = do_discard,
-        [LPM_MOB_DST_DO_ARRIVED] = do_arrived,
+        [LPM_MOB_DST_DO_ARRIVED] = do_arrived, [LPM_MOB_DST_DO_LOADED] = do_loaded,
     };
     g_clear_handle_id(&dst(migration)->give_up_timer, g_source_remove);
     actions[action](dst(migration));

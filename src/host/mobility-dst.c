@@ -98,6 +98,74 @@ static void arrived(DstMove *move)
     }
 }
 
+/* --- half, of a post-copy --- */
+
+bool lpm_dst_half(DstMove *move, GError **error)
+{
+    LpmMigration *migration = &move->base;
+    migration->postcopy = true;
+    if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, error)) {
+        return false;
+    }
+    if (migration->mover) {
+        lpm_mover_send_peer(migration->mover, "{\"event\": \"half\"}");
+    }
+    return true;
+}
+
+static void half_redelivered(const GError *error, void *data)
+{
+    DstMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    if (!off_course(move)) {
+        if (error || !lpm_dst_half(move, &failure)) {
+            trouble(move, error ? error : failure);
+        } else {
+            move->loaded_known = true;
+            lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
+            lpm_mig_look(migration);
+        }
+    }
+    lpm_mig_unref(migration);
+}
+
+static gboolean ask_half(gpointer data);
+
+static void half_state(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
+                       void *data)
+{
+    DstMove *move = data;
+    if (off_course(move)) {
+        lpm_mig_unref(&move->base);
+    } else if (error) {
+        trouble(move, error);
+        lpm_mig_unref(&move->base);
+    } else if (lpm_qmp_mig_is_postcopy(mig->status) && status->state == LPM_QMP_RUN_PAUSED) {
+        if (lpm_redeliver_needed(move->base.partition)) {
+            lpm_redeliver(move->base.partition, half_redelivered, move);
+        } else {
+            half_redelivered(NULL, move);
+        }
+    } else { /* QEMU says that it can be served before it has loaded the rest */
+        move->ask_timer = g_timeout_add(ASK_AGAIN_MS, ask_half, move);
+        lpm_mig_unref(&move->base);
+    }
+}
+
+static gboolean ask_half(gpointer data)
+{
+    DstMove *move = data;
+    move->ask_timer = 0;
+    if (!off_course(move) && qmp_of(move)) {
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_state(qmp_of(move), half_state, move);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+/* --- completed --- */
+
 static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
                             const GError *error, void *data)
 {
@@ -133,6 +201,24 @@ static gboolean ask_completed(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static void on_migration(DstMove *move, LpmQmpMigStatus status)
+{
+    LpmMigration *migration = &move->base;
+    bool completed = status == LPM_QMP_MIG_COMPLETED;
+    if (completed && migration->mover && (migration->postcopy || !off_course(move))) {
+        lpm_mover_send(migration->mover, LPM_STREAM_CHECK, NULL);
+    }
+    if (migration->postcopy) {
+        lpm_mig_look(migration);
+    } else if (off_course(move)) {
+        return;
+    } else if (completed) {
+        ask_completed(move);
+    } else if (status == LPM_QMP_MIG_POSTCOPY_ACTIVE) {
+        ask_half(move);
+    }
+}
+
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data)
 {
     DstMove *move = data;
@@ -144,13 +230,8 @@ void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
     } else if (strcmp(event->name, "STOP") == 0) {
         move->loaded_known = false;
     }
-    if (strcmp(event->name, "MIGRATION") != 0 || off_course(move)) {
-        return;
-    }
-    LpmQmpMigStatus status = lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL));
-    if (status == LPM_QMP_MIG_COMPLETED) {
-        lpm_mover_send(move->base.mover, LPM_STREAM_CHECK, NULL);
-        ask_completed(move);
+    if (strcmp(event->name, "MIGRATION") == 0) {
+        on_migration(move, lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL)));
     }
 }
 
@@ -211,6 +292,16 @@ static void on_hint(DstMove *move, const LpmStreamHint *hint)
     lpm_mig_look(migration);
 }
 
+/* Words of the source's lpm-host. */
+static void on_peer(DstMove *move, const LpmStreamPeer *peer)
+{
+    g_autoptr(json_t) message = lpm_json_parse((const char *)peer->data, peer->size, NULL);
+    if (strcmp(lpm_json_str(message, "event", ""), "memory-lost") == 0 && move->base.postcopy &&
+        !move->filled) {
+        lpm_dst_lost(move, "its QEMU there ended");
+    }
+}
+
 static void mover_event(uint32_t type, const LpmStreamMessage *message, void *data)
 {
     DstMove *move = data;
@@ -236,7 +327,14 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
     } else if (type == LPM_STREAM_DIGEST_OK) {
         move->digest_known = true;
         move->end = message->end;
-        maybe_loaded(move);
+        if (migration->postcopy) {
+            lpm_mover_send_peer(migration->mover, "{\"event\": \"whole\"}");
+            lpm_mig_look(migration);
+        } else {
+            maybe_loaded(move);
+        }
+    } else if (type == LPM_STREAM_PEER) {
+        on_peer(move, &message->peer);
     } else if (type == LPM_STREAM_VERIFIED) {
         migration->verified = message->verified;
         migration->verified_known = true;
@@ -254,10 +352,12 @@ static void mover_gone(const GError *error, void *data)
     migration->mover_connected = false;
     lpm_mover_kill(migration->mover);
     migration->mover = NULL;
-    if (migration->journal >= LPM_MOB_DST_INTENT) {
-        return; /* it runs here: the movers are not needed any more */
-    }
-    trouble(move, error);
+    if (migration->journal < LPM_MOB_DST_INTENT) {
+        trouble(move, error);
+    } else if (migration->postcopy && !move->filled) {
+        lpm_mig_link_broke(migration, error);
+        lpm_mig_look(migration);
+    } /* else it runs here, and the movers are not needed any more */
 }
 
 /* --- prepare --- */
@@ -333,7 +433,9 @@ static void qemu_started(const GError *error, void *data)
         lpm_mig_unref(&move->base);
         return;
     }
-    lpm_qmp_set_capabilities(qmp_of(move), lpm_qmp_move_capabilities, capabilities_set, move);
+    bool postcopy = lpm_move_may_postcopy(&move->base.options);
+    const LpmQmpCapability more[] = {{"postcopy-ram", postcopy, postcopy}, {NULL}};
+    lpm_qmp_set_move_capabilities(qmp_of(move), more, capabilities_set, move);
 }
 
 /* One that never came to be here. */

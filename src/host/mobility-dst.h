@@ -17,6 +17,9 @@ typedef struct {
     bool loaded_known; /* QEMU said completed and is paused: not asked again before cont */
     bool digest_known; /* and the mover found it right: end */
     LpmStreamEnd end;
+    /* post-copy */
+    bool filled;     /* QEMU has all memory */
+    bool keep_error; /* it has arrived, but not unharmed: the error says so */
     /* commit */
     int64_t hint_mono_us, resume_mono_us;
     guint give_up_timer, ask_timer;
@@ -27,5 +30,9 @@ typedef struct {
 } DstMove;
 
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
+/* Post-copy: QEMU is paused and has all but memory. The journal says so, and then the source. */
+bool lpm_dst_half(DstMove *move, GError **error);
+/* Post-copy: the memory that is missing will never come. Ends QEMU; the partition stays here. */
+void lpm_dst_lost(DstMove *move, const char *why);
 /* Answers migration-prepare if that is still open. */
 void lpm_dst_answer(DstMove *move, json_t *result, const GError *error);

@@ -15,7 +15,6 @@ enum {
     DOWNTIME_HOLD_MS = 1,      /* no switchover while the arbiter does not answer */
     COMMIT_ESTIMATE_MS = 25,   /* device state, LOADED, two swaps and a journal entry */
     RATE_SPAN_US = 500 * 1000, /* over which the wire's rate is measured */
-    CAPABILITIES_MAX = 16,
 };
 #define BANDWIDTH_UNLIMITED (UINT64_C(1) << 40)
 #define POSTCOPY_LEAST      UINT64_C(1000000) /* bytes/s */
@@ -330,21 +329,17 @@ void lpm_src_copy(SrcMove *move)
     LpmMigration *migration = &move->base;
     const LpmMoveOptions *options = &migration->options;
     LpmConvergenceRules rules = lpm_move_rules(options);
-    LpmQmpCapability wanted[CAPABILITIES_MAX] = {0};
-    size_t n = 0;
-    for (; lpm_qmp_move_capabilities[n].name; n++) {
-        wanted[n] = lpm_qmp_move_capabilities[n];
-    }
-    /* Said in both cases: QEMU keeps what an earlier move has set. */
-    wanted[n++] =
-        (LpmQmpCapability){"auto-converge", options->auto_converge, options->auto_converge};
     bool postcopy = lpm_move_may_postcopy(options);
-    wanted[n++] = (LpmQmpCapability){"postcopy-ram", postcopy, postcopy};
+    /* Said in both cases: QEMU keeps what an earlier move has set. */
+    const LpmQmpCapability more[] = {
+        {"auto-converge", options->auto_converge, options->auto_converge},
+        {"postcopy-ram", postcopy, postcopy},
+        {NULL}};
     lpm_convergence_init(&migration->convergence, &rules);
     move->told_ms = migration->convergence.limit_ms;
     move->qemu_rate = options->max_rate > 0 ? (uint64_t)options->max_rate : BANDWIDTH_UNLIMITED;
     lpm_mig_ref(migration);
-    lpm_qmp_set_capabilities(qmp_of(move), wanted, capabilities_set, move);
+    lpm_qmp_set_move_capabilities(qmp_of(move), more, capabilities_set, move);
 }
 
 /* --- changes by the user --- */

@@ -59,6 +59,12 @@ static unsigned no_answer(const SrcMove *move)
                                                  : LPM_MOB_SRC_QEMU_UNSURE;
 }
 
+/* All is given; the target's word that it is right must not be cut off with the mover. */
+static bool awaits_word(const SrcMove *move)
+{
+    return move->base.postcopy && move->given && !move->whole && move->base.mover;
+}
+
 static void note_serving(SrcMove *move, const LpmQmpMigration *mig)
 {
     LpmMigration *migration = &move->base;
@@ -94,7 +100,8 @@ static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, c
         } else {
             move->given = mig->status == LPM_QMP_MIG_COMPLETED;
         }
-        lpm_mig_decide(migration, view_of(move, status->state, mig->status));
+        lpm_mig_decide(migration, awaits_word(move) ? (unsigned)LPM_MOB_SRC_QEMU_SERVING
+                                                    : view_of(move, status->state, mig->status));
     }
     lpm_mig_unref(migration);
 }

@@ -312,6 +312,10 @@ static void on_peer(SrcMove *move, const LpmStreamPeer *peer)
         move->peer_loaded = true;
         maybe_offer(move);
     }
+    if (strcmp(event, "whole") == 0) {
+        move->whole = true;
+        lpm_mig_look(migration);
+    }
     if (strcmp(event, "running") != 0) {
         return;
     }
@@ -372,6 +376,8 @@ static void mover_gone(const GError *error, void *data)
         lpm_mig_trouble(migration, error);
     } else if (migration->postcopy && !move->given) {
         lpm_mig_link_broke(migration, error);
+    } else if (migration->postcopy) {
+        lpm_mig_look(migration);
     }
 }
 

@@ -35,6 +35,7 @@ typedef struct SrcMove {
     int64_t then_us;     /* when those were read */
     bool going_postcopy; /* migrate-start-postcopy was sent */
     bool given;          /* post-copy: QEMU has given all memory */
+    bool whole;          /* and the target has found it right */
     /* switchover */
     bool peer_loaded, offering;
     int64_t stop_mono_us, offer_mono_us;

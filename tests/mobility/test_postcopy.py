@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-copy: the partition goes on at the target before its memory is there, and there is no way back."""
+import os
+import signal
+import time
+
+import pytest
+
+from hosts import RpcError, wait_for
+
+NEVER = {"max_blackout_ms": 1, "max_rate": 400_000}  # without post-copy it does not converge
+
+
+def phase(pair, system, *wanted):
+    return wait_for(lambda: (now := pair.status(system)) and now["phase"] in wanted and now, f"{wanted} at {system.name}")
+
+
+def arrives(pair):
+    pair.ends(pair.a, "completed")
+    status = pair.ends(pair.b, "completed")
+    pair.tail(pair.b)
+    pair.says_more(pair.b)
+    pair.judge(pair.a, pair.b)
+    assert pair.states() == [None, "running"]
+    return status
+
+
+def test_it_arrives(pair):
+    pair.create()
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    status = arrives(pair)
+    assert "fill" in [one["name"] for one in status["phases"]] and status["error"] is None, status
+    assert 0 < status["blackout_ms"] < 5000 if status["blackout_ms"] else True
+    pair.move(pair.b, pair.a)  # and moves on without it
+    pair.says_more(pair.a)
+
+
+def test_only_after_its_time(pair):
+    pair.create()
+    pair.begin(pair.a, pair.b, postcopy_after_s=3, **NEVER)
+    began = time.monotonic()
+    phase(pair, pair.a, "switchover", "commit", "fill")
+    assert time.monotonic() - began > 2
+    arrives(pair)
+
+
+def test_no_way_back(pair):
+    pair.create()
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    phase(pair, pair.a, "fill")
+    with pytest.raises(RpcError) as refused:
+        pair.a.call("migration-stop", migration=pair.migration)
+    assert refused.value.error_class == "state"
+    arrives(pair)
+
+
+def test_it_is_not_verified_too(pair):
+    pair.create()
+    with pytest.raises(RpcError) as refused:
+        pair.prepare(pair.a, pair.b, postcopy=True, verify=True)
+    assert refused.value.error_class == "usage"
+
+
+def test_source_qemu_dies_meanwhile(pair):
+    """What it still had is lost; that is said, and the partition can be started where it belongs."""
+    pair.create()
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    phase(pair, pair.a, "fill")
+    os.kill(pair.a.qemu_pids()[0], signal.SIGKILL)
+    pair.ends(pair.a, "completed")
+    status = pair.ends(pair.b, "completed")
+    assert "is lost" in status["error"]["desc"] and "sys-a" in status["error"]["desc"], status["error"]
+    assert pair.states() == [None, "not-activated"] and not pair.b.qemu_pids()
+    pair.b.call("partition-start", partition="p1")
+    assert pair.states() == [None, "running"]
+
+
+def test_target_qemu_dies_meanwhile(pair):
+    pair.create()
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    phase(pair, pair.b, "fill")
+    os.kill(pair.b.qemu_pids()[0], signal.SIGKILL)
+    pair.ends(pair.b, "completed")
+    pair.ends(pair.a, "completed")
+    assert pair.states()[0] is None and not pair.a.qemu_pids()
+    pair.b.call("partition-start", partition="p1")
+    assert pair.states() == [None, "running"]
