@@ -93,6 +93,41 @@ static void check_rate(LpmCheckRun *run)
     }
 }
 
+static bool wants_postcopy(const LpmCheckRun *run)
+{
+    return lpm_json_bool(run->facts, "options.postcopy", false) ||
+           lpm_json_int(run->facts, "options.postcopy_after_s", 0) > 0;
+}
+
+static void check_postcopy(LpmCheckRun *run)
+{
+    bool possible;
+
+    if (wants_postcopy(run) && lpm_fact_bool(run, NULL, "target.postcopy.possible", &possible) &&
+        !possible) {
+        lpm_check_fail(run, TEXT("system %s", run->target),
+                       TEXT("QEMU may handle page faults there, as post-copy needs it"),
+                       TEXT("it may not: %s",
+                            lpm_json_str(run->facts, "target.postcopy.reason", "no reason given")),
+                       TEXT("give QEMU's user /dev/userfaultfd by a udev rule, or set "
+                            "vm.unprivileged_userfaultfd to 1 there; or move without --postcopy"));
+    }
+}
+
+static void check_postcopy_risk(LpmCheckRun *run)
+{
+    if (wants_postcopy(run)) {
+        lpm_check_fail(
+            run, TEXT("systems %s and %s", run->source, run->target),
+            TEXT("a move that survives the loss of one of them"),
+            TEXT("post-copy: from the switchover to the end of the move both are needed, "
+                 "and the loss of one of them or of its QEMU loses the partition's "
+                 "memory"),
+            TEXT("switch neither off until the move has ended; without --postcopy "
+                 "nothing is lost"));
+    }
+}
+
 static const LpmCheckRow rows[] = {
     {"mover.available", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, "HSCLA27C",
      "A mover can be started on both systems",
@@ -111,6 +146,14 @@ static const LpmCheckRow rows[] = {
     {"mover.rate", LPM_WHEN_ACTIVE, LPM_SEVERITY_WARNING, false, NULL,
      "The first copy will not take long",
      "Estimated from the partition's memory and the rate measured between the movers.", check_rate},
+    {"mover.postcopy", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
+     "The target's QEMU can wait for memory that is still at the source",
+     "Asked for by --postcopy and --postcopy-after: the partition runs there before its memory has "
+     "come.",
+     check_postcopy},
+    {"mover.postcopy-risk", LPM_WHEN_ACTIVE, LPM_SEVERITY_WARNING, false, NULL,
+     "The move does not need both systems until its end",
+     "With post-copy the partition's memory is on two systems for a while.", check_postcopy_risk},
 };
 
 const LpmCheckGroup lpm_check_group_mover = {"mover", "Mover", rows, G_N_ELEMENTS(rows)};

@@ -10,6 +10,8 @@ static gboolean all_targets;
 static gboolean list_checks;
 static gboolean verify;
 static gboolean auto_converge;
+static gboolean postcopy;
+static int postcopy_after_s;
 static gboolean no_wait;
 static int give_up_after_s = -1;
 static int max_blackout_ms;
@@ -45,6 +47,10 @@ static json_t *move_options(GError **error)
         json_object_set_new(options, "max_rate", json_integer(rate));
     if (auto_converge)
         json_object_set_new(options, "auto_converge", json_true());
+    if (postcopy)
+        json_object_set_new(options, "postcopy", json_true());
+    if (postcopy_after_s > 0)
+        json_object_set_new(options, "postcopy_after_s", json_integer(postcopy_after_s));
     if (give_up_after_s >= 0)
         json_object_set_new(options, "give_up_after_s", json_integer(give_up_after_s));
     if (connections != 0)
@@ -198,6 +204,17 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &auto_converge,                                                                           \
          "slow the partition down if copying does not converge",                                   \
          NULL},                                                                                    \
+        {"postcopy", 0,                                                                            \
+         0,          G_OPTION_ARG_NONE,                                                            \
+         &postcopy,  "send everything once, the rest when it runs at the target",                  \
+         NULL},                                                                                    \
+        {"postcopy-after",                                                                         \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_INT,                                                                         \
+         &postcopy_after_s,                                                                        \
+         "the same, if it still copies after so long",                                             \
+         "SECONDS"},                                                                               \
         {"give-up-after",                                                                          \
          0,                                                                                        \
          0,                                                                                        \

@@ -63,6 +63,7 @@ static bool migration_show(Cli *cli, char **words, GError **error)
         {"stream bytes coded", "coding.raw_bytes", false},
         {"what they became", "coding.coded_bytes", false},
         {"convergence", "convergence.state", false},
+        {"post-copy", "postcopy", false},
         {"passes", "passes", false},
         {"rate bytes/s", "rate_bytes", false},
         {"dirty rate bytes/s", "dirty_rate_bytes", false},

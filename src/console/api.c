@@ -58,7 +58,8 @@ static const char introduction[] =
     {                                                                                              \
         "options", LPM_HTTP_BODY, 'o', false,                                                      \
             "`verify` (boolean), `max_blackout_ms`, `max_rate` (bytes/s, 0: unlimited), "          \
-            "`auto_converge` (boolean), `give_up_after_s` (900; 0: never), "                       \
+            "`auto_converge`, `postcopy` (boolean), `postcopy_after_s` (0: never), "               \
+            "`give_up_after_s` (900; 0: never), "                                                  \
             "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), `link_retry_ms` "  \
             "(how long a lost link is waited for), "                                               \
             "`overrides` (array of check ids whose errors are overridden)"                         \
@@ -182,6 +183,7 @@ static const LpmHttpArg events_args[] = {
     "\"dirty_rate_bytes\": 0,\n"                                                                   \
     " \"passes\": 1, \"predicted_blackout_ms\": 35, \"blackout_ms\": null, \"total_ms\": 830.5, "  \
     "\"round_trip_us\": 300,\n"                                                                    \
+    " \"saved_percent\": 94.4, \"postcopy\": null, \"coding\": {\"…\": \"of host-rpc.md\"},\n"   \
     " \"convergence\": {\"…\": \"of host-rpc.md, or null\"},\n"                                  \
     " \"links\": {\"up\": 1, \"of\": 1, \"lost_ms\": null, \"reason\": null, \"reconnects\": 0, "  \
     "\"resent_bytes\": 0},\n"                                                                      \

@@ -104,6 +104,11 @@ static void conclude(LpmMove *move, const char *result)
         }
     }
     if (completed) {
+        const char *harm = lpm_json_str(move->halves[LPM_HALF_TARGET].status, "error.desc", NULL);
+
+        if (harm) {
+            add_note(move, harm); /* it has arrived, but not unharmed */
+        }
         g_clear_pointer(&move->error, json_decref);
         lpm_move_advance(move, LPM_MOB_EV_SUCCEED);
     } else {

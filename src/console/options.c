@@ -17,6 +17,8 @@ static const OptionRow rows[] = {
     {"max_blackout_ms", true, true, 1, 3600000, 300},
     {"max_rate", true, true, 0, G_MAXINT64, 0},
     {"auto_converge", false, true, 0, 1, 0},
+    {"postcopy", false, true, 0, 1, 0},
+    {"postcopy_after_s", true, true, 0, 86400, 0},
     {"give_up_after_s", true, true, 0, 86400, 900},
     {"offer_timeout_ms", true, true, 100, 600000, 5000},
     {"connect_timeout_ms", true, true, 100, 600000, 10000},
@@ -102,6 +104,12 @@ bool lpm_options_change(json_t *options, const json_t *changes, GError **error)
     return true;
 }
 
+bool lpm_options_may_postcopy(const json_t *options)
+{
+    return lpm_json_bool(options, "postcopy", false) ||
+           lpm_json_int(options, "postcopy_after_s", 0) > 0;
+}
+
 json_t *lpm_options_read(const json_t *options, GError **error)
 {
     g_autoptr(json_t) result = json_object();
@@ -118,6 +126,12 @@ json_t *lpm_options_read(const json_t *options, GError **error)
         if (!read_row(&rows[i], options, result, error)) {
             return NULL;
         }
+    }
+    if (json_is_true(json_object_get(result, "verify")) && lpm_options_may_postcopy(result)) {
+        lpm_error_set(error, LPM_ERROR_USAGE,
+                      "options \"verify\" and \"postcopy\" exclude each other: what post-copy "
+                      "sends while the partition runs cannot be compared");
+        return NULL;
     }
     if (!read_overrides(json_object_get(options, OVERRIDES), result, error)) {
         return NULL;

@@ -11,5 +11,7 @@ json_t *lpm_options_read(const json_t *options, GError **error) G_GNUC_WARN_UNUS
 /* Checks those of @changes that are options and puts them into @options, or none with USAGE. */
 bool lpm_options_change(json_t *options, const json_t *changes,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Whether the move may go on to post-copy. */
+bool lpm_options_may_postcopy(const json_t *options);
 /* The part that goes to lpm-host (docs/spec/host-rpc.md). New reference. */
 json_t *lpm_options_for_host(const json_t *options);

@@ -33,6 +33,7 @@ static const FigureRow figures[] = {
     {"blackout_ms", LPM_HALF_TARGET},   {"eta_ms", LPM_HALF_SOURCE},
     {"round_trip_us", LPM_HALF_SOURCE}, {"verify", LPM_HALF_TARGET},
     {"convergence", LPM_HALF_SOURCE},   {"coding", LPM_HALF_SOURCE},
+    {"postcopy", LPM_HALF_TARGET},
 };
 
 static json_t *figure(const LpmMove *move, const FigureRow *row)

@@ -214,6 +214,7 @@ json_t *lpm_facts_system(LpmHost *host)
                           emulator_facts(host), "switches", switches, "pools", pools);
     set_mover(host, facts);
     set_slots(host, facts);
+    json_object_set_new(facts, "postcopy", lpm_facts_postcopy(host));
     if (host->hooks && host->hooks->system_facts) {
         host->hooks->system_facts(host, facts);
     }

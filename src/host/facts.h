@@ -24,6 +24,9 @@ const LpmFileRef *lpm_facts_boot_file(const LpmProfile *profile, size_t number);
 typedef void (*LpmDigestDone)(const char *digest, void *data);
 void lpm_facts_digest(LpmHost *host, const char *path, LpmDigestDone done, void *data);
 
+/* facts-postcopy.c: {"possible", "reason"} of docs/spec/facts.md. New reference. */
+json_t *lpm_facts_postcopy(const LpmHost *host);
+
 /* --- nonces --- */
 
 /* Random text in a file beside a disk: who can read it sees the same directory. Removed by drop, or

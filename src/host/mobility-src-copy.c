@@ -17,7 +17,7 @@ enum {
     RATE_SPAN_US = 500 * 1000, /* over which the wire's rate is measured */
 };
 #define BANDWIDTH_UNLIMITED (UINT64_C(1) << 40)
-#define POSTCOPY_LEAST      UINT64_C(1000000) /* bytes/s */
+#define POSTCOPY_LEAST      UINT64_C(100000) /* bytes/s */
 #define US_PER_MS           1000
 
 static LpmLogFields fields_of(const SrcMove *move)

@@ -238,10 +238,6 @@ static void on_serving(SrcMove *move)
     LpmMigration *migration = &move->base;
     g_autoptr(GError) failure = NULL;
     migration->postcopy = true;
-    if (migration->options.max_rate > 0) { /* the switchover had the whole link */
-        LpmStreamMessage message = {.rate.max_rate = (uint64_t)migration->options.max_rate};
-        lpm_mover_send(migration->mover, LPM_STREAM_RATE, &message);
-    }
     if (lpm_mig_journal(migration, LPM_MOB_EV_QEMU_DONE, &failure)) {
         maybe_offer(move);
     } else {
@@ -318,6 +314,11 @@ static void on_peer(SrcMove *move, const LpmStreamPeer *peer)
     }
     if (strcmp(event, "running") != 0) {
         return;
+    }
+    if (migration->postcopy &&
+        migration->options.max_rate > 0) { /* until now it had the whole link */
+        LpmStreamMessage rate = {.rate.max_rate = (uint64_t)migration->options.max_rate};
+        lpm_mover_send(migration->mover, LPM_STREAM_RATE, &rate);
     }
     int64_t since = lpm_json_int(message, "since_offer_us", -1);
     if (since >= 0 && move->offer_mono_us > 0 && move->stop_mono_us > 0) {

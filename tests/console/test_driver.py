@@ -71,9 +71,10 @@ def test_all_targets(console, pair):
     ({"partition": "web1", "target": "system-b", "options": {"speed": 1}}, "usage"),
     ({"partition": "web1", "target": "system-b", "options": {"max_rate": -1}}, "usage"),
     ({"partition": "web1", "target": "system-b", "options": {"verify": 1}}, "usage"),
+    ({"partition": "web1", "target": "system-b", "options": {"verify": True, "postcopy_after_s": 5}}, "usage"),
     ({"partition": "web1", "target": "system-b", "options": {"overrides": ["no.such"]}}, "usage"),
     ({"partition": "web1", "target": "system-b", "options": {"overrides": ["general.target-answers"]}}, "usage")],
-    ids=range(9))
+    ids=range(10))
 def test_wrong_requests_change_nothing(shared_console, shared_pair, body, expected):
     for path in ("/v1/migrations", "/v1/validate"):
         assert shared_console.refused("POST", path, body).error_class == expected
@@ -197,6 +198,17 @@ def test_a_copy_that_does_not_converge_is_an_event(console, pair):
     messages = [event["message"] for event in console.rest("GET", "/v1/events")["events"] if event["object"] == move]
     assert [text for text in messages if "converge" in text] == [
         "the copy does not converge; what would help: more bandwidth; --max-blackout 1400", "the copy converges again"]
+
+
+def test_what_post_copy_has_lost_is_said_of_a_move_that_arrived(console, pair):
+    slow_down(pair)
+    move = console.migrate(postcopy=True)
+    console.wait_state(move, "moving")
+    for host in pair:
+        lost = {"class": "aborted", "desc": "memory is lost"} if host is pair[1] else None
+        host.enter(host.moves[move], "cleaned", outcome="completed", error=lost)
+    shown = console.wait_state(move, *FINAL)
+    assert shown["state"] == "completed" and shown["error"] is None and "memory is lost" in shown["note"]
 
 
 def test_too_late_to_stop(console, pair):

@@ -155,6 +155,12 @@ static const Case cases[] = {
     {"mover.connection", X86, "mover.connected", "false", "movers of system-a and system-b"},
     {"mover.rate", X86, "mover.rate_bytes_s", "400000", "movers of system-a and system-b"},
     {"mover.rate", X86, "options.long_move_s", "1", "movers of system-a and system-b", NULL, true},
+    {"mover.postcopy", POWER, "options.postcopy", "true", "system system-b", "mover.postcopy-risk",
+     true},
+    {"mover.postcopy", POWER, "options.postcopy_after_s", "60", "system system-b",
+     "mover.postcopy-risk", true},
+    {"mover.postcopy-risk", X86, "options.postcopy", "true", "systems system-a and system-b", NULL,
+     true},
     {"partition.state", X86, P "state", "\"paused\"", "partition web1"},
     {"partition.state", X86, P "state", "\"not-activated\"", "partition web1"},
     {"partition.state", INACTIVE, P "state", "\"running\"", "partition web1"},
@@ -395,8 +401,9 @@ static void test_nothing_known(void)
     g_autoptr(json_t) list = lpm_checks_list();
     /* These have nothing to ask once the family or the wish is not known, or their fact has a
      * default. */
-    static const char *const silent[] = {"partition.no-agent", "processor.features",
-                                         "processor.interrupts", NULL};
+    static const char *const silent[] = {"partition.no-agent",   "processor.features",
+                                         "processor.interrupts", "mover.postcopy",
+                                         "mover.postcopy-risk",  NULL};
     json_t *row;
     size_t i;
 
