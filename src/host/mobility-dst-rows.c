@@ -406,10 +406,30 @@ static void do_own(DstMove *move)
     lpm_mig_swap(&move->base, LPM_RECORD_RUN, LPM_RECORD_BY_PEER, "run", owned);
 }
 
+static void gave_up_memory(LpmMigration *migration, LpmArbiterResult result, const GError *error)
+{
+    if (result == LPM_ARBITER_DONE && migration->mover) {
+        lpm_mover_send_hint(migration->mover, migration->record.epoch, LPM_HINT_BACK);
+    }
+    swapped(migration, result, error);
+}
+
+/* Post-copy, and its QEMU is gone: the source keeps memory that nobody will ask for. */
+static bool must_tell_source(const DstMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    return migration->postcopy && !move->filled && migration->record_known &&
+           migration->record.state == LPM_RECORD_RUN;
+}
+
 static void do_arrived(DstMove *move)
 {
     LpmMigration *migration = &move->base;
     g_autoptr(GError) error = NULL;
+    if (must_tell_source(move)) {
+        lpm_mig_swap(migration, LPM_RECORD_BACK, LPM_RECORD_BY_OWNER, "unfilled", gave_up_memory);
+        return;
+    }
     if (migration->phase != LPM_PHASE_FINISH) {
         lpm_mig_enter_phase(migration, LPM_PHASE_FINISH);
     }

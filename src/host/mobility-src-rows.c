@@ -51,6 +51,24 @@ static unsigned view_of(const SrcMove *move, LpmQmpRunState run, LpmQmpMigStatus
     return LPM_MOB_SRC_QEMU_RUNNING;
 }
 
+/*
+ * The target goes on without what it has not got: it says so by BACK, as the owner that it is, and
+ * whatever comes after that has left this move behind.
+ */
+static bool no_longer_needed(const LpmMigration *migration)
+{
+    const LpmRecord *record = &migration->record;
+    return lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET &&
+           (record->state != LPM_RECORD_RUN ||
+            memcmp(record->move, migration->id_bytes, sizeof record->move) != 0);
+}
+
+static void decide(SrcMove *move, unsigned view)
+{
+    bool over = view == LPM_MOB_SRC_QEMU_SERVING && no_longer_needed(&move->base);
+    lpm_mig_decide(&move->base, over ? (unsigned)LPM_MOB_SRC_QEMU_COMPLETED : view);
+}
+
 /* A QEMU that serves memory may take its time to answer; it is not ended for that. */
 static unsigned no_answer(const SrcMove *move)
 {
@@ -90,7 +108,7 @@ static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, c
     SrcMove *move = data;
     LpmMigration *migration = &move->base;
     if (!has_qemu(move) || error) {
-        lpm_mig_decide(migration, no_answer(move));
+        decide(move, no_answer(move));
     } else if (mig->status == LPM_QMP_MIG_CANCELLING) {
         lpm_mig_next(migration, LPM_NEXT_LATER); /* ends by itself within moments */
     } else {
@@ -100,8 +118,8 @@ static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, c
         } else {
             move->given = mig->status == LPM_QMP_MIG_COMPLETED;
         }
-        lpm_mig_decide(migration, awaits_word(move) ? (unsigned)LPM_MOB_SRC_QEMU_SERVING
-                                                    : view_of(move, status->state, mig->status));
+        decide(move, awaits_word(move) ? (unsigned)LPM_MOB_SRC_QEMU_SERVING
+                                       : view_of(move, status->state, mig->status));
     }
     lpm_mig_unref(migration);
 }
@@ -111,7 +129,7 @@ static void reconnected(const GError *error, void *data)
     SrcMove *move = data;
     LpmQmp *qmp = qmp_of(move);
     if (error || !qmp) {
-        lpm_mig_decide(&move->base, no_answer(move));
+        decide(move, no_answer(move));
         lpm_mig_unref(&move->base);
         return;
     }
@@ -139,7 +157,7 @@ static void look(LpmMigration *migration)
         return;
     }
     if (!qmp) {
-        lpm_mig_decide(migration, no_answer(move));
+        decide(move, no_answer(move));
         return;
     }
     bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);

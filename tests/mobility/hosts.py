@@ -27,6 +27,11 @@ COUNTER = bytes.fromhex(
     "240f04303c3976020407e80900e2ebb00ae80200ebbc5250bafd03eca82074f858baf803ee5ac3")
 
 
+# The same, filling 128 pages with random numbers without a break: each pass of a copy begins with half a megabyte that no
+# codec makes smaller.
+NOISE = bytes.fromhex("fa66b839300000bb00108ec331ff31c96669c06d4ec6416605393000002666890583c70475ea81c3001081fb009072daebd5")
+
+
 def wait_for(condition, what, patience=PATIENCE):
     end = time.monotonic() + patience
     while time.monotonic() < end:
@@ -180,8 +185,8 @@ class Pair:
     def other(self, system):
         return self.b if system is self.a else self.a
 
-    def create(self, name="p1", shared=True, start=True, memory_mib=64):
-        (self.pool / f"{name}.img").write_bytes(COUNTER.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024 * 1024 - 512))
+    def create(self, name="p1", shared=True, start=True, memory_mib=64, program=COUNTER):
+        (self.pool / f"{name}.img").write_bytes(program.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024 * 1024 - 512))
         profile = {"name": name, "family": "x86-64", "processors": 1, "memory_mib": memory_mib, "guest_agent": False,
                    "memory_backing": "shared" if shared else "private",
                    "disks": [{"name": "disk0", "pool": "shared", "file": f"{name}.img", "format": "raw"}]}

@@ -2,7 +2,7 @@
 """Copies that do not come to their end: a partition that writes without a break, and a blackout limit that it never fits."""
 import pytest
 
-from hosts import RpcError, wait_for
+from hosts import NOISE, RpcError, wait_for
 
 NEVER = {"max_blackout_ms": 1, "max_rate": 400_000}  # 128 pages are written again and again
 
@@ -12,7 +12,7 @@ def converges_not(pair):
 
 
 def test_verdict_and_its_advice_helps(pair):
-    pair.create()
+    pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, **NEVER)
     verdict = converges_not(pair)
     assert verdict["limit_ms"] == 1 and verdict["needed_blackout_ms"] > 1
@@ -28,25 +28,21 @@ def test_verdict_and_its_advice_helps(pair):
     pair.a.call("migration-set", migration=pair.migration, max_blackout_ms=20000)
     pair.ends(pair.a, "completed")
     pair.ends(pair.b, "completed")
-    pair.tail(pair.b)
-    pair.says_more(pair.b)
-    pair.judge(pair.a, pair.b)
+    assert pair.states() == [None, "running"]
 
 
 def test_it_is_given_up_cleanly(pair):
-    pair.create()
+    pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, give_up_after_s=1, **NEVER)
     error = pair.ends(pair.a, "aborted")["error"]
     assert error["class"] == "aborted" and "has not converged for 1 s" in error["desc"], error
     assert "--max-blackout" in error["desc"] and "runs on sys-a" in error["desc"], error
     pair.ends(pair.b, "aborted")
     assert pair.states() == ["running", None]
-    pair.says_more(pair.a)
-    pair.judge(pair.a)
 
 
 def test_rate_changes_while_it_copies(pair):
-    pair.create()
+    pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, max_rate=50_000)
     wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
     pair.a.call("migration-set", migration=pair.migration, max_rate=0)
@@ -58,7 +54,7 @@ def test_rate_changes_while_it_copies(pair):
 
 
 def test_auto_converge_slows_it_down_and_not_the_next_time(pair):
-    pair.create()
+    pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, auto_converge=True, **NEVER)
     wait_for(lambda: (now := pair.status(pair.a)["convergence"]) and now["throttle_percent"] >= 20, "the partition is slowed down")
     pair.a.call("migration-stop", migration=pair.migration)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hosts import RpcError, wait_for
+from hosts import NOISE, RpcError, wait_for
 
 NEVER = {"max_blackout_ms": 1, "max_rate": 400_000}  # without post-copy it does not converge
 
@@ -63,7 +63,7 @@ def test_it_is_not_verified_too(pair):
 
 def test_source_qemu_dies_meanwhile(pair):
     """What it still had is lost; that is said, and the partition can be started where it belongs."""
-    pair.create()
+    pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
     phase(pair, pair.a, "fill")
     os.kill(pair.a.qemu_pids()[0], signal.SIGKILL)
@@ -76,7 +76,7 @@ def test_source_qemu_dies_meanwhile(pair):
 
 
 def test_target_qemu_dies_meanwhile(pair):
-    pair.create()
+    pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
     phase(pair, pair.b, "fill")
     os.kill(pair.b.qemu_pids()[0], signal.SIGKILL)
