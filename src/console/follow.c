@@ -143,6 +143,20 @@ static void never_started(LpmMove *move)
     lpm_move_advance(move, LPM_MOB_EV_STOP);
 }
 
+/*
+ * The target has given up, and the source may not be able to hear it: its mover waits for a link
+ * that is of no more use. Where the source knows already, this changes nothing.
+ */
+static void stop_source(const LpmMove *move)
+{
+    LpmSystem *source = lpm_move_system(move, LPM_HALF_SOURCE);
+
+    if (source && source->state == LPM_SYSTEM_CONNECTED) {
+        lpm_system_call(source, "migration-stop", lpm_json_pack("{s:s}", "migration", move->id),
+                        ASK_TIMEOUT_MS, NULL, NULL);
+    }
+}
+
 static void judge(LpmMove *move)
 {
     const LpmHalf *source = &move->halves[LPM_HALF_SOURCE];
@@ -168,6 +182,9 @@ static void judge(LpmMove *move)
         conclude(move, result);
     } else if (move->decided_us == 0) {
         move->decided_us = now;
+        if (!has_ended(source) && strcmp(result, "aborted") == 0) {
+            stop_source(move);
+        }
     } else if (now - move->decided_us > OTHER_HALF_US) {
         conclude(move, result);
     }

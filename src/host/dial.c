@@ -13,7 +13,9 @@ struct LpmDial {
     unsigned timeout_ms, pause_ms; /* timeout 0: no end */
     LpmDialDone done;
     void *data;
-    GString *reasons; /* of this round */
+    GString *reasons;  /* of this round */
+    bool refused;      /* by one of them in this round */
+    unsigned refusals; /* rounds in a row with one */
     GCancellable *cancel;
     guint timer;  /* the next round */
     bool trying;  /* a connection is under way and will call back */
@@ -71,7 +73,15 @@ static void round_failed(LpmDial *dial)
         dial_end(dial, -1, error);
         return;
     }
+    dial->refusals = dial->refused ? dial->refusals + 1 : 0;
+    if (dial->refusals >= LPM_DIAL_REFUSALS) {
+        lpm_error_set(&error, LPM_ERROR_STATE, "nobody listens at port %u any more: %s", dial->port,
+                      dial->reasons->str);
+        dial_end(dial, -1, error);
+        return;
+    }
     dial->next = 0;
+    dial->refused = false;
     g_string_truncate(dial->reasons, 0);
     dial->timer = g_timeout_add(dial->pause_ms, next_round, dial);
     dial->pause_ms = MIN(dial->pause_ms * 2, LPM_DIAL_PAUSE_MAX_MS);
@@ -101,6 +111,7 @@ static void tried(GObject *client, GAsyncResult *result, gpointer data)
         dial_end(dial, copy, NULL);
         return;
     }
+    dial->refused |= g_error_matches(failure, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED);
     note(dial, json_string_value(json_array_get(dial->addresses, dial->next - 1)),
          failure ? failure->message : g_strerror(errno));
     try_next(dial);

@@ -19,10 +19,18 @@ typedef void (*LpmDialDone)(int fd, const GError *error, void *data);
  * Tries @addresses (array of strings, copied) in turn until one answers. Each is waited for
  * LPM_DIAL_ATTEMPT_MS when there are several, so that a path that is down does not hold up the next
  * one. With @timeout_ms each is tried once, and @done is told UNREACHABLE at the end; 0: round
- * after round, with pauses, until one answers or it is cancelled. Begins after @delay_ms.
+ * after round, with pauses, until one answers or it is cancelled, or LPM_DIAL_REFUSALS rounds in a
+ * row have met a refusal: the other system is there and nobody listens any more (STATE). Begins
+ * after
+ * @delay_ms.
  */
 LpmDial *lpm_dial_new(const json_t *addresses, uint16_t port, unsigned timeout_ms,
                       unsigned delay_ms, LpmDialDone done, void *data);
-enum { LPM_DIAL_ATTEMPT_MS = 3000, LPM_DIAL_PAUSE_MS = 100, LPM_DIAL_PAUSE_MAX_MS = 2000 };
+enum {
+    LPM_DIAL_REFUSALS = 4,
+    LPM_DIAL_ATTEMPT_MS = 3000,
+    LPM_DIAL_PAUSE_MS = 100,
+    LPM_DIAL_PAUSE_MAX_MS = 2000
+};
 /* Ends it without calling @done. NULL is fine. */
 void lpm_dial_cancel(LpmDial *dial);

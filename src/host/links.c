@@ -9,7 +9,7 @@
 
 #include <unistd.h>
 
-enum { US = 1000, DIAL_AGAIN_US = 1000 * 1000, DIAL_AGAIN_MS = 500 };
+enum { US = 1000, DIAL_AGAIN_US = 1000 * 1000, DIAL_AGAIN_MS = 500, RECORD_MS = 1000 };
 
 /* --- what there is --- */
 
@@ -52,6 +52,38 @@ static void tell(const LpmMigration *migration, const LpmStreamLinkState *state)
     }
 }
 
+/* --- target: whether the source still wants it --- */
+
+/* Whoever cannot say it any more, because its mover died, says it in the record. */
+static void record_read(LpmMigration *migration, const GError *error)
+{
+    g_autoptr(GError) off = NULL;
+    LpmMobRecordView view = lpm_mig_record_view(migration);
+    if (error || migration->ended || migration->rows ||
+        (view != LPM_MOB_REC_BACK && view != LPM_MOB_REC_LATER && view != LPM_MOB_REC_TARGET)) {
+        return;
+    }
+    lpm_error_set(&off, LPM_ERROR_NETWORK,
+                  "the link with %s was lost (%s), and %s has given the move up meanwhile",
+                  migration->peer, migration->links.reason ? migration->links.reason : "?",
+                  migration->peer);
+    lpm_mig_trouble(migration, off);
+}
+
+static gboolean look_at_record(gpointer data)
+{
+    LpmMigration *migration = data;
+    LpmLinks *links = &migration->links;
+    if (migration->ended || migration->rows || links->lost_us == 0) {
+        links->record_timer = 0;
+        return G_SOURCE_REMOVE;
+    }
+    if (migration->arbiter_reads == 0) {
+        lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, record_read);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
 void lpm_links_changed(LpmMigration *migration, const LpmStreamLinkState *state)
 {
     LpmLinks *links = &migration->links;
@@ -65,6 +97,9 @@ void lpm_links_changed(LpmMigration *migration, const LpmStreamLinkState *state)
     }
     if (were_up && count_up(links) == 0) {
         links->lost_us = now_of(migration);
+        if (migration->side == LPM_MOB_DST && links->record_timer == 0) {
+            links->record_timer = g_timeout_add(RECORD_MS, look_at_record, migration);
+        }
     } else if (state->up && links->lost_us > 0) {
         links->lost_us = 0;
         links->back_us = now_of(migration);
@@ -104,20 +139,36 @@ void lpm_links_configure(const LpmMigration *migration, LpmStreamConfig *config)
 
 void lpm_links_clear(LpmLinks *links)
 {
+    g_clear_handle_id(&links->record_timer, g_source_remove);
     g_clear_pointer(&links->reason, g_free);
 }
 
 /* --- making one --- */
+
+/* The target's mover keeps listening as long as it lives, so it has ended, and with it the move. */
+static void nobody_listens(SrcMove *move, const GError *error)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) gone = NULL;
+    if (move->offering || migration->rows || migration->ended) {
+        return;
+    }
+    lpm_error_set(&gone, LPM_ERROR_NETWORK,
+                  "the mover of %s has ended: %s; the log of lpm-host there says why",
+                  migration->peer, error->message);
+    lpm_mig_trouble(migration, gone);
+}
 
 static void redialed(int fd, const GError *error, void *data)
 {
     LpmRedial *redial = data;
     SrcMove *move = redial->move;
     uint8_t connection = (uint8_t)(redial - move->redials);
-    (void)error; /* it tries until it is cancelled */
     redial->dial = NULL;
     redial->handed_us = now_of(&move->base);
-    if (move->base.mover) {
+    if (fd < 0) {
+        nobody_listens(move, error);
+    } else if (move->base.mover) {
         lpm_mover_send_link(move->base.mover, connection, fd);
     } else {
         close(fd);

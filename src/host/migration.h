@@ -58,6 +58,7 @@ typedef struct {
     int64_t lost_us; /* monotonic: when the last one that was up was lost; 0: one is up */
     int64_t back_us; /* monotonic: when one was back after that; 0: never */
     char *reason;    /* of the last loss; NULL: none was lost */
+    guint record_timer;
 } LpmLinks;
 
 /* HINT's "what": why the other lpm-host should look now. */

@@ -110,6 +110,17 @@ static void every_refusal_is_told(void)
     g_free(result.error);
 }
 
+static void a_mover_that_has_ended_is_not_waited_for(void)
+{
+    gint64 began = g_get_monotonic_time();
+    Result result = dial("127.0.0.1", "127.0.0.2", free_port(), 0);
+    g_assert_cmpint(result.fd, ==, -1);
+    g_assert_cmpint(result.code, ==, LPM_ERROR_STATE);
+    g_assert_nonnull(strstr(result.error, "nobody listens"));
+    g_assert_cmpint(g_get_monotonic_time() - began, >, 600 * 1000); /* it may be on its way */
+    g_free(result.error);
+}
+
 typedef struct {
     int fd;
     uint16_t port;
@@ -350,6 +361,7 @@ int main(int argc, char **argv)
     g_test_add_func("/links/dial/first", the_first_that_answers_is_taken);
     g_test_add_func("/links/dial/refused", every_refusal_is_told);
     g_test_add_func("/links/dial/again", it_goes_on_until_somebody_answers);
+    g_test_add_func("/links/dial/ended", a_mover_that_has_ended_is_not_waited_for);
     g_test_add_func("/links/dial/cancel", a_cancelled_one_is_silent);
     g_test_add_func("/links/hand-over", a_connection_reaches_the_mover);
     g_test_add_func("/links/listen", all_addresses_share_a_port);
