@@ -301,6 +301,8 @@ def with_images(begin, authority, images, stream, **options):
     copied_and_right(pair, stream, b"return path")
     pair.src.vasi.shutdown(socket.SHUT_WR)
     assert pair.src.expect("VASI_EOF").total == len(stream)
+    pair.dst.vasi.settimeout(PATIENCE)
+    assert pair.dst.vasi.recv(1) == b"", "with its end the target has the name to seal its image under"
     return pair
 
 
