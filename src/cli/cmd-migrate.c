@@ -17,6 +17,8 @@ static int give_up_after_s = -1;
 static int max_blackout_ms;
 static char *max_rate;
 static int connections;
+static int channels = -1; /* not given */
+static char *codec;
 static int link_retry_s = -1; /* not given */
 static char **overrides;
 
@@ -40,6 +42,14 @@ static json_t *move_options(GError **error)
                       "--connections takes 1 to 16, --link-retry 0 to 3600 seconds");
         return NULL;
     }
+    if (channels < -1 || channels > 16) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "--channels takes 0 to 16");
+        return NULL;
+    }
+    if (codec != NULL && strcmp(codec, "auto") != 0 && strcmp(codec, "raw") != 0) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "--codec %s is neither auto nor raw", codec);
+        return NULL;
+    }
     int64_t rate = 0;
     if (max_rate != NULL && !cli_rate(max_rate, &rate, error))
         return NULL;
@@ -55,6 +65,10 @@ static json_t *move_options(GError **error)
         json_object_set_new(options, "give_up_after_s", json_integer(give_up_after_s));
     if (connections != 0)
         json_object_set_new(options, "connections", json_integer(connections));
+    if (channels >= 0)
+        json_object_set_new(options, "channels", json_integer(channels));
+    if (codec != NULL && strcmp(codec, "raw") == 0)
+        json_object_set_new(options, "raw", json_true());
     if (link_retry_s >= 0)
         json_object_set_new(options, "link_retry_ms",
                             json_integer((json_int_t)link_retry_s * 1000));
@@ -186,6 +200,14 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &connections,                                                                             \
          "TCP connections to use (default 1)",                                                     \
          "N"},                                                                                     \
+        {"channels", 0,                                                                            \
+         0,          G_OPTION_ARG_INT,                                                             \
+         &channels,  "streams of QEMU besides the main one (multifd; default 2)",                  \
+         "N"},                                                                                     \
+        {"codec", 0,                                                                               \
+         0,       G_OPTION_ARG_STRING,                                                             \
+         &codec,  "auto (default): as much as pays on the link; raw: nothing is coded",            \
+         "CODEC"},                                                                                 \
         {"link-retry",                                                                             \
          0,                                                                                        \
          0,                                                                                        \

@@ -134,6 +134,8 @@ json_t *lpm_links_json(const LpmMigration *migration)
 void lpm_links_configure(const LpmMigration *migration, LpmStreamConfig *config)
 {
     config->connections = (uint8_t)migration->options.connections;
+    config->channels = (uint8_t)migration->options.channels;
+    config->codec = migration->options.raw ? LPM_STREAM_CODEC_RAW : LPM_STREAM_CODEC_AUTO;
     config->retry_ms = (uint32_t)migration->options.link_retry_ms;
 }
 

@@ -104,6 +104,8 @@ static const struct {
     {"connect_timeout_ms", offsetof(LpmMoveOptions, connect_timeout_ms), 10000, 100, 600000},
     {"give_up_after_s", offsetof(LpmMoveOptions, give_up_after_s), 900, 0, 86400},
     {"connections", offsetof(LpmMoveOptions, connections), 1, 1, LPM_STREAM_CONNECTIONS_MAX},
+    {"channels", offsetof(LpmMoveOptions, channels), LPM_MIG_DEFAULT_CHANNELS, 0,
+     LPM_STREAM_CHANNELS_MAX},
     {"link_retry_ms", offsetof(LpmMoveOptions, link_retry_ms), 120000, 0, 3600000},
     {"postcopy_after_s", offsetof(LpmMoveOptions, postcopy_after_s), 0, 0, 86400},
 };
@@ -115,6 +117,7 @@ static const struct {
     {"verify", offsetof(LpmMoveOptions, verify)},
     {"auto_converge", offsetof(LpmMoveOptions, auto_converge)},
     {"postcopy", offsetof(LpmMoveOptions, postcopy)},
+    {"raw", offsetof(LpmMoveOptions, raw)},
 };
 
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error)
@@ -138,6 +141,9 @@ bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **err
         return lpm_error_set(error, LPM_ERROR_USAGE,
                              "options verify and postcopy exclude each other: what post-copy sends "
                              "while the partition runs cannot be compared");
+    }
+    if (lpm_move_may_postcopy(&options)) {
+        options.channels = 0; /* QEMU cannot do both */
     }
     *ret = options;
     return true;

@@ -23,6 +23,7 @@ enum {
     LPM_MIG_QUICK_ANSWER_MS = 50,
     LPM_MIG_EXPLAIN_MS = 300,
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
+    LPM_MIG_DEFAULT_CHANNELS = 2,
 };
 
 typedef struct LpmMigration LpmMigration;
@@ -33,6 +34,8 @@ typedef struct {
     int64_t give_up_after_s;  /* 0: never */
     int64_t postcopy_after_s; /* 0: never */
     int64_t connections, link_retry_ms;
+    int64_t channels; /* of QEMU besides the main stream (multifd); 0: none */
+    bool raw;         /* the stream is not coded */
 } LpmMoveOptions;
 
 typedef enum {

@@ -567,6 +567,7 @@ static void free_half(LpmMigration *migration)
     g_clear_handle_id(&move->give_up_timer, g_source_remove);
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     lpm_bytes_close(&move->vasi);
+    lpm_channels_close(&move->channels);
     lpm_listeners_close(&move->listeners);
     g_free(move->key);
     g_free(move->image_key);

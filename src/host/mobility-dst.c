@@ -240,8 +240,11 @@ void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
 static void incoming(const GError *error, void *data)
 {
     DstMove *move = data;
-    if (error && !off_course(move)) {
-        trouble(move, error);
+    g_autoptr(GError) failure = NULL;
+    bool several = move->base.options.channels > 0;
+    if (!off_course(move) &&
+        (error || (several && !lpm_channels_incoming(&move->channels, &failure)))) {
+        trouble(move, error ? error : failure);
     }
     lpm_mig_unref(&move->base);
 }
@@ -258,8 +261,21 @@ static void on_connected(DstMove *move, const LpmStreamConnected *connected)
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
     lpm_mig_publish_always(migration, true);
     lpm_mig_ref(migration);
+    if (migration->options.channels > 0) {
+        g_autofree char *uri = lpm_channels_uri(&move->channels, migration);
+        lpm_qmp_migrate_incoming(qmp_of(move), uri, incoming, move);
+        return;
+    }
     lpm_qmp_migrate_incoming_fd(qmp_of(move), move->vasi, incoming, move);
     lpm_bytes_close(&move->vasi);
+}
+
+static void on_need_channel(DstMove *move, const LpmStreamChannel *wanted)
+{
+    g_autoptr(GError) failure = NULL;
+    if (!off_course(move) && !lpm_channels_want(&move->channels, wanted->channel, &failure)) {
+        trouble(move, failure);
+    }
 }
 
 static void on_ready(DstMove *move)
@@ -319,6 +335,8 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
         migration->stats = message->stats;
         migration->round_trip_us =
             message->stats.rtt_us ? message->stats.rtt_us : migration->round_trip_us;
+    } else if (type == LPM_STREAM_NEED_CHANNEL) {
+        on_need_channel(move, &message->need_channel);
     } else if (type == LPM_STREAM_LINK_STATE) {
         lpm_links_changed(migration, &message->link_state);
     } else if (type == LPM_STREAM_REFUSED) {
@@ -389,7 +407,7 @@ static bool start_mover(DstMove *move, GError **error)
         }
     }
     if (!lpm_mobility_listen(migration->host, &move->listeners, error) ||
-        !lpm_mover_vasi(&move->vasi, &vasi, error) ||
+        (migration->options.channels == 0 && !lpm_mover_vasi(&move->vasi, &vasi, error)) ||
         !lpm_mobility_mover_spec(migration->host, migration->peer, move->key, migration->id_bytes,
                                  &spec, error)) {
         return false;
@@ -409,7 +427,7 @@ static bool start_mover(DstMove *move, GError **error)
     return migration->mover != NULL;
 }
 
-static void capabilities_set(const GError *error, void *data)
+static void parameters_set(const GError *error, void *data)
 {
     DstMove *move = data;
     g_autoptr(GError) failure = NULL;
@@ -419,6 +437,17 @@ static void capabilities_set(const GError *error, void *data)
         }
     }
     lpm_mig_unref(&move->base);
+}
+
+static void capabilities_set(const GError *error, void *data)
+{
+    DstMove *move = data;
+    const LpmQmpParameter wanted[] = {lpm_channels_parameter(&move->base), {NULL}};
+    if (off_course(move) || error) {
+        parameters_set(error, data);
+    } else {
+        lpm_qmp_set_parameters(qmp_of(move), wanted, parameters_set, move);
+    }
 }
 
 static void qemu_started(const GError *error, void *data)
@@ -434,7 +463,8 @@ static void qemu_started(const GError *error, void *data)
         return;
     }
     bool postcopy = lpm_move_may_postcopy(&move->base.options);
-    const LpmQmpCapability more[] = {{"postcopy-ram", postcopy, postcopy}, {NULL}};
+    const LpmQmpCapability more[] = {
+        {"postcopy-ram", postcopy, postcopy}, lpm_channels_capability(&move->base), {NULL}};
     lpm_qmp_set_move_capabilities(qmp_of(move), more, capabilities_set, move);
 }
 

@@ -2,7 +2,7 @@
 /* The target half's own part, shared by its two files. */
 #pragma once
 
-#include "host/migration.h"
+#include "host/channels.h"
 
 typedef struct {
     LpmMigration base;
@@ -12,7 +12,8 @@ typedef struct {
     char *key;
     char *image_key;        /* NULL: no image is kept here */
     LpmListeners listeners; /* until the mover has them and is ready */
-    int vasi;               /* until QEMU has it */
+    int vasi;               /* until QEMU has it; -1 with several channels */
+    LpmChannels channels;
     /* copying */
     bool loaded_known; /* QEMU said completed and is paused: not asked again before cont */
     bool digest_known; /* and the mover found it right: end */

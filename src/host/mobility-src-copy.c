@@ -292,7 +292,10 @@ static void parameters_set(const GError *error, void *data)
         lpm_mig_unref(migration);
         return;
     }
-    if (error || !lpm_mig_journal(migration, LPM_MOB_EV_CONNECTED, &failure)) {
+    g_autofree char *uri = NULL;
+    bool several = migration->options.channels > 0;
+    if (error || (several && !(uri = lpm_channels_listen(&move->channels, migration, &failure))) ||
+        !lpm_mig_journal(migration, LPM_MOB_EV_CONNECTED, &failure)) {
         lpm_mig_trouble(migration, error ? error : failure);
         lpm_mig_unref(migration);
         return;
@@ -302,6 +305,10 @@ static void parameters_set(const GError *error, void *data)
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
     lpm_mig_publish_always(migration, true);
     move->poll_timer = g_timeout_add(POLL_MS, poll, move);
+    if (migration->options.channels > 0) {
+        lpm_qmp_migrate(qmp_of(move), uri, migrating, move);
+        return;
+    }
     lpm_qmp_migrate_fd(qmp_of(move), move->vasi, migrating, move);
     lpm_bytes_close(&move->vasi);
 }
@@ -312,6 +319,7 @@ static void capabilities_set(const GError *error, void *data)
     const LpmQmpParameter wanted[] = {
         {"max-bandwidth", (int64_t)move->qemu_rate, true},
         {"downtime-limit", move->told_ms, true},
+        lpm_channels_parameter(&move->base),
         {NULL},
     };
     if (off_course(move)) {
@@ -334,6 +342,7 @@ void lpm_src_copy(SrcMove *move)
     const LpmQmpCapability more[] = {
         {"auto-converge", options->auto_converge, options->auto_converge},
         {"postcopy-ram", postcopy, postcopy},
+        lpm_channels_capability(migration),
         {NULL}};
     lpm_convergence_init(&migration->convergence, &rules);
     move->told_ms = migration->convergence.limit_ms;

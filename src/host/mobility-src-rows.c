@@ -517,6 +517,7 @@ static void free_half(LpmMigration *migration)
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     lpm_src_stop_dialing(move);
     lpm_bytes_close(&move->vasi);
+    lpm_channels_close(&move->channels);
     json_decref(move->addresses);
     g_free(move->key);
     g_free(move->image_key);

@@ -397,7 +397,8 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
         lpm_mig_unref(migration);
         return;
     }
-    if (!error && lpm_mover_vasi(&move->vasi, &vasi, &failure) &&
+    if (!error &&
+        (migration->options.channels > 0 || lpm_mover_vasi(&move->vasi, &vasi, &failure)) &&
         lpm_mobility_mover_spec(migration->host, migration->peer, move->key, migration->id_bytes,
                                 &spec, &failure)) {
         spec.config.side = LPM_STREAM_SIDE_SRC;

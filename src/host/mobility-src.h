@@ -2,6 +2,7 @@
 /* The source half's own part, shared by its files. */
 #pragma once
 
+#include "host/channels.h"
 #include "host/dial.h"
 #include "host/migration.h"
 
@@ -22,8 +23,9 @@ typedef struct SrcMove {
     char *key;
     char *image_key; /* of the image that the target keeps; NULL: none */
     LpmRedial redials[LPM_STREAM_CONNECTIONS_MAX]; /* connections that the mover wants */
-    int vasi;                                      /* QEMU's end, until QEMU has it */
-    int memory_fd; /* borrowed from the partition; -1: not verified */
+    int vasi;             /* QEMU's end, until QEMU has it; -1 with several channels */
+    LpmChannels channels; /* QEMU's connections, until the mover has them */
+    int memory_fd;        /* borrowed from the partition; -1: not verified */
     /* copying */
     guint poll_timer, ask_timer, limit_timer;
     bool polling, holding;

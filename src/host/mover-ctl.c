@@ -326,16 +326,27 @@ void lpm_mover_send(LpmMover *mover, uint32_t type, const LpmStreamMessage *mess
     }
 }
 
-void lpm_mover_send_link(LpmMover *mover, uint8_t connection, int fd)
+static void send_with_fd(LpmMover *mover, uint32_t type, const LpmStreamMessage *message, int fd)
 {
-    LpmStreamMessage message = {.link.connection = connection};
     if (mover->exited || mover->out->len > OUT_MAX) {
         lpm_bytes_close(&fd);
         return;
     }
     Passing passing = {mover->out->len, fd};
     g_array_append_val(mover->passing, passing);
-    lpm_mover_send(mover, LPM_STREAM_LINK, &message);
+    lpm_mover_send(mover, type, message);
+}
+
+void lpm_mover_send_link(LpmMover *mover, uint8_t connection, int fd)
+{
+    LpmStreamMessage message = {.link.connection = connection};
+    send_with_fd(mover, LPM_STREAM_LINK, &message, fd);
+}
+
+void lpm_mover_send_channel(LpmMover *mover, uint8_t channel, int fd)
+{
+    LpmStreamMessage message = {.channel.channel = channel};
+    send_with_fd(mover, LPM_STREAM_CHANNEL, &message, fd);
 }
 
 void lpm_mover_send_peer(LpmMover *mover, const char *text)

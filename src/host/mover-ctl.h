@@ -40,6 +40,8 @@ LpmMover *lpm_mover_start(const LpmMoverSpec *spec, const LpmMoverHandlers *hand
 void lpm_mover_send(LpmMover *mover, uint32_t type, const LpmStreamMessage *message);
 /* LINK: @fd, a connected socket, is this connection. Takes @fd. */
 void lpm_mover_send_link(LpmMover *mover, uint8_t connection, int fd);
+/* CHANNEL: @fd is QEMU's socket of this channel. Takes @fd. */
+void lpm_mover_send_channel(LpmMover *mover, uint8_t channel, int fd);
 /* PEER with @text, a message of at most LPM_STREAM_PEER_MAX bytes. */
 void lpm_mover_send_peer(LpmMover *mover, const char *text);
 void lpm_mover_send_hint(LpmMover *mover, uint64_t epoch, uint32_t what);
