@@ -118,9 +118,9 @@ static Step send_stream(Coder *c)
     if (!room)
         return STEP_NOTHING;
     judge_effort(c);
-    for (unsigned i = 0; i < mover->n_channels; i++) {
+    for (unsigned i = 0; i < c->n_inputs; i++) {
         Input *input = &c->inputs[c->next];
-        c->next = (c->next + 1) % mover->n_channels;
+        c->next = (c->next + 1) % c->n_inputs;
         Step step = input_step(c, input);
         if (step != STEP_NOTHING)
             return step;
@@ -130,7 +130,7 @@ static Step send_stream(Coder *c)
 
 static bool holds_bytes(const Coder *c)
 {
-    for (unsigned i = 0; i < c->mover->n_channels; i++)
+    for (unsigned i = 0; i < c->n_inputs; i++)
         if (c->inputs[i].fill > 0)
             return true;
     return false;
@@ -212,11 +212,11 @@ static void wait_for_work(Coder *c)
     /* Looked at again: who frees room looks at the wish only after it has freed it. */
     if (!full || !has_room(mover)) {
         bool listen = !full && !c->waits_for_base;
-        for (unsigned i = 0; i < mover->n_channels; i++)
+        for (unsigned i = 0; i < c->n_inputs; i++)
             waiting[1 + i] = (struct pollfd){
                 .fd = listen && !mover->channels[i].ended ? channel_fd(mover, i) : -1,
                 .events = POLLIN};
-        poll(waiting, 1 + mover->n_channels, holds_bytes(c) && !full ? REST_WAIT_MS : IDLE_WAIT_MS);
+        poll(waiting, 1 + c->n_inputs, holds_bytes(c) && !full ? REST_WAIT_MS : IDLE_WAIT_MS);
         if (waiting[0].revents)
             queue_clear_wake(&mover->to_peer);
     }
@@ -232,7 +232,7 @@ static bool begin_coding(Coder *c)
     c->waits_for_base = false;
     c->encoder = lpm_encoder_new(&c->blocks, image_codec(&mover->image));
     bool good = c->encoder != NULL;
-    for (unsigned i = 0; good && i < mover->n_channels; i++)
+    for (unsigned i = 0; good && i < c->n_inputs; i++)
         good = (c->inputs[i].reader = lpm_qstream_new(&c->blocks)) != NULL;
     effort_init(&mover->effort, clock_ns(), known);
     return good || no_memory(mover);
@@ -242,7 +242,9 @@ static bool begin_coding(Coder *c)
 static bool begin(Coder *c)
 {
     Mover *mover = c->mover;
-    for (unsigned i = 0; i < mover->n_channels; i++)
+    /* Only the main stream has a way back. */
+    c->n_inputs = is_source(mover) ? mover->n_channels : 1;
+    for (unsigned i = 0; i < c->n_inputs; i++)
         c->inputs[i].channel = i;
     bool codes =
         is_source(mover) && !is_probing(mover) && mover->features & LPM_STREAM_FEATURE_CODED;

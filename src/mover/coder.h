@@ -19,8 +19,8 @@ typedef struct {
     LpmEncoder *encoder; /* NULL: nothing is coded in this move */
     LpmQstreamUnit *units;
     Input inputs[CHANNELS_MAX];
-    unsigned next;       /* input whose turn it is */
-    bool waits_for_base; /* BASE is sent, BASE_ACK has not come */
+    unsigned n_inputs, next; /* next: whose turn it is */
+    bool waits_for_base;     /* BASE is sent, BASE_ACK has not come */
 } Coder;
 
 typedef enum { STEP_DONE, STEP_NOTHING, STEP_FAILED } Step;

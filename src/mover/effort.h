@@ -10,7 +10,8 @@
 
 typedef struct {
     unsigned row;        /* of the table of efforts; 0 is passing through */
-    uint64_t since_ns;   /* begin of the interval that is judged next */
+    uint64_t last_ns;    /* of the last call */
+    uint64_t span_ns;    /* length so far of the interval that is judged next */
     uint64_t blocked_ns; /* value of the senders' counter then */
     unsigned in_row;     /* intervals that wanted less than the lowest coding, one after another */
 } Effort;
@@ -18,8 +19,9 @@ typedef struct {
 /* @known: the other side holds pages already, so that coding is likely to pay at once. */
 void effort_init(Effort *effort, uint64_t now_ns, bool known);
 /*
- * Judges the time since it last did, when that is long enough: @blocked_ns is the time, ever, that
- * all senders waited for their link, summed up, @senders how many there are.
+ * To be called often while there is something to send; long times between two calls are QEMU's and
+ * count little. Judges the time since it last did, when that is long enough: @blocked_ns is the
+ * time, ever, that all senders waited for their link, summed up, @senders how many there are.
  */
 void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned senders);
 /* True: the bytes go as they are. */

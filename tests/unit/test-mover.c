@@ -216,7 +216,7 @@ static void inbox_holds_no_more_than_the_window(void)
 static void live(Effort *effort, unsigned ms, unsigned percent)
 {
     static uint64_t now_ns = NS_PER_S, blocked_ns;
-    if (effort->since_ns == 0)
+    if (effort->last_ns == 0)
         effort_init(effort, now_ns, false), effort->blocked_ns = blocked_ns;
     for (unsigned i = 0; i < ms; i++) {
         now_ns += NS_PER_MS;
