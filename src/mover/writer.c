@@ -193,6 +193,7 @@ static bool on_base(Writer *w, const LpmStreamMessage *m)
                   memcmp(ours.image, m->base.image, sizeof(ours.image)) == 0 &&
                   memcmp(ours.root, m->base.root, sizeof(ours.root)) == 0;
     image_begin(&mover->image, usable);
+    usable = usable && image_codec(&mover->image);
     LpmStreamMessage answer = {.base_ack = {.usable = usable}};
     mover_send(mover, LPM_STREAM_BASE_ACK, &answer);
     return begin_decoding(w);
