@@ -7,7 +7,7 @@ import time
 import native as qemu
 from lablib import LabError
 from meter import wire_bytes
-from ours import NotOffered, offered
+from ours import offered
 from results import OURS, PLAIN, summarise, summarise_native
 from rows import parse
 
@@ -38,8 +38,6 @@ def take_turns(session, row, pairs, contenders):
                     pair[name] = measure()
                     show(name, pair[name])
                 break
-            except NotOffered:
-                raise
             except (LabError, OSError) as error:
                 session.report_failure(row, f"pair {number}: {error}")
                 session.start_again()
@@ -102,9 +100,8 @@ def run_native(session, row, pairs):
 
 
 def run_raw(session, row, pairs):
-    options = ["--codec", "raw"] if offered("migrate", "--codec") else []
     series, failed = take_turns(session, row, pairs, {
-        OURS: lambda: session.ours(row).move(row, options),
+        OURS: lambda: session.ours(row).move(row, ["--codec", "raw", "--channels", "0"]),
         PLAIN: lambda: session.native(row).move(row, qemu.PLAIN)})
     return summarise(row.name, series, failed)
 
@@ -177,8 +174,6 @@ def run_cut(session, row, pairs):
 
 
 def run_postcopy(session, row, pairs):
-    if not offered("migrate", "--postcopy"):
-        raise NotOffered("lpm migrate has no --postcopy")
     with qemu.postcopy_allowed():
         series, failed = take_turns(session, row, pairs, {
             OURS: lambda: session.ours(row).move(row, ["--postcopy"]),

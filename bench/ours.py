@@ -28,10 +28,6 @@ def offered(verb, option):
     return option in help_of(verb)
 
 
-class NotOffered(LabError):
-    """This build of OpenLPM cannot do what a row asks for."""
-
-
 class Ours:
     """Partitions that OpenLPM has started on system-a and moves to and fro."""
 
