@@ -5,6 +5,7 @@
 import argparse
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import pathlib
@@ -170,6 +171,18 @@ def arguments():
     return parser.parse_args()
 
 
+@contextlib.contextmanager
+def alone(lab):
+    """One benchmark a lab: a second one would take down what the first has up."""
+    lab.dir.parent.mkdir(parents=True, exist_ok=True)
+    with open(lab.dir.parent / f"{lab.name}.bench", "w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"bench: another benchmark runs in lab '{lab.name}': wait for its end, or set LAB to another name")
+        yield
+
+
 def main():
     options = arguments()
     if options.rows.strip() == "list":
@@ -180,13 +193,15 @@ def main():
     except rows.RowError as error:
         sys.exit(f"bench: {error}")
     os.environ.setdefault("LAB", "bench")
-    session = Session(Installation(), options.wait, options.fresh, options.out)
-    try:
-        session.begin()
-        for row in wanted:
-            session.run(row, options.pairs)
-    finally:
-        session.end()
+    lab = Installation()
+    with alone(lab):
+        session = Session(lab, options.wait, options.fresh, options.out)
+        try:
+            session.begin()
+            for row in wanted:
+                session.run(row, options.pairs)
+        finally:
+            session.end()
     for failure in session.failures:
         print(f"bench: failed: {failure}")
     print(f"bench: {len(wanted)} rows, {len(session.failures)} failures; results in {options.out / 'latest.md'}")
