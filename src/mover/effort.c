@@ -12,6 +12,8 @@ enum {
 };
 /* Shares of the time, in percent: above, the link limits; below, it does not. */
 enum { MORE_ABOVE = 50, LESS_BELOW = 15 };
+/* Share of a batch, in percent, below which coding without packing stays. */
+enum { SMALL_BELOW = 60 };
 
 /* From nothing to all that a slow link is worth; levels of zstd; docs/decisions/coded-batches.md
  * has their speeds: below level 1 nothing is gained. */
@@ -34,11 +36,12 @@ void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned
     if (effort->span_ns < INTERVAL_NS || senders == 0)
         return;
     uint64_t percent = blocked * 100 / (effort->span_ns * senders);
-    effort->span_ns = 0;
+    bool small = effort->coded < effort->raw / 100 * SMALL_BELOW;
+    effort->span_ns = effort->raw = effort->coded = 0;
     effort->blocked_ns = blocked_ns;
     if (percent > MORE_ABOVE && effort->row + 1 < ROWS)
         effort->row++;
-    if (percent >= LESS_BELOW) {
+    if (percent >= LESS_BELOW || (small && effort->row == 1)) {
         effort->in_row = 0;
         return;
     }
@@ -47,6 +50,12 @@ void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned
         effort->row--;
     else if (effort->row == 1 && ++effort->in_row >= PATIENCE)
         effort->row = 0;
+}
+
+void effort_note(Effort *effort, size_t raw, size_t coded)
+{
+    effort->raw += raw;
+    effort->coded += coded;
 }
 
 bool effort_passes_through(const Effort *effort)

@@ -2,7 +2,8 @@
 /*
  * How much work the stream is worth on this link just now. One rule: while the senders wait for the
  * link, coding costs nothing, so it may take more; while they do not, the link is not what limits
- * the move, and coding is a loss. The coder's own; pure.
+ * the move, and packing is a loss. Looking pages up in the image stays as long as it makes batches
+ * much smaller, for it costs less than sending. The coder's own; pure.
  */
 #pragma once
 
@@ -13,6 +14,7 @@ typedef struct {
     uint64_t last_ns;    /* of the last call */
     uint64_t span_ns;    /* length so far of the interval that is judged next */
     uint64_t blocked_ns; /* value of the senders' counter then */
+    uint64_t raw, coded; /* bytes of the interval's batches */
     unsigned in_row;     /* intervals that wanted less than the lowest coding, one after another */
 } Effort;
 
@@ -24,6 +26,8 @@ void effort_init(Effort *effort, uint64_t now_ns, bool known);
  * time, ever, that all senders waited for their link, summed up, @senders how many there are.
  */
 void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned senders);
+/* A batch of @raw bytes has become @coded. */
+void effort_note(Effort *effort, size_t raw, size_t coded);
 /* True: the bytes go as they are. */
 bool effort_passes_through(const Effort *effort);
 LpmCodecEffort effort_now(const Effort *effort);

@@ -205,6 +205,7 @@ static Step send_batch(Coder *c, Input *input, bool flush)
     frame->size =
         head + (uint32_t)lpm_encoder_encode(c->encoder, c->units, n, effort_now(&mover->effort),
                                             frame->bytes + head);
+    effort_note(&mover->effort, size, frame->size);
     frame = frame_trim(frame);
     count_stream(c, input, input->raw, size);
     if (!keep_raw(input, frame, size)) {

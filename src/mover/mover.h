@@ -100,7 +100,8 @@ typedef struct {
     Inbox box;
     _Atomic uint64_t handed_frames, handed_offset; /* offset: of all channels */
     uint64_t channel_offset[CHANNELS_MAX];
-    uint64_t unacked_bytes, unacked_frames; /* handed on since the last wish for an ACK */
+    /* Handed on since the last wish for an ACK; stream: of all channels, as QEMU wrote it. */
+    uint64_t unacked_bytes, unacked_frames, acked_stream;
 
     pthread_mutex_t check_lock; /* what follows */
     uint64_t accepted;          /* bytes of stream taken for QEMU, before they are written */

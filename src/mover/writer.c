@@ -405,14 +405,20 @@ static bool hand_on(Writer *w)
     return h->handle ? h->handle(w, &m) : h->compare(w->mover, &m);
 }
 
-/* An eighth of the window at a time keeps the peer going without a record for every frame. */
+/*
+ * An eighth of the window at a time keeps the peer going without a record for every frame; so does
+ * an eighth of what it keeps of the stream itself, which may have become a few bytes.
+ */
 static void count_handed(Mover *mover, uint32_t size)
 {
     Inflow *in = &mover->in;
     atomic_fetch_add(&in->handed_frames, 1);
     in->unacked_bytes += size;
-    if (in->unacked_bytes < mover->config.window / 8 && ++in->unacked_frames < FRAMES_MAX / 8)
+    uint64_t stream = atomic_load(&in->handed_offset);
+    if (in->unacked_bytes < mover->config.window / 8 && ++in->unacked_frames < FRAMES_MAX / 8 &&
+        stream - in->acked_stream < RAW_WINDOW / 8)
         return;
+    in->acked_stream = stream;
     in->unacked_bytes = 0;
     in->unacked_frames = 0;
     atomic_store(&mover->out.ack_due, true);
