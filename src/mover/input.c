@@ -152,6 +152,7 @@ static Step pass_on(Coder *c, Input *input)
     }
     frame->size = head + (uint32_t)n;
     frame = (size_t)n < want ? frame_trim(frame) : frame;
+    effort_note(&c->mover->effort, (uint64_t)n, (uint64_t)n, (uint64_t)n);
     count_stream(c, input, frame->bytes + head, (size_t)n);
     follow(c, input, frame->bytes + head, (size_t)n);
     coder_put(c->mover, frame);
@@ -188,6 +189,14 @@ static bool keep_raw(Input *input, Frame *frame, size_t size)
     return true;
 }
 
+/* What the coder could not say in a few bytes, ever. */
+static uint64_t unpacked_bytes(const Coder *c)
+{
+    const LpmCodecCounts *counts = lpm_encoder_counts(c->encoder);
+    return counts->pages_literal * LPM_QSTREAM_PAGE_SIZE + counts->bytes_opaque +
+           counts->bytes_delta;
+}
+
 /* What of the batch can be cut into units goes out; all of it with @flush. */
 static Step send_batch(Coder *c, Input *input, bool flush)
 {
@@ -202,10 +211,11 @@ static Step send_batch(Coder *c, Input *input, bool flush)
     if (!frame)
         return no_memory(c);
     uint32_t head = put_prefix(c, input, frame);
+    LpmCodecEffort effort = effort_now(&mover->effort, atomic_load(&mover->out.end_eager));
+    uint64_t before = unpacked_bytes(c);
     frame->size =
-        head + (uint32_t)lpm_encoder_encode(c->encoder, c->units, n, effort_now(&mover->effort),
-                                            frame->bytes + head);
-    effort_note(&mover->effort, size, frame->size);
+        head + (uint32_t)lpm_encoder_encode(c->encoder, c->units, n, effort, frame->bytes + head);
+    effort_note(&mover->effort, size, frame->size, unpacked_bytes(c) - before);
     frame = frame_trim(frame);
     count_stream(c, input, input->raw, size);
     if (!keep_raw(input, frame, size)) {

@@ -212,15 +212,36 @@ static void inbox_holds_no_more_than_the_window(void)
 
 /* --- effort --- */
 
-/* Judged for @ms milliseconds of which the link took @percent. */
-static void live(Effort *effort, unsigned ms, unsigned percent)
+/* A link and a coder in small: each millisecond the stream moves as fast as both allow. */
+typedef struct {
+    uint64_t link;    /* bytes a millisecond */
+    uint64_t qemu;    /* bytes of stream a millisecond */
+    uint64_t packing; /* the same, at zstd level 1; less above */
+    unsigned known;   /* percent of pages that the other side holds */
+} World;
+
+static void live(Effort *effort, const World *world, unsigned ms)
 {
     static uint64_t now_ns = NS_PER_S, blocked_ns;
     if (effort->last_ns == 0)
         effort_init(effort, now_ns, false), effort->blocked_ns = blocked_ns;
     for (unsigned i = 0; i < ms; i++) {
+        int level = effort_now(effort, false).level;
+        bool packs = level != LPM_CODEC_NO_PACKING;
+        uint64_t speed = packs ? world->packing / (uint64_t)MAX(level, 1) : world->qemu;
+        uint64_t stream = MIN(world->qemu, speed);
+        uint64_t unpacked =
+            effort_passes_through(effort) ? stream : stream * (100 - world->known) / 100;
+        uint64_t wire = packs ? unpacked * 36 / 100 : unpacked;
+        uint64_t blocked = wire > world->link ? NS_PER_MS - NS_PER_MS * world->link / wire : 0;
+        if (wire > world->link) {
+            stream = stream * world->link / wire;
+            unpacked = unpacked * world->link / wire;
+            wire = world->link;
+        }
         now_ns += NS_PER_MS;
-        blocked_ns += (uint64_t)NS_PER_MS * percent / 100;
+        blocked_ns += blocked;
+        effort_note(effort, stream, wire, unpacked);
         effort_judge(effort, now_ns, blocked_ns, 1);
     }
 }
@@ -228,18 +249,40 @@ static void live(Effort *effort, unsigned ms, unsigned percent)
 static void effort_follows_the_link(void)
 {
     Effort effort = {0};
-    live(&effort, 100, 0);
+    World fast = {10000000, 500000, 300000, 0}, slow = {12500, 500000, 300000, 0};
+    live(&effort, &fast, 200);
     g_assert_true(effort_passes_through(&effort)); /* a link that never is in the way */
-    live(&effort, 30, 95);
-    g_assert_false(effort_passes_through(&effort)); /* it became slow */
-    live(&effort, 1000, 95);
-    int slow = effort_now(&effort).level;
-    g_assert_true(effort_now(&effort).image);
-    g_assert_cmpint(slow, >=, 5);
-    live(&effort, 1000, 30); /* in balance: stays */
-    g_assert_cmpint(effort_now(&effort).level, ==, slow);
-    live(&effort, 60, 0);
-    g_assert_cmpint(effort_now(&effort).level, <, slow);
+    live(&effort, &slow, 1000);
+    g_assert_cmpint(effort_now(&effort, false).level, >=, 5);
+    g_assert_cmpint(effort_now(&effort, false).level, <, LPM_CODEC_NO_PACKING);
+    g_assert_cmpint(effort_now(&effort, true).level, ==, 1);
+    live(&effort, &fast, 5000); /* it became fast again, which has to be found out */
+    g_assert_true(effort_passes_through(&effort));
+}
+
+/* Packing that cannot fill the link is still better than a link full of what is not packed. */
+static void effort_packs_while_that_is_faster(void)
+{
+    Effort effort = {0};
+    World middle = {118000, 500000, 250000, 0};
+    unsigned packed = 0;
+    live(&effort, &middle, 300);
+    for (unsigned i = 0; i < 2000; i++) {
+        live(&effort, &middle, 1);
+        packed += effort_now(&effort, false).level == 1;
+    }
+    g_assert_cmpuint(packed, >, 1800);
+}
+
+/* Known pages make the link idle; that is no reason to send them. */
+static void effort_keeps_the_image(void)
+{
+    Effort effort = {0};
+    World back = {118000, 300000, 250000, 97};
+    for (unsigned i = 0; i < 1000; i++) {
+        live(&effort, &back, 1);
+        g_assert_true(effort_now(&effort, false).image);
+    }
 }
 
 /* --- queue --- */
@@ -576,6 +619,8 @@ int main(int argc, char **argv)
     g_test_add_func("/inbox/orders-and-drops-doubles", inbox_orders_and_drops_doubles);
     g_test_add_func("/inbox/no-more-than-the-window", inbox_holds_no_more_than_the_window);
     g_test_add_func("/effort/follows-the-link", effort_follows_the_link);
+    g_test_add_func("/effort/packs-while-faster", effort_packs_while_that_is_faster);
+    g_test_add_func("/effort/keeps-the-image", effort_keeps_the_image);
     g_test_add_func("/mover/queue/order", queue_keeps_order_and_limit);
     g_test_add_func("/mover/queue/wait", queue_makes_who_can_wait_wait);
     g_test_add_func("/mover/throttle/rate", throttle_keeps_the_rate);
