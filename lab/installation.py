@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import time
 
 from lablib import HERE, PARTITION_BRIDGE, PARTITIONS, ROOT, Lab, LabError, command, image, wait_for
@@ -18,6 +19,7 @@ from lablib import HERE, PARTITION_BRIDGE, PARTITIONS, ROOT, Lab, LabError, comm
 GENERATIONS = {"system-a": "POWER8", "system-b": "POWER9", "system-c": "POWER10"}
 REST_PORT = 7443
 KNOWN_ABORT = "iotlb_to_section: Assertion"
+QEMU_USER = "lpm-qemu"  # what lpm-host takes by itself
 RPC_PORT = 7600
 MEMORY_MIB = {"x86-64": 256, "power": 512}
 PROCESSORS = {"x86-64": 2, "power": 1}
@@ -95,12 +97,24 @@ class Installation(Lab):
                 groups.setdefault(group, {}).update(keys)
         return groups
 
+    def with_page_faults(self):
+        """Words before a program: QEMU below it may handle page faults (post-copy), as a udev rule would allow it; nobody else
+        on this machine may. `ip netns exec` gives the program mounts of its own."""
+        device = pathlib.Path("/dev/userfaultfd")
+        if not device.exists():
+            return []
+        node = self.dir / "userfaultfd"
+        if not node.exists():
+            os.mknod(node, 0o600 | stat.S_IFCHR, device.stat().st_rdev)
+            shutil.chown(node, QEMU_USER)
+        return ["sh", "-c", 'mount --bind "$0" /dev/userfaultfd && exec "$@"', node]
+
     def start_host(self, place, changes=None, environment=None):
         """Starts lpm-host on a system (again), and waits until its local socket answers."""
         path = self.dir / place / "host.conf"
         if changes is not None or not path.exists():
             path.write_text(ini(self.host_config(place, changes)))
-        child = self.start(place, f"lpm-host-{place}", program("lpm-host"), "--config", path,
+        child = self.start(place, f"lpm-host-{place}", *self.with_page_faults(), program("lpm-host"), "--config", path,
                            env={**self.environment, **(environment or {})})
 
         def ready():
