@@ -240,6 +240,10 @@ void lpm_qmp_getfd(LpmQmp *qmp, const char *name, int fd, LpmQmpDone done, void 
 /* getfd, then migrate / migrate-incoming to "fd:". Only begins: MIGRATION events tell the rest. */
 void lpm_qmp_migrate_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
 void lpm_qmp_migrate_incoming_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
+/* Post-copy that is paused: the target's QEMU waits on a new connection (migrate-recover), the
+ * source's goes on with it (migrate with resume). */
+void lpm_qmp_migrate_recover_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
+void lpm_qmp_migrate_resume_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
 /* Same with a URI that QEMU understands ("unix:...", "exec:..."); for tests and measurements. */
 void lpm_qmp_migrate(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data);
 void lpm_qmp_migrate_incoming(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data);

@@ -63,6 +63,7 @@ void lpm_qmp_migrate_incoming(LpmQmp *qmp, const char *uri, LpmQmpDone done, voi
 typedef struct {
     LpmQmp *qmp;
     const char *command;
+    bool resume;
     LpmQmpDone done;
     void *data;
 } Begin;
@@ -72,20 +73,26 @@ static void on_fd_given(G_GNUC_UNUSED json_t *result, const GError *error, void 
     g_autofree Begin *begin = data;
 
     if (!error) {
-        lpm_qmp_submit(begin->qmp, begin->command,
-                       lpm_json_pack("{s:s}", "uri", "fd:" MOVE_FD_NAME), -1, true,
-                       lpm_qmp_done_reply, lpm_qmp_done_new(begin->done, begin->data));
+        json_t *arguments = lpm_json_pack("{s:s}", "uri", "fd:" MOVE_FD_NAME);
+
+        if (begin->resume) {
+            json_object_set_new(arguments, "resume", json_true());
+        }
+        lpm_qmp_submit(begin->qmp, begin->command, arguments, -1, true, lpm_qmp_done_reply,
+                       lpm_qmp_done_new(begin->done, begin->data));
     } else if (begin->done) {
         begin->done(error, begin->data);
     }
 }
 
-static void begin_on_fd(LpmQmp *qmp, const char *command, int fd, LpmQmpDone done, void *data)
+static void begin_on_fd(LpmQmp *qmp, const char *command, bool resume, int fd, LpmQmpDone done,
+                        void *data)
 {
     Begin *begin = g_new0(Begin, 1);
 
     begin->qmp = qmp;
     begin->command = command;
+    begin->resume = resume;
     begin->done = done;
     begin->data = data;
     lpm_qmp_submit(qmp, "getfd", lpm_json_pack("{s:s}", "fdname", MOVE_FD_NAME), fd, false,
@@ -94,12 +101,22 @@ static void begin_on_fd(LpmQmp *qmp, const char *command, int fd, LpmQmpDone don
 
 void lpm_qmp_migrate_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data)
 {
-    begin_on_fd(qmp, "migrate", fd, done, data);
+    begin_on_fd(qmp, "migrate", false, fd, done, data);
 }
 
 void lpm_qmp_migrate_incoming_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data)
 {
-    begin_on_fd(qmp, "migrate-incoming", fd, done, data);
+    begin_on_fd(qmp, "migrate-incoming", false, fd, done, data);
+}
+
+void lpm_qmp_migrate_recover_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data)
+{
+    begin_on_fd(qmp, "migrate-recover", false, fd, done, data);
+}
+
+void lpm_qmp_migrate_resume_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data)
+{
+    begin_on_fd(qmp, "migrate", true, fd, done, data);
 }
 
 void lpm_qmp_migrate_continue(LpmQmp *qmp, LpmQmpDone done, void *data)

@@ -363,3 +363,21 @@ void lpm_mig_link_broke(LpmMigration *migration, const GError *error)
     lpm_mig_note_error(migration, whole);
     lpm_mig_publish(migration);
 }
+
+void lpm_mig_link_mended(LpmMigration *migration)
+{
+    LpmLogFields fields = fields_of(migration);
+    if (!migration->link_broken) {
+        return;
+    }
+    migration->link_broken = false;
+    g_clear_error(&migration->error);
+    lpm_log_info(&fields, "post-copy goes on");
+    lpm_mig_publish(migration);
+}
+
+bool lpm_mig_wants_relink(const LpmMigration *migration)
+{
+    return migration->postcopy && !migration->ended &&
+           (migration->link_broken || !migration->mover || migration->links.lost_us > 0);
+}

@@ -217,6 +217,11 @@ void lpm_mig_trouble_soon(LpmMigration *migration, const GError *error);
 /* Post-copy: memory does not come any more, for @error; says what to do, and that nobody may die.
  */
 void lpm_mig_link_broke(LpmMigration *migration, const GError *error);
+/* Post-copy, and no memory comes: the movers have lost each other, or one of them is gone. */
+bool lpm_mig_wants_relink(const LpmMigration *migration);
+enum { LPM_RELINK_ASK_MS = 50, LPM_RELINK_TRIES = 60 };
+/* Post-copy: memory comes again. */
+void lpm_mig_link_mended(LpmMigration *migration);
 /* Keeps the reason and tells, without changing who decides. */
 void lpm_mig_note_error(LpmMigration *migration, const GError *error);
 
@@ -261,6 +266,15 @@ void lpm_mig_dst_prepare(LpmHost *host, json_t *arguments, LpmHostReply done, vo
  * has them. USAGE names a bad one; STATE when it does not copy (any more).
  */
 bool lpm_mig_src_set(LpmMigration *migration, const json_t *arguments, GError **error);
+/*
+ * Post-copy that is paused: a new mover, with the one-time key of @arguments, to which the source's
+ * connects; @done with {"addresses", "port"}. STATE when QEMU is not paused in post-copy.
+ */
+void lpm_mig_dst_relink(LpmMigration *migration, const json_t *arguments, LpmHostReply done,
+                        void *data);
+/* The source's side of it, with that key and those addresses. @done when it has begun. */
+void lpm_mig_src_relink(LpmMigration *migration, const json_t *arguments, LpmHostDone done,
+                        void *data);
 /* Stops a move at the source; STATE once it was offered. */
 bool lpm_mig_src_stop(LpmMigration *migration, GError **error);
 /* The operator's word: see handover.md. STATE when it does not apply. */

@@ -91,7 +91,7 @@ static void note_filling(DstMove *move, const LpmQmpMigration *mig)
                       lpm_host_name(migration->host));
         lpm_mig_link_broke(migration, error);
     } else if (lpm_qmp_mig_is_postcopy(mig->status)) {
-        migration->link_broken = false;
+        lpm_mig_link_mended(migration);
     } else {
         move->filled = mig->status == LPM_QMP_MIG_COMPLETED;
     }

@@ -249,12 +249,29 @@ static void incoming(const GError *error, void *data)
     lpm_mig_unref(&move->base);
 }
 
+static void recovered(const GError *error, void *data)
+{
+    DstMove *move = data;
+    if (error) {
+        lpm_mig_link_broke(&move->base, error);
+    }
+    lpm_mig_look(&move->base);
+    lpm_mig_unref(&move->base);
+}
+
 static void on_connected(DstMove *move, const LpmStreamConnected *connected)
 {
     LpmMigration *migration = &move->base;
     migration->mover_connected = true;
     lpm_links_connected(migration);
     migration->round_trip_us = connected->rtt_us;
+    if (move->relinking) {
+        move->relinking = false;
+        lpm_mig_ref(migration);
+        lpm_qmp_migrate_recover_fd(qmp_of(move), move->vasi, recovered, move);
+        lpm_bytes_close(&move->vasi);
+        return;
+    }
     if (off_course(move)) {
         return;
     }
@@ -284,7 +301,7 @@ static void on_ready(DstMove *move)
     json_object_set(result, "addresses", move->listeners.addresses);
     json_object_set_new(result, "port", json_integer(move->listeners.port));
     lpm_listeners_close(&move->listeners);
-    if (move->image_key) {
+    if (move->image_key && !move->relinking) {
         json_object_set_new(result, "image_key", json_string(move->image_key));
     }
     lpm_dst_answer(move, result, NULL);
@@ -373,6 +390,7 @@ static void mover_gone(const GError *error, void *data)
     if (migration->journal < LPM_MOB_DST_INTENT) {
         trouble(move, error);
     } else if (migration->postcopy && !move->filled) {
+        lpm_dst_answer(move, NULL, error);
         lpm_mig_link_broke(migration, error);
         lpm_mig_look(migration);
     } /* else it runs here, and the movers are not needed any more */
@@ -421,11 +439,84 @@ static bool start_mover(DstMove *move, GError **error)
     spec.n_nets = move->listeners.n;
     spec.vasi = vasi;
     spec.memory = memory;
-    take_image(move, &spec);
-    image = spec.image;
+    if (!migration->postcopy) {
+        take_image(move, &spec);
+        image = spec.image;
+    }
     migration->mover = lpm_mover_start(&spec, &handlers, error);
     return migration->mover != NULL;
 }
+
+/* --- a post-copy that is paused --- */
+
+static gboolean ask_relink(gpointer data);
+
+/* Its mover is gone; QEMU notices that in a moment. */
+static void relink_state(const LpmQmpMigration *mig, const GError *error, void *data)
+{
+    DstMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    bool paused = !error && mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED && qmp_of(move);
+    if (!error && !paused && move->relink_tries++ < LPM_RELINK_TRIES) {
+        move->ask_timer = g_timeout_add(LPM_RELINK_ASK_MS, ask_relink, move);
+        lpm_mig_unref(migration);
+        return;
+    }
+    if (!error && !paused) {
+        lpm_error_set(&failure, LPM_ERROR_STATE, "QEMU of partition %s on %s is %s, not paused",
+                      migration->name, migration->self, lpm_qmp_mig_name(mig->status));
+    }
+    move->relinking = paused && start_mover(move, &failure);
+    if (!move->relinking) {
+        lpm_dst_answer(move, NULL, error ? error : failure);
+    }
+    lpm_mig_unref(migration);
+}
+
+static gboolean ask_relink(gpointer data)
+{
+    DstMove *move = data;
+    g_autoptr(GError) error = NULL;
+    move->ask_timer = 0;
+    if (qmp_of(move)) {
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_migrate(qmp_of(move), relink_state, move);
+    } else {
+        lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s has ended", move->base.name);
+        lpm_dst_answer(move, NULL, error);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void lpm_mig_dst_relink(LpmMigration *migration, const json_t *arguments, LpmHostReply done,
+                        void *data)
+{
+    DstMove *move = dst(migration);
+    g_autoptr(GError) error = NULL;
+    const char *key = NULL;
+    if (!lpm_json_need_str(arguments, "key", &key, &error)) {
+        done(NULL, error, data);
+        return;
+    }
+    if (!lpm_mig_wants_relink(migration) || move->filled || move->prepared || move->relinking) {
+        lpm_error_set(&error, LPM_ERROR_STATE,
+                      "migration %s of partition %s is not a post-copy that waits for a connection",
+                      migration->id, migration->name);
+        done(NULL, error, data);
+        return;
+    }
+    move->prepared = done;
+    move->prepared_data = data;
+    g_free(move->key);
+    move->key = g_strdup(key);
+    move->relink_tries = 0;
+    lpm_mover_kill(migration->mover);
+    migration->mover = NULL;
+    (void)ask_relink(move);
+}
+
+/* --- QEMU --- */
 
 static void parameters_set(const GError *error, void *data)
 {

@@ -19,6 +19,8 @@ typedef struct {
     bool digest_known; /* and the mover found it right: end */
     LpmStreamEnd end;
     /* post-copy */
+    bool relinking; /* the mover is one that goes on with a paused post-copy */
+    unsigned relink_tries;
     bool filled;     /* QEMU has all memory */
     bool keep_error; /* it has arrived, but not unharmed: the error says so */
     /* commit */

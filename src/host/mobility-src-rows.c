@@ -94,7 +94,7 @@ static void note_serving(SrcMove *move, const LpmQmpMigration *mig)
                       lpm_host_name(migration->host));
         lpm_mig_link_broke(migration, error);
     } else {
-        migration->link_broken = false;
+        lpm_mig_link_mended(migration);
     }
     if (lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET &&
         migration->phase != LPM_PHASE_FILL) {

@@ -118,11 +118,31 @@ static bool check_state(SrcMove *move, LpmPartition *partition, GError **error)
     return true;
 }
 
+/* Where the target's mover is, and its one-time key. */
+static bool read_way(SrcMove *move, const json_t *arguments, GError **error)
+{
+    const char *key = NULL;
+    int64_t port = 0;
+    if (!lpm_json_need_str(arguments, "key", &key, error) ||
+        !lpm_json_need_int(arguments, "port", 1, 65535, &port, error)) {
+        return false;
+    }
+    json_t *addresses = lpm_json_at(arguments, "addresses");
+    if (!json_is_array(addresses) || json_array_size(addresses) == 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "addresses: at least one is needed");
+    }
+    json_decref(move->addresses);
+    move->addresses = json_incref(addresses);
+    move->port = (uint16_t)port;
+    g_free(move->key);
+    move->key = g_strdup(key);
+    return true;
+}
+
 static bool read_arguments(SrcMove *move, const json_t *arguments, GError **error)
 {
     LpmMigration *migration = &move->base;
     const char *target = NULL;
-    int64_t port = 0;
     if (!lpm_json_need_str(arguments, "target", &target, error) ||
         !lpm_move_options_read(lpm_json_at(arguments, "options"), &migration->options, error)) {
         return false;
@@ -134,23 +154,8 @@ static bool read_arguments(SrcMove *move, const json_t *arguments, GError **erro
     }
     migration->active = lpm_json_bool(arguments, "active", true);
     migration->peer = g_strdup(target);
-    if (!migration->active) {
-        return true;
-    }
-    const char *key = NULL;
-    if (!lpm_json_need_str(arguments, "key", &key, error) ||
-        !lpm_json_need_int(arguments, "port", 1, 65535, &port, error)) {
-        return false;
-    }
-    json_t *addresses = lpm_json_at(arguments, "addresses");
-    if (!json_is_array(addresses) || json_array_size(addresses) == 0) {
-        return lpm_error_set(error, LPM_ERROR_USAGE, "addresses: at least one is needed");
-    }
-    move->addresses = json_incref(addresses);
-    move->port = (uint16_t)port;
-    move->key = g_strdup(key);
     move->image_key = g_strdup(lpm_json_str(arguments, "image_key", NULL));
-    return true;
+    return !migration->active || read_way(move, arguments, error);
 }
 
 static bool accept(SrcMove *move, json_t *arguments, GError **error)
@@ -195,6 +200,75 @@ void lpm_mig_src_start(LpmHost *host, json_t *arguments, LpmHostDone done, void 
     lpm_mig_register(&move->base);
     lpm_mig_read(&move->base, LPM_ARBITER_DEADLINE_MS, first_read);
     lpm_mig_unref(&move->base);
+}
+
+/* --- a post-copy that is paused --- */
+
+static gboolean ask_relink(gpointer data);
+
+/* Its mover is gone; QEMU notices that in a moment. */
+static void relink_state(const LpmQmpMigration *mig, const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) failure = NULL;
+    bool paused = !error && mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED;
+    if (!error && !paused && move->relink_tries++ < LPM_RELINK_TRIES) {
+        move->ask_timer = g_timeout_add(LPM_RELINK_ASK_MS, ask_relink, move);
+        lpm_mig_unref(migration);
+        return;
+    }
+    if (!error && !paused) {
+        lpm_error_set(&failure, LPM_ERROR_STATE, "QEMU of partition %s on %s is %s, not paused",
+                      migration->name, migration->self, lpm_qmp_mig_name(mig->status));
+    }
+    answer(move, error ? error : failure);
+    if (!paused) {
+        lpm_mig_unref(migration);
+        return;
+    }
+    move->relinking = true;
+    lpm_dial_new(move->addresses, move->port, (unsigned)migration->options.connect_timeout_ms, 0,
+                 lpm_src_tcp_connected, move);
+}
+
+static gboolean ask_relink(gpointer data)
+{
+    SrcMove *move = data;
+    LpmQmp *qmp = move->base.partition ? move->base.partition->qmp : NULL;
+    g_autoptr(GError) error = NULL;
+    move->ask_timer = 0;
+    if (qmp) {
+        lpm_mig_ref(&move->base);
+        lpm_qmp_query_migrate(qmp, relink_state, move);
+    } else {
+        lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s has ended", move->base.name);
+        answer(move, error);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void lpm_mig_src_relink(LpmMigration *migration, const json_t *arguments, LpmHostDone done,
+                        void *data)
+{
+    SrcMove *move = src(migration);
+    g_autoptr(GError) error = NULL;
+    if (!lpm_mig_wants_relink(migration) || move->given || move->started || move->relinking) {
+        lpm_error_set(&error, LPM_ERROR_STATE,
+                      "migration %s of partition %s is not a post-copy that waits for a connection",
+                      migration->id, migration->name);
+    }
+    if (error || !read_way(move, arguments, &error)) {
+        done(error, data);
+        return;
+    }
+    move->started = done;
+    move->started_data = data;
+    move->relink_tries = 0;
+    lpm_src_stop_dialing(move);
+    lpm_mover_kill(migration->mover);
+    migration->mover = NULL;
+    (void)ask_relink(move);
 }
 
 bool lpm_mig_src_stop(LpmMigration *migration, GError **error)

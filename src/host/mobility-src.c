@@ -286,12 +286,30 @@ void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
 
 /* --- mover --- */
 
+static void resumed(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    if (error) {
+        lpm_mig_link_broke(&move->base, error);
+    }
+    lpm_mig_look(&move->base);
+    lpm_mig_unref(&move->base);
+}
+
 static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
 {
     LpmMigration *migration = &move->base;
     migration->mover_connected = true;
     lpm_links_connected(migration);
     migration->round_trip_us = connected->rtt_us;
+    if (move->relinking) {
+        move->relinking = false;
+        lpm_mover_send(migration->mover, LPM_STREAM_SWITCHOVER, NULL);
+        lpm_mig_ref(migration);
+        lpm_qmp_migrate_resume_fd(qmp_of(move), move->vasi, resumed, move);
+        lpm_bytes_close(&move->vasi);
+        return;
+    }
     if (off_course(move)) {
         return;
     }
@@ -393,7 +411,7 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
     LpmMoverSpec spec;
     LpmMoverHandlers handlers = {mover_event, mover_gone, move};
     g_autoptr(GError) failure = NULL;
-    if (off_course(move)) {
+    if (off_course(move) && !move->relinking) {
         lpm_mig_unref(migration);
         return;
     }
@@ -411,12 +429,17 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
         spec.vasi = vasi;
         spec.memory = move->memory_fd;
         spec.config.memory_size = lpm_mobility_memory_size(spec.memory);
-        lpm_mobility_mover_image(migration->host, migration->partition->profile, move->image_key,
-                                 &spec);
-        image = spec.image;
+        if (!migration->postcopy) {
+            lpm_mobility_mover_image(migration->host, migration->partition->profile,
+                                     move->image_key, &spec);
+            image = spec.image;
+        }
         migration->mover = lpm_mover_start(&spec, &handlers, &failure);
     }
-    if (!migration->mover) {
+    if (!migration->mover && move->relinking) {
+        move->relinking = false;
+        lpm_mig_link_broke(migration, error ? error : failure);
+    } else if (!migration->mover) {
         lpm_mig_trouble(migration, error ? error : failure);
     }
     lpm_mig_unref(migration);

@@ -36,8 +36,10 @@ typedef struct SrcMove {
     uint64_t wire_then, stream_then;
     int64_t then_us;     /* when those were read */
     bool going_postcopy; /* migrate-start-postcopy was sent */
-    bool given;          /* post-copy: QEMU has given all memory */
-    bool whole;          /* and the target has found it right */
+    bool relinking;      /* the mover is one that goes on with a paused post-copy */
+    unsigned relink_tries;
+    bool given; /* post-copy: QEMU has given all memory */
+    bool whole; /* and the target has found it right */
     /* switchover */
     bool peer_loaded, offering;
     int64_t stop_mono_us, offer_mono_us;

@@ -140,6 +140,49 @@ static void set(LpmRpcRequest *request, json_t *arguments, void *server_data)
     answer_done(error, request);
 }
 
+/* --- relink --- */
+
+/* The open move of @id whose @side this system is; NULL: NOT_FOUND or STATE. */
+static LpmMigration *find_side(LpmHost *host, const char *id, LpmMobMachine side, GError **error)
+{
+    LpmMigration *migration = lpm_mobility_find(host, id);
+    if (!migration || migration->damaged) {
+        lpm_error_set(error, LPM_ERROR_NOT_FOUND, "there is no open migration %s on system %s", id,
+                      lpm_host_name(host));
+        return NULL;
+    }
+    if (migration->side != side) {
+        lpm_error_set(error, LPM_ERROR_STATE, "system %s is on the other side of migration %s",
+                      lpm_host_name(host), id);
+        return NULL;
+    }
+    return migration;
+}
+
+static void relink_prepare(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    g_autoptr(GError) error = NULL;
+    LpmMigration *migration =
+        find_side(server_data, lpm_json_str(arguments, "migration", ""), LPM_MOB_DST, &error);
+    if (migration) {
+        lpm_mig_dst_relink(migration, arguments, answer_result, request);
+    } else {
+        answer_result(NULL, error, request);
+    }
+}
+
+static void relink(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    g_autoptr(GError) error = NULL;
+    LpmMigration *migration =
+        find_side(server_data, lpm_json_str(arguments, "migration", ""), LPM_MOB_SRC, &error);
+    if (migration) {
+        lpm_mig_src_relink(migration, arguments, answer_done, request);
+    } else {
+        answer_done(error, request);
+    }
+}
+
 /* --- recover --- */
 
 typedef struct {
@@ -267,6 +310,20 @@ static const LpmRpcArg set_args[] = {
     {NULL},
 };
 
+static const LpmRpcArg relink_prepare_args[] = {
+    {"migration", 's', true, "id"},
+    {"key", 's', true, "new one-time key of the movers, 64 hexadecimal digits"},
+    {NULL},
+};
+
+static const LpmRpcArg relink_args[] = {
+    {"migration", 's', true, "id"},
+    {"key", 's', true, "that of migration-relink-prepare"},
+    {"addresses", 'a', true, "of the target's new mover"},
+    {"port", 'i', true, "of the target's new mover"},
+    {NULL},
+};
+
 static const LpmRpcArg recover_args[] = {
     {"migration", 's', true, "id"},
     {"force", 'b', false, "the operator's word that the other system is off"},
@@ -297,6 +354,10 @@ const LpmRpcVerb lpm_mobility_verbs[] = {
     {"migration-list", ROLES, list, NULL, "status of all moves, ended ones too"},
     {"migration-stop", ROLES, stop, id_args, "give a move up that has not been offered yet"},
     {"migration-set", ROLES, set, set_args, "change the limits of a move that copies"},
+    {"migration-relink-prepare", ROLES, relink_prepare, relink_prepare_args,
+     "at the target: a new mover for a post-copy that is paused"},
+    {"migration-relink", ROLES, relink, relink_args,
+     "at the source: connect a paused post-copy to that mover"},
     {"migration-recover", ROLES, recover, recover_args,
      "take the row of the handover that applies"},
     {"probe-listen", ROLES, lpm_probe_listen, listen_args, "a mover that waits for a probe"},

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-copy: the partition goes on at the target before its memory is there, and there is no way back."""
 import os
+import secrets
 import signal
 import time
 
@@ -85,3 +86,31 @@ def test_target_qemu_dies_meanwhile(pair):
     assert pair.states()[0] is None and not pair.a.qemu_pids()
     pair.b.call("partition-start", partition="p1")
     assert pair.states() == [None, "running"]
+
+
+def relink(pair):
+    """What the console does when both halves are paused."""
+    wait_for(lambda: "paused" in [pair.status(system)["postcopy"] for system in (pair.a, pair.b)], "memory that does not come any more")
+    key = secrets.token_hex(32)
+    where = pair.b.call("migration-relink-prepare", migration=pair.migration, key=key)
+    pair.a.call("migration-relink", migration=pair.migration, key=key, **where)
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_lpm_host_is_killed_meanwhile(pair, who):
+    """Its mover dies with it; the partition waits for its memory until the two QEMUs are connected again."""
+    pair.create(program=NOISE)
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    phase(pair, pair.a, "fill")
+    with pytest.raises(RpcError) as refused:
+        pair.b.call("migration-relink-prepare", migration=pair.migration, key="0" * 64)
+    assert refused.value.error_class == "state"
+    victim = getattr(pair, who)
+    victim.kill()
+    victim.start()
+    assert "Switch neither system off" in wait_for(lambda: pair.status(pair.b)["error"], "the error")["desc"]
+    relink(pair)
+    pair.ends(pair.a, "completed")
+    status = pair.ends(pair.b, "completed")
+    assert status["error"] is None and pair.states() == [None, "running"], status
+    pair.move(pair.b, pair.a)
