@@ -347,6 +347,7 @@ static gboolean on_tick(gpointer data)
         return G_SOURCE_REMOVE;
     }
     look(move, SILENCE_US);
+    lpm_move_relink(move);
     if (move->stop_requested && !move->asking_stop && move->state == LPM_MOB_DRV_MOVING &&
         lpm_systems_need(move->console, move->systems[LPM_HALF_SOURCE], NULL)) {
         lpm_move_stop(move, NULL, NULL);
@@ -473,6 +474,7 @@ void lpm_moves_connected(LpmConsole *console, LpmSystem *system)
 typedef struct {
     LpmMove *move;
     bool force;
+    LpmHalfSide side; /* asked first; with force, alone */
     unsigned pending;
     GError *errors[LPM_HALF_N];
     LpmMoveDone done;
@@ -489,9 +491,13 @@ static void recover_end(Recover *recover)
     const GError *error = NULL;
 
     judge(recover->move);
+    if (!recover->force) {
+        recover->move->relinked_us = 0; /* at once */
+        lpm_move_relink(recover->move);
+    }
     /* Both failed: there is nothing to show but why. */
-    if (recover->errors[LPM_HALF_SOURCE] && (recover->errors[LPM_HALF_TARGET] || recover->force)) {
-        error = recover->errors[LPM_HALF_SOURCE];
+    if (recover->errors[recover->side] && (recover->errors[!recover->side] || recover->force)) {
+        error = recover->errors[recover->side];
     }
     recover->done(recover->move, error, recover->data);
     g_clear_error(&recover->errors[LPM_HALF_SOURCE]);
@@ -536,49 +542,65 @@ static void recover_at(Recover *recover, LpmHalfSide side)
     recover->pending++;
     lpm_system_call(system, "migration-recover",
                     lpm_json_pack("{s:s, s:b}", "migration", recover->move->id, "force",
-                                  recover->force && side == LPM_HALF_SOURCE),
+                                  recover->force && side == recover->side),
                     RECOVER_TIMEOUT_MS, on_recovered, call);
 }
 
 static void recover_go(Recover *recover)
 {
-    recover_at(recover, LPM_HALF_SOURCE);
+    recover_at(recover, recover->side);
     if (!recover->force) {
-        recover_at(recover, LPM_HALF_TARGET);
+        recover_at(recover, !recover->side);
     }
     if (recover->pending == 0) {
         recover_end(recover);
     }
 }
 
-/* The operator says that the target is off: not believed while it answers, be it with a failure. */
-static void on_target_asked(json_t *result, const GError *error, void *data)
+/* The operator says that the other system is off: not believed while it answers, be it with a
+ * failure. */
+static void on_other_asked(json_t *result, const GError *error, void *data)
 {
     Recover *recover = data;
+    bool source = recover->side == LPM_HALF_SOURCE;
 
     if (error && lpm_call_is_unsure(error)) {
         recover_go(recover);
         return;
     }
     (void)result;
-    lpm_error_set(&recover->errors[LPM_HALF_SOURCE], LPM_ERROR_STATE,
-                  "system \"%s\" answers: the partition may run there, so it is not taken back by "
-                  "force; recover without it, or switch that system off first",
-                  recover->move->systems[LPM_HALF_TARGET]);
+    lpm_error_set(&recover->errors[recover->side], LPM_ERROR_STATE,
+                  source ? "system \"%s\" answers: the partition may run there, so it is not taken "
+                           "back by force; recover without it, or switch that system off first"
+                         : "system \"%s\" answers: it has memory that the partition needs, so that "
+                           "is not given up by force; recover without it",
+                  recover->move->systems[!recover->side]);
     recover_end(recover);
+}
+
+/* Who is given the operator's word: post-copy has made the target the owner of what is missing. */
+static LpmHalfSide word_goes_to(const LpmMove *move)
+{
+    const json_t *target = move->halves[LPM_HALF_TARGET].status;
+    bool fills = lpm_json_at(target, "postcopy") &&
+                 strcmp(lpm_json_str(target, "journal", ""), "running") == 0;
+
+    return fills ? LPM_HALF_TARGET : LPM_HALF_SOURCE;
 }
 
 void lpm_move_recover(LpmMove *move, bool force, LpmMoveDone done, void *data)
 {
     Recover *recover = g_new0(Recover, 1);
-    LpmSystem *target = lpm_move_system(move, LPM_HALF_TARGET);
+    LpmSystem *other;
 
     recover->move = lpm_move_ref(move);
     recover->force = force;
+    recover->side = force ? word_goes_to(move) : LPM_HALF_SOURCE;
     recover->done = done;
     recover->data = data;
-    if (force && target) {
-        lpm_system_call(target, "system-info", NULL, ASK_TIMEOUT_MS, on_target_asked, recover);
+    other = lpm_move_system(move, !recover->side);
+    if (force && other) {
+        lpm_system_call(other, "system-info", NULL, ASK_TIMEOUT_MS, on_other_asked, recover);
     } else {
         recover_go(recover);
     }

@@ -42,9 +42,11 @@ typedef struct {
     json_t *profile, *runtime, *listening; /* between the steps */
     char *key;
     guint timer;
-    int64_t decided_us; /* monotonic: one half has ended; 0 */
-    unsigned discards;  /* how often the target was told to discard */
-    GList *waiters;     /* LpmMoveWaiter */
+    bool relinking;      /* post-copy is being connected again */
+    int64_t relinked_us; /* monotonic: when that was tried last */
+    int64_t decided_us;  /* monotonic: one half has ended; 0 */
+    unsigned discards;   /* how often the target was told to discard */
+    GList *waiters;      /* LpmMoveWaiter */
 } LpmMove;
 
 LpmMove *lpm_move_ref(LpmMove *move);
@@ -119,6 +121,9 @@ void lpm_move_recover(LpmMove *move, bool force, LpmMoveDone done, void *data);
 void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status);
 bool lpm_half_finished(const LpmHalf *half);
 LpmSystem *lpm_move_system(const LpmMove *move, LpmHalfSide side); /* NULL: forgotten. Borrowed */
+
+/* Connects a post-copy that is paused again, at most every few seconds (relink.c). */
+void lpm_move_relink(LpmMove *move);
 
 /* --- showing (view.c) --- */
 

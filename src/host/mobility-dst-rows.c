@@ -541,6 +541,11 @@ bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error)
 {
     DstMove *move = dst(migration);
     LpmMobRecordView view = lpm_mig_record_view(migration);
+    if (word && migration->journal == LPM_MOB_DST_RUNNING && view == LPM_MOB_REC_TARGET &&
+        lpm_mig_wants_relink(migration) && !move->filled) {
+        lpm_dst_lost(move, "it is off, as was said with force");
+        return true;
+    }
     bool early =
         migration->journal == LPM_MOB_DST_PREPARED ||
         (migration->journal == LPM_MOB_DST_LOADED &&

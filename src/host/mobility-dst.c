@@ -38,7 +38,7 @@ void lpm_dst_answer(DstMove *move, json_t *result, const GError *error)
     }
 }
 
-static void trouble(DstMove *move, const GError *error)
+void lpm_dst_trouble(DstMove *move, const GError *error)
 {
     lpm_mig_ref(&move->base);
     lpm_dst_answer(move, NULL, error);
@@ -57,7 +57,7 @@ static void maybe_loaded(DstMove *move)
         return;
     }
     if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, &error)) {
-        trouble(move, error);
+        lpm_dst_trouble(move, error);
         return;
     }
     LpmStreamMessage message = {.end = move->end};
@@ -78,7 +78,7 @@ static void redelivered(const GError *error, void *data)
     DstMove *move = data;
     if (!off_course(move)) {
         if (error) {
-            trouble(move, error);
+            lpm_dst_trouble(move, error);
         } else {
             move->loaded_known = true;
             maybe_loaded(move);
@@ -98,72 +98,6 @@ static void arrived(DstMove *move)
     }
 }
 
-/* --- half, of a post-copy --- */
-
-bool lpm_dst_half(DstMove *move, GError **error)
-{
-    LpmMigration *migration = &move->base;
-    migration->postcopy = true;
-    if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, error)) {
-        return false;
-    }
-    if (migration->mover) {
-        lpm_mover_send_peer(migration->mover, "{\"event\": \"half\"}");
-    }
-    return true;
-}
-
-static void half_redelivered(const GError *error, void *data)
-{
-    DstMove *move = data;
-    LpmMigration *migration = &move->base;
-    g_autoptr(GError) failure = NULL;
-    if (!off_course(move)) {
-        if (error || !lpm_dst_half(move, &failure)) {
-            trouble(move, error ? error : failure);
-        } else {
-            move->loaded_known = true;
-            lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
-            lpm_mig_look(migration);
-        }
-    }
-    lpm_mig_unref(migration);
-}
-
-static gboolean ask_half(gpointer data);
-
-static void half_state(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
-                       void *data)
-{
-    DstMove *move = data;
-    if (off_course(move)) {
-        lpm_mig_unref(&move->base);
-    } else if (error) {
-        trouble(move, error);
-        lpm_mig_unref(&move->base);
-    } else if (lpm_qmp_mig_is_postcopy(mig->status) && status->state == LPM_QMP_RUN_PAUSED) {
-        if (lpm_redeliver_needed(move->base.partition)) {
-            lpm_redeliver(move->base.partition, half_redelivered, move);
-        } else {
-            half_redelivered(NULL, move);
-        }
-    } else { /* QEMU says that it can be served before it has loaded the rest */
-        move->ask_timer = g_timeout_add(ASK_AGAIN_MS, ask_half, move);
-        lpm_mig_unref(&move->base);
-    }
-}
-
-static gboolean ask_half(gpointer data)
-{
-    DstMove *move = data;
-    move->ask_timer = 0;
-    if (!off_course(move) && qmp_of(move)) {
-        lpm_mig_ref(&move->base);
-        lpm_qmp_query_state(qmp_of(move), half_state, move);
-    }
-    return G_SOURCE_REMOVE;
-}
-
 /* --- completed --- */
 
 static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *mig,
@@ -174,7 +108,7 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
     if (!off_course(move)) {
         bool completed = !error && mig->status == LPM_QMP_MIG_COMPLETED;
         if (error) {
-            trouble(move, error);
+            lpm_dst_trouble(move, error);
         } else if (completed && status->state == LPM_QMP_RUN_INMIGRATE) {
             /* QEMU tells the end a moment before it changes its state. */
             move->ask_timer = g_timeout_add(ASK_AGAIN_MS, ask_completed, move);
@@ -182,7 +116,7 @@ static void completed_state(const LpmQmpStatus *status, const LpmQmpMigration *m
             lpm_error_set(&failure, LPM_ERROR_QEMU, "QEMU on %s said completed, but is %s and %s",
                           lpm_host_name(move->base.host), lpm_qmp_mig_name(mig->status),
                           lpm_qmp_run_name(status->state));
-            trouble(move, failure);
+            lpm_dst_trouble(move, failure);
         } else {
             arrived(move);
         }
@@ -215,7 +149,7 @@ static void on_migration(DstMove *move, LpmQmpMigStatus status)
     } else if (completed) {
         ask_completed(move);
     } else if (status == LPM_QMP_MIG_POSTCOPY_ACTIVE) {
-        ask_half(move);
+        lpm_dst_ask_half(move);
     }
 }
 
@@ -244,7 +178,7 @@ static void incoming(const GError *error, void *data)
     bool several = move->base.options.channels > 0;
     if (!off_course(move) &&
         (error || (several && !lpm_channels_incoming(&move->channels, &failure)))) {
-        trouble(move, error ? error : failure);
+        lpm_dst_trouble(move, error ? error : failure);
     }
     lpm_mig_unref(&move->base);
 }
@@ -291,7 +225,7 @@ static void on_need_channel(DstMove *move, const LpmStreamChannel *wanted)
 {
     g_autoptr(GError) failure = NULL;
     if (!off_course(move) && !lpm_channels_want(&move->channels, wanted->channel, &failure)) {
-        trouble(move, failure);
+        lpm_dst_trouble(move, failure);
     }
 }
 
@@ -388,7 +322,7 @@ static void mover_gone(const GError *error, void *data)
     lpm_mover_kill(migration->mover);
     migration->mover = NULL;
     if (migration->journal < LPM_MOB_DST_INTENT) {
-        trouble(move, error);
+        lpm_dst_trouble(move, error);
     } else if (migration->postcopy && !move->filled) {
         lpm_dst_answer(move, NULL, error);
         lpm_mig_link_broke(migration, error);
@@ -410,7 +344,7 @@ static void take_image(DstMove *move, LpmMoverSpec *spec)
     }
 }
 
-static bool start_mover(DstMove *move, GError **error)
+bool lpm_dst_start_mover(DstMove *move, GError **error)
 {
     LpmMigration *migration = &move->base;
     LpmMoverHandlers handlers = {mover_event, mover_gone, move};
@@ -447,75 +381,6 @@ static bool start_mover(DstMove *move, GError **error)
     return migration->mover != NULL;
 }
 
-/* --- a post-copy that is paused --- */
-
-static gboolean ask_relink(gpointer data);
-
-/* Its mover is gone; QEMU notices that in a moment. */
-static void relink_state(const LpmQmpMigration *mig, const GError *error, void *data)
-{
-    DstMove *move = data;
-    LpmMigration *migration = &move->base;
-    g_autoptr(GError) failure = NULL;
-    bool paused = !error && mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED && qmp_of(move);
-    if (!error && !paused && move->relink_tries++ < LPM_RELINK_TRIES) {
-        move->ask_timer = g_timeout_add(LPM_RELINK_ASK_MS, ask_relink, move);
-        lpm_mig_unref(migration);
-        return;
-    }
-    if (!error && !paused) {
-        lpm_error_set(&failure, LPM_ERROR_STATE, "QEMU of partition %s on %s is %s, not paused",
-                      migration->name, migration->self, lpm_qmp_mig_name(mig->status));
-    }
-    move->relinking = paused && start_mover(move, &failure);
-    if (!move->relinking) {
-        lpm_dst_answer(move, NULL, error ? error : failure);
-    }
-    lpm_mig_unref(migration);
-}
-
-static gboolean ask_relink(gpointer data)
-{
-    DstMove *move = data;
-    g_autoptr(GError) error = NULL;
-    move->ask_timer = 0;
-    if (qmp_of(move)) {
-        lpm_mig_ref(&move->base);
-        lpm_qmp_query_migrate(qmp_of(move), relink_state, move);
-    } else {
-        lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s has ended", move->base.name);
-        lpm_dst_answer(move, NULL, error);
-    }
-    return G_SOURCE_REMOVE;
-}
-
-void lpm_mig_dst_relink(LpmMigration *migration, const json_t *arguments, LpmHostReply done,
-                        void *data)
-{
-    DstMove *move = dst(migration);
-    g_autoptr(GError) error = NULL;
-    const char *key = NULL;
-    if (!lpm_json_need_str(arguments, "key", &key, &error)) {
-        done(NULL, error, data);
-        return;
-    }
-    if (!lpm_mig_wants_relink(migration) || move->filled || move->prepared || move->relinking) {
-        lpm_error_set(&error, LPM_ERROR_STATE,
-                      "migration %s of partition %s is not a post-copy that waits for a connection",
-                      migration->id, migration->name);
-        done(NULL, error, data);
-        return;
-    }
-    move->prepared = done;
-    move->prepared_data = data;
-    g_free(move->key);
-    move->key = g_strdup(key);
-    move->relink_tries = 0;
-    lpm_mover_kill(migration->mover);
-    migration->mover = NULL;
-    (void)ask_relink(move);
-}
-
 /* --- QEMU --- */
 
 static void parameters_set(const GError *error, void *data)
@@ -523,8 +388,8 @@ static void parameters_set(const GError *error, void *data)
     DstMove *move = data;
     g_autoptr(GError) failure = NULL;
     if (!off_course(move)) {
-        if (error || !start_mover(move, &failure)) {
-            trouble(move, error ? error : failure);
+        if (error || !lpm_dst_start_mover(move, &failure)) {
+            lpm_dst_trouble(move, error ? error : failure);
         }
     }
     lpm_mig_unref(&move->base);
@@ -549,7 +414,7 @@ static void qemu_started(const GError *error, void *data)
         return;
     }
     if (error) {
-        trouble(move, error);
+        lpm_dst_trouble(move, error);
         lpm_mig_unref(&move->base);
         return;
     }
@@ -588,7 +453,7 @@ static void begin_inactive(DstMove *move)
     LpmMigration *migration = &move->base;
     g_autoptr(GError) error = NULL;
     if (!lpm_mig_journal(migration, LPM_MOB_EV_LOADED, &error)) {
-        trouble(move, error);
+        lpm_dst_trouble(move, error);
         return;
     }
     g_autoptr(json_t) result = lpm_json_pack("{s:[], s:n}", "addresses", "port");

@@ -33,6 +33,15 @@ typedef struct {
 } DstMove;
 
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
+/* Something is wrong: answers migration-prepare if that is open; from now on the rows decide. */
+void lpm_dst_trouble(DstMove *move, const GError *error);
+/* A mover that listens for the source's; move->key is its key. */
+bool lpm_dst_start_mover(DstMove *move, GError **error);
+
+/* --- mobility-dst-postcopy.c --- */
+
+/* Asks QEMU until it is half, then goes on. */
+void lpm_dst_ask_half(DstMove *move);
 /* Post-copy: QEMU is paused and has all but memory. The journal says so, and then the source. */
 bool lpm_dst_half(DstMove *move, GError **error);
 /* Post-copy: the memory that is missing will never come. Ends QEMU; the partition stays here. */

@@ -302,7 +302,7 @@ class FakeHost:
                 "stream_bytes": 1000, "wire_bytes": 1100, "total_bytes": 2000, "remaining_bytes": 500,
                 "rate_bytes": 10, "dirty_rate_bytes": 1, "passes": 1, "predicted_blackout_ms": 30,
                 "blackout_ms": 25.5 if move["outcome"] == "completed" else None, "eta_ms": 100, "round_trip_us": 200,
-                "verify": {"pages": 0, "differing": 0, "repaired": 0}, "convergence": move.get("convergence"), "links": move.get("links"),
+                "verify": {"pages": 0, "differing": 0, "repaired": 0}, "convergence": move.get("convergence"), "postcopy": move.get("postcopy"), "links": move.get("links"),
                 "phases": [{"name": "prepare", "start_us": 1000000, "ms": 20.0},
                            {"name": "copy", "start_us": 1020000, "ms": 80.0}]}
 

@@ -211,6 +211,49 @@ def test_what_post_copy_has_lost_is_said_of_a_move_that_arrived(console, pair):
     assert shown["state"] == "completed" and shown["error"] is None and "memory is lost" in shown["note"]
 
 
+def test_a_paused_post_copy_is_connected_again(console, pair):
+    source, target = pair
+    slow_down(pair)
+    move = console.migrate(postcopy=True)
+    console.wait_state(move, "moving")
+    keys = {}
+
+    def prepare(arguments):
+        keys["target"] = arguments["key"]
+        return {"addresses": ["192.0.2.9"], "port": 4711}
+
+    def relink(arguments):
+        assert arguments["key"] == keys["target"] and len(arguments["key"]) == 64
+        assert (arguments["addresses"], arguments["port"]) == (["192.0.2.9"], 4711)
+        for host in pair:
+            host.moves[move]["postcopy"] = "active"
+            host.emit("migration", host.status(host.moves[move]))
+        keys["source"] = arguments["key"]
+        return {}
+    target.verbs["migration-relink-prepare"], source.verbs["migration-relink"] = prepare, relink
+    target.moves[move].update(journal="running", postcopy="paused")
+    target.emit("migration", target.status(target.moves[move]))
+    console.wait(lambda: "source" in keys, "the source to be told")
+    told = [event["message"] for event in console.rest("GET", "/v1/events")["events"] if event["object"] == move]
+    assert any("connected again" in text for text in told), told
+
+
+def test_memory_is_given_up_by_force_only_when_the_source_is_away(console, pair):
+    source, target = pair
+    slow_down(pair)
+    move = console.migrate(postcopy=True)
+    console.wait_state(move, "moving")
+    target.moves[move].update(journal="running", postcopy="paused")
+    target.emit("migration", target.status(target.moves[move]))
+    console.wait(lambda: console.migration(move)["postcopy"] == "paused", "the news")
+    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
+    assert refused.error_class == "state" and "migration-recover" not in target.calls
+    source.vanish()
+    console.wait(lambda: console.rest("GET", "/v1/systems/system-a")["state"] == "unreachable", "loss")
+    console.rest("POST", f"/v1/migrations/{move}/recover", {"force": True})
+    assert "migration-recover" in target.calls
+
+
 def test_too_late_to_stop(console, pair):
     slow_down(pair)
     move = console.migrate()

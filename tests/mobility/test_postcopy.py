@@ -114,3 +114,25 @@ def test_lpm_host_is_killed_meanwhile(pair, who):
     status = pair.ends(pair.b, "completed")
     assert status["error"] is None and pair.states() == [None, "running"], status
     pair.move(pair.b, pair.a)
+
+
+def test_source_is_gone_for_good(pair):
+    """The operator says so; then the partition, whose memory is lost, can be started from its disks."""
+    pair.create(program=NOISE)
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    phase(pair, pair.b, "fill")
+    with pytest.raises(RpcError) as refused:
+        pair.b.call("migration-recover", migration=pair.migration, force=True)
+    assert refused.value.error_class == "state", "the source answers"
+    qemu = pair.a.qemu_pids()[0]
+    os.kill(qemu, signal.SIGSTOP)  # or the mover would still bring what QEMU has said
+    pair.a.kill()
+    wait_for(lambda: pair.status(pair.b)["postcopy"] == "paused" or pair.status(pair.b)["links"]["lost_ms"], "the loss")
+    pair.b.call("migration-recover", migration=pair.migration, force=True)
+    status = pair.ends(pair.b, "completed")
+    assert "is lost (it is off" in status["error"]["desc"], status["error"]
+    pair.b.call("partition-start", partition="p1")
+    os.kill(qemu, signal.SIGCONT)
+    pair.a.start()
+    pair.ends(pair.a, "completed")
+    assert pair.states() == [None, "running"]
