@@ -109,19 +109,23 @@ static void note_needed(LpmConvergence *c, const LpmConvergenceSample *sample)
     c->needed_ms = (ample + NEEDED_STEP_MS - 1) / NEEDED_STEP_MS * NEEDED_STEP_MS;
 }
 
+/* What has left QEMU and not arrived is not sent yet, either: a window takes small passes whole. */
+static uint64_t behind(const LpmConvergenceSample *sample)
+{
+    return sample->remaining + sample->in_flight;
+}
+
 static void begin_pass(LpmConvergence *c, const LpmConvergenceRules *rules,
                        const LpmConvergenceSample *sample)
 {
-    bool comparable = c->passes >= PASSES_BEFORE_STEP - 1 && c->counted > 0;
+    uint64_t now = behind(sample);
     if (c->counted > 0) {
         c->passes++;
     }
-    bool stalls = comparable && c->passes >= PASSES_BEFORE_STEP &&
-                  about_as_much(sample->remaining, c->dirty_set);
+    /* What became dirty during the first pass, which sends everything, compares with nothing. */
+    bool stalls = c->passes >= PASSES_BEFORE_STEP && about_as_much(now, c->smallest);
     c->stalled = stalls ? c->stalled + 1 : 0;
-    if (c->stalled == 0 || sample->remaining < c->smallest) {
-        c->smallest = sample->remaining;
-    }
+    c->smallest = stalls && c->smallest < now ? c->smallest : now;
     c->dirty_set = sample->remaining;
     note_needed(c, sample);
     raise_limit(c, rules);
@@ -132,8 +136,11 @@ static void begin_pass(LpmConvergence *c, const LpmConvergenceRules *rules,
 static LpmConvergenceState judge(const LpmConvergence *c, const LpmConvergenceRules *rules,
                                  const LpmConvergenceSample *sample)
 {
-    if (c->passes < PASSES_BEFORE_STEP || sample->rate == 0) {
+    if (c->passes < PASSES_BEFORE_STEP) {
         return LPM_CONVERGENCE_FIRST;
+    }
+    if (sample->rate == 0) {
+        return c->state;
     }
     unsigned enough = STALLS_FOR_VERDICT;
     if (rules->auto_converge && sample->throttle < THROTTLE_MOST) {
@@ -151,7 +158,7 @@ static LpmConvergenceState judge(const LpmConvergence *c, const LpmConvergenceRu
 static void predict(LpmConvergence *c, const LpmConvergenceRules *rules,
                     const LpmConvergenceSample *sample)
 {
-    uint64_t rate = sample->rate, left = sample->remaining;
+    uint64_t rate = sample->rate, left = behind(sample);
     c->eta_ms = -1;
     if (rate == 0) {
         c->predicted_ms =

@@ -90,7 +90,7 @@ static void arbiter_answered(LpmMigration *migration, const GError *error)
  */
 static uint64_t postcopy_rate(const SrcMove *move)
 {
-    uint64_t measured = move->base.stats.rate_out;
+    uint64_t measured = move->rate;
     return MAX(measured - measured / 4, POSTCOPY_LEAST);
 }
 
@@ -162,7 +162,30 @@ static void give_up(SrcMove *move)
     lpm_mig_trouble(migration, error);
 }
 
-static LpmConvergenceSample sample_of(const SrcMove *move, const LpmQmpMigration *mig)
+/*
+ * What arrives, over a few seconds: what QEMU and the mover take comes in bursts as big as the
+ * mover's window, and the target is handed whole batches.
+ */
+static uint64_t measured_rate(SrcMove *move)
+{
+    const LpmStreamStats *stats = &move->base.stats;
+    int64_t now_us = lpm_clock_monotonic_us(move->base.host->clock);
+    unsigned last = (move->n_arrived + LPM_SRC_ARRIVED - 1) % LPM_SRC_ARRIVED;
+    if (move->n_arrived == 0 || now_us - move->arrived[last].at_us >= POLL_MS * US_PER_MS / 2) {
+        last = move->n_arrived++ % LPM_SRC_ARRIVED;
+        move->arrived[last].at_us = now_us;
+        move->arrived[last].acked = stats->acked;
+    }
+    unsigned first = move->n_arrived > LPM_SRC_ARRIVED ? move->n_arrived % LPM_SRC_ARRIVED : 0;
+    int64_t span_us = now_us - move->arrived[first].at_us;
+    uint64_t came = stats->acked - move->arrived[first].acked;
+    if (span_us >= RATE_SPAN_US && came > 0) {
+        move->rate = came * G_USEC_PER_SEC / (uint64_t)span_us;
+    }
+    return move->rate > 0 ? move->rate : stats->rate_out;
+}
+
+static LpmConvergenceSample sample_of(SrcMove *move, const LpmQmpMigration *mig)
 {
     const LpmMigration *migration = &move->base;
     const LpmStreamStats *stats = &migration->stats;
@@ -172,7 +195,7 @@ static LpmConvergenceSample sample_of(const SrcMove *move, const LpmQmpMigration
         .pass = mig->dirty_sync_count,
         .remaining = mig->remaining,
         .dirty_rate = mig->dirty_pages_rate * mig->page_size,
-        .rate = stats->rate_out,
+        .rate = measured_rate(move),
         .in_flight = stats->stream_out > stats->acked ? stats->stream_out - stats->acked : 0,
         .overhead_ms = COMMIT_ESTIMATE_MS + migration->round_trip_us / US_PER_MS,
         .qemu_expects_ms = mig->expected_downtime_ms,
@@ -208,6 +231,7 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
     if (migration->links.lost_us > 0) { /* what does not move now says nothing of the copy */
         migration->eta_ms = -1;
         move->then_us = 0;
+        move->n_arrived = 0;
         return;
     }
     LpmConvergenceRules rules = lpm_move_rules(&migration->options);

@@ -7,6 +7,8 @@
 #include "host/migration.h"
 
 /* One connection being made, again or besides the first. */
+enum { LPM_SRC_ARRIVED = 12 };
+
 typedef struct {
     struct SrcMove *move;
     LpmDial *dial;     /* NULL: none is wanted */
@@ -34,7 +36,13 @@ typedef struct SrcMove {
     int64_t told_ms;      /* downtime-limit that QEMU was given last */
     uint64_t qemu_rate;   /* max-bandwidth that QEMU has */
     uint64_t wire_then, stream_then;
-    int64_t then_us;     /* when those were read */
+    int64_t then_us; /* when those were read */
+    struct {
+        int64_t at_us;
+        uint64_t acked;
+    } arrived[LPM_SRC_ARRIVED]; /* a ring: what the target had handed on, and when */
+    unsigned n_arrived;
+    uint64_t rate;       /* bytes/s of stream over that time */
     bool going_postcopy; /* migrate-start-postcopy was sent */
     bool relinking;      /* the mover is one that goes on with a paused post-copy */
     unsigned relink_tries;

@@ -170,6 +170,27 @@ static void test_looks_in_between_are_no_passes(void)
     g_assert_cmpuint(m.pass, >, 8);
 }
 
+/* The mover's window takes whole passes, so that QEMU has nothing left while the wire is behind. */
+static void test_what_is_in_flight_is_not_sent(void)
+{
+    LpmConvergence c;
+    LpmConvergenceSample sample = {.rate = MB / 2, .overhead_ms = 20, .qemu_expects_ms = -1};
+    LpmConvergenceRules rules = {.max_blackout_ms = 100};
+    lpm_convergence_init(&c, &rules);
+    for (sample.pass = 1; sample.pass < 8; sample.pass++) {
+        sample.in_flight =
+            MB / 2 - sample.pass % 2 * MB / 8; /* up and down, on the whole the same */
+        lpm_convergence_feed(&c, &rules, &sample);
+        sample.now_ms += 1000;
+    }
+    g_assert_cmpint((int)c.state, ==, LPM_CONVERGENCE_NONE);
+    g_assert_cmpint(c.needed_ms, >=, 750);
+    g_assert_cmpint(c.predicted_ms, >=, 750);
+    sample.rate = 0; /* nothing has arrived lately: that is no news */
+    lpm_convergence_feed(&c, &rules, &sample);
+    g_assert_cmpint((int)c.state, ==, LPM_CONVERGENCE_NONE);
+}
+
 static void test_slowing_down_gets_its_time(void)
 {
     LpmConvergenceRules rules = {.max_blackout_ms = 300, .auto_converge = true};
@@ -257,6 +278,7 @@ int main(int argc, char **argv)
     g_test_add_func("/convergence/advice-helps", test_what_was_advised_helps);
     g_test_add_func("/convergence/slow", test_slow_but_sure_is_no_failure);
     g_test_add_func("/convergence/looks", test_looks_in_between_are_no_passes);
+    g_test_add_func("/convergence/in-flight", test_what_is_in_flight_is_not_sent);
     g_test_add_func("/convergence/auto-converge", test_slowing_down_gets_its_time);
     g_test_add_func("/convergence/give-up", test_giving_up_takes_its_time);
     g_test_add_func("/convergence/postcopy", test_postcopy_is_due);
