@@ -175,12 +175,16 @@ def arguments():
 def alone(lab):
     """One benchmark a lab: a second one would take down what the first has up."""
     lab.dir.parent.mkdir(parents=True, exist_ok=True)
-    with open(lab.dir.parent / f"{lab.name}.bench", "w", encoding="ascii") as file:
+    lock = lab.dir.parent / f"{lab.name}.bench"
+    with open(lock, "w", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit(f"bench: another benchmark runs in lab '{lab.name}': wait for its end, or set LAB to another name")
-        yield
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def main():
