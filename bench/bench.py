@@ -141,6 +141,8 @@ class Session:
         self.shape(row)
         try:
             new = kinds.RUN[row.kind.name](self, row, pairs)
+            if self.our is not None:
+                new = [{**r, "ours_config": self.our.config} for r in new]
             self.keep(new)
             print(results.markdown(new), flush=True)
         except (LabError, OSError) as error:

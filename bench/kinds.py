@@ -101,7 +101,7 @@ def run_native(session, row, pairs):
 
 def run_raw(session, row, pairs):
     series, failed = take_turns(session, row, pairs, {
-        OURS: lambda: session.ours(row).move(row, ["--codec", "raw", "--channels", "0"]),
+        OURS: lambda: session.ours(row).move(row, ["--codec", "raw"]),
         PLAIN: lambda: session.native(row).move(row, qemu.PLAIN)})
     return summarise(row.name, series, failed)
 

@@ -36,7 +36,7 @@ class Ours:
         self.workload = Workload(lab, small)
         self.names = [f"bench{i}" for i in range(count)]
         self.addresses = [address_of(FIRST_NUMBER + i) for i in range(count)]
-        self.place = "system-a"
+        self.place, self.config = "system-a", ""
         self.moved_at, self.has_moved = time.monotonic(), False
         try:
             for i, name in enumerate(self.names):
@@ -86,6 +86,7 @@ class Ours:
                 meter.stop()
         self.place, self.moved_at, self.has_moved = self.target, time.monotonic(), True
         self.rest()
+        self.config = self._config(ends[0].get("options", {}))
         figures = {**meter.figures, **self._phases(ends)}
         return verified(self.lab, self.addresses, figures)
 
@@ -113,6 +114,13 @@ class Ours:
             self.lab.lpm("migration", "stop", found[0]["migration"], check=False)
             wait_for(lambda: self.lab.rest("GET", f"/v1/migrations/{found[0]['migration']}")["finished"], 60,
                      f"end of the stopped move of {name}")
+
+    @staticmethod
+    def _config(options):
+        """What OpenLPM was set to, in words."""
+        words = [f"codec {options.get('codec', 'auto')}", f"{options.get('channels', 0)} channels",
+                 f"{options.get('connections', 1)} connections"]
+        return ", ".join(words + (["post-copy"] if options.get("postcopy") else []))
 
     @staticmethod
     def _phases(ends):
