@@ -11,10 +11,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "lab")]
 
 import kinds  # noqa: E402
+import native as qemu  # noqa: E402
 import plots  # noqa: E402
 import results  # noqa: E402
 import rows  # noqa: E402
-from native import template  # noqa: E402
 
 ZSTD = "multifd x2, zstd"
 
@@ -97,6 +97,15 @@ def test_configurations_to_measure_against():
     assert kinds.chosen({ZSTD: None}) == []
 
 
+def test_what_does_not_compress_is_left_out_where_plain_is_hopeless():
+    zstd, multifd = qemu.BY_NAME[ZSTD], qemu.BY_NAME["multifd x2"]
+    assert not kinds.hopeless({ZSTD: run(100, 1)}, multifd, 100)
+    assert not kinds.hopeless({ZSTD: run(100, 1), results.PLAIN: run(240, 1)}, multifd, 100)
+    assert kinds.hopeless({ZSTD: run(100, 1), results.PLAIN: run(260, 1)}, multifd, 100)
+    assert kinds.hopeless({ZSTD: run(100, 1), results.PLAIN: None}, multifd, 100)
+    assert not kinds.hopeless({results.PLAIN: None}, zstd, None)
+
+
 def test_plots_are_svg():
     found = results.summarise("a<b", {"ours": [run(1, 1)], results.PLAIN: [run(2, 1)]})
     picture = ElementTree.fromstring(plots.svg("T & time", plots.bars(found, "total_ms"), 1))
@@ -105,5 +114,5 @@ def test_plots_are_svg():
 
 def test_a_second_partition_from_our_arguments():
     argv = ["x", "lpm.ip=10.77.0.10/24", "mac=52:54:00:77:00:0a", "filename=/pool/bench0.raw"]
-    assert template(argv, "bench0", 10, "native0", 20) == ["x", "lpm.ip=10.77.0.20/24", "mac=52:54:00:77:00:14",
+    assert qemu.template(argv, "bench0", 10, "native0", 20) == ["x", "lpm.ip=10.77.0.20/24", "mac=52:54:00:77:00:14",
                                                            "filename=/pool/native0.raw"]
