@@ -60,7 +60,8 @@ static const char introduction[] =
             "`verify` (boolean), `max_blackout_ms`, `max_rate` (bytes/s, 0: unlimited), "          \
             "`auto_converge`, `postcopy` (boolean), `postcopy_after_s` (0: never), "               \
             "`give_up_after_s` (900; 0: never), "                                                  \
-            "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), `link_retry_ms` "  \
+            "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), "                  \
+            "`channels` (of QEMU, 0 to 16), `raw` (boolean: nothing is coded), `link_retry_ms` "   \
             "(how long a lost link is waited for), "                                               \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }
