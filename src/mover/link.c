@@ -226,10 +226,19 @@ bool link_hold(Link *link)
 
 void link_leave(Link *link)
 {
-    pthread_mutex_lock(&link->mover->link_lock);
+    Mover *mover = link->mover;
+    pthread_mutex_lock(&mover->link_lock);
+    bool lost = !link->up;
     link->sending = false;
-    pthread_cond_broadcast(&link->mover->link_changed);
-    pthread_mutex_unlock(&link->mover->link_lock);
+    /* What the sender took, or acknowledged, between the loss and now went nowhere, either. */
+    if (lost && mover->links_up > 0)
+        outbox_lost(&mover->out.box, (int)link->index, 0);
+    if (lost)
+        atomic_store(&mover->out.ack_due, true);
+    pthread_cond_broadcast(&mover->link_changed);
+    pthread_mutex_unlock(&mover->link_lock);
+    if (lost)
+        outbox_nudge(&mover->out.box);
 }
 
 bool link_is_up(Link *link)

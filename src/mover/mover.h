@@ -90,9 +90,8 @@ typedef struct {
     _Atomic bool end_wanted;     /* by the peer (CHECK) or by FIN */
     _Atomic bool end_eager;      /* after SWITCHOVER: at every pause */
 
-    _Atomic bool ack_due;
-    _Atomic uint64_t acked_frames; /* last ACK sent */
-    _Atomic bool wants_room;       /* the coder waits for an acknowledgement */
+    _Atomic bool ack_due;    /* also after a loss, which may have taken one with it */
+    _Atomic bool wants_room; /* the coder waits for an acknowledgement */
 } Outflow;
 
 /* From the peer to QEMU. Owned by the writer. */

@@ -39,11 +39,8 @@ static bool send_small_records(Link *link)
     }
     if (!atomic_exchange(&out->ack_due, false))
         return true;
-    uint64_t frames = atomic_load(&mover->in.handed_frames);
-    if (frames <= atomic_load(&out->acked_frames))
-        return true;
-    atomic_store(&out->acked_frames, frames);
-    m.ack = (LpmStreamAck){.sequence = frames, .offset = atomic_load(&mover->in.handed_offset)};
+    m.ack = (LpmStreamAck){.sequence = atomic_load(&mover->in.handed_frames),
+                           .offset = atomic_load(&mover->in.handed_offset)};
     return send_small(link, LPM_STREAM_ACK, &m);
 }
 

@@ -17,7 +17,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 class Cable:
     """Forwards TCP connections to a target. cut() ends those that there are, and new ones until mend(); silence() lets nothing
-    through and ends nothing. budgets: bytes after which the first, second ... connection is cut by itself."""
+    through and ends nothing, mute() swallows what the target says. budgets: bytes after which the first, second ... connection is cut by itself."""
 
     def __init__(self, target, budgets=(), harm=None):
         self.target, self.budgets, self.harm = target, list(budgets), harm
@@ -26,7 +26,8 @@ class Cable:
         self.carried = []  # bytes of each connection, both ways
         self.captured = []  # of each connection: what each of its ends has sent
         self.open = {}  # socket -> (its other end, number of the connection)
-        self.is_cut = self.is_silent = self.stopped = False
+        self.is_cut = self.is_silent = self.is_mute = self.stopped = False
+        self.far = set()
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -49,6 +50,7 @@ class Cable:
             return
         far = socket.create_connection(self.target)
         self.open[near], self.open[far] = (far, len(self.carried)), (near, len(self.carried))
+        self.far.add(far)
         self.carried.append(0)
         self.captured.append({near: bytearray(), far: bytearray()})
 
@@ -60,6 +62,8 @@ class Cable:
             data = b""
         if not data:
             self.end(end)
+            return
+        if self.is_mute and end in self.far:
             return
         left = self.budgets[number] - self.carried[number] if number < len(self.budgets) else len(data)
         if self.harm:
@@ -101,11 +105,15 @@ class Cable:
 
     def mend(self):
         with self.lock:
-            self.is_cut = self.is_silent = False
+            self.is_cut = self.is_silent = self.is_mute = False
 
     def silence(self):
         with self.lock:
             self.is_silent = True
+
+    def mute(self):
+        with self.lock:
+            self.is_mute = True
 
     def stop(self):
         self.stopped = True

@@ -39,6 +39,17 @@ def copied_and_right(pair, forward, backward):
     pair.src.expect("LOADED")
 
 
+def read_exactly(end, size):
+    """What QEMU reads there."""
+    end.settimeout(PATIENCE)
+    got = bytearray()
+    while len(got) < size:
+        data = end.recv(min(1 << 18, size - len(got)))
+        assert data, "a stream ended early"
+        got += data
+    return bytes(got)
+
+
 def last_stats(mover):
     mover.send("GET_STATS")
     mover.expect("STATS")
@@ -111,6 +122,24 @@ def test_a_silent_link_is_lost_and_comes_back(authority, begin):
     pair.finish()
 
 
+def test_acknowledgements_lost_with_the_link_are_said_again(begin):
+    """The window is full, and all of it handed on: nothing else would make the source go on."""
+    pair = begin(window=MIB)
+    forward = random.Random(14).randbytes(12 * MIB)
+    writer = threading.Thread(target=pair.src.vasi.sendall, args=(forward,), daemon=True)
+    pair.cable.mute()
+    writer.start()
+    got = read_exactly(pair.dst.vasi, MIB - 100_000)
+    time.sleep(0.2)
+    pair.cable.cut()
+    pair.cable.mend()
+    got += read_exactly(pair.dst.vasi, len(forward) - len(got))
+    assert got == forward
+    writer.join()
+    digest_is_right(pair, forward)
+    pair.finish()
+
+
 def test_the_limit_ends_both_with_the_reason(authority, begin):
     pair = begin(authority, retry_ms=1000)
     pair.src.vasi.sendall(bytes(100_000))
@@ -171,6 +200,26 @@ def test_one_of_several_is_cut_and_the_others_go_on(authority, begin):
     lost = [e.connection for e in pair.src.seen if e.name == "LINK_STATE" and not e.up]
     assert sorted(lost) == [0, 1, 2]
     assert last_stats(pair.src).resent_bytes > 0
+    pair.finish()
+
+
+def test_connections_that_never_come_back_leave_their_frames_to_the_others(begin):
+    pair = begin(connections=4)
+    deadline = time.monotonic() + PATIENCE
+    while last_stats(pair.src).links_up < 4:
+        assert time.monotonic() < deadline, "the others do not come up"
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        pair.src.dial = [nobody.getsockname()]
+    for number in range(3):
+        forward = random.Random(15 + number).randbytes(600_000)
+        pair.cable.silence()
+        pair.src.vasi.sendall(forward)
+        time.sleep(0.3)
+        pair.cable.cut(number)
+        pair.cable.is_silent = False
+        assert read_exactly(pair.dst.vasi, len(forward)) == forward
+    while pair.src.expect("STATS").links_up > 1:
+        assert time.monotonic() < deadline, "some are still believed to be up"
     pair.finish()
 
 
