@@ -11,6 +11,7 @@ typedef struct {
     uint8_t *raw;       /* of the batch that is being filled; NULL before the first */
     size_t fill;
     uint64_t read_ns; /* when QEMU last gave something */
+    bool fin_sent;    /* CHANNEL_FIN */
 } Input;
 
 typedef struct {

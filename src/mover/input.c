@@ -43,14 +43,12 @@ static void end_of_channel(Coder *c, const Input *input)
 {
     Mover *mover = c->mover;
     Channel *channel = channel_of(c, input);
-    LpmStreamMessage m = {.total = {.total = mover->out.offset}};
     channel->ended = true;
-    if (input->channel > 0) {
-        m.channel_fin =
-            (LpmStreamChannelTotal){.channel = (uint8_t)input->channel, .total = channel->offset};
-        mover_send(mover, LPM_STREAM_CHANNEL_FIN, &m);
+    if (input->channel > 0)
         return;
-    }
+    LpmStreamMessage m = {.total = {.total = mover->out.offset}};
+    for (unsigned i = 0; i < c->n_inputs; i++)
+        m.total.total += c->inputs[i].fill;
     mover->out.vasi_ended = true;
     atomic_store(&mover->out.end_wanted, true);
     mover_tell(mover, LPM_STREAM_VASI_EOF, &m);
@@ -257,6 +255,18 @@ static Step send_coded(Coder *c, Input *input)
     return n > 0 ? STEP_DONE : send_rest(c, input);
 }
 
+/* A further channel's end, behind its last byte. The main stream's is FIN. */
+static Step send_channel_fin(Coder *c, Input *input)
+{
+    const Channel *channel = channel_of(c, input);
+    if (!channel->ended || input->channel == 0 || input->fin_sent)
+        return STEP_NOTHING;
+    LpmStreamMessage m = {
+        .channel_fin = {.channel = (uint8_t)input->channel, .total = channel->offset}};
+    input->fin_sent = true;
+    return coder_send(c->mover, LPM_STREAM_CHANNEL_FIN, &m) ? STEP_DONE : STEP_FAILED;
+}
+
 Step input_step(Coder *c, Input *input)
 {
     Mover *mover = c->mover;
@@ -264,7 +274,7 @@ Step input_step(Coder *c, Input *input)
     if (is_probing(mover))
         over = mover->out.vasi_ended || !is_source(mover);
     if (over && input->fill == 0)
-        return STEP_NOTHING;
+        return send_channel_fin(c, input);
     if (!c->encoder)
         return pass_on(c, input);
     if (!effort_passes_through(&mover->effort))
