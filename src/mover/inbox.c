@@ -77,8 +77,7 @@ InboxVerdict inbox_put(Inbox *inbox, Frame *frame)
 bool inbox_put_replacement(Inbox *inbox, Frame *frame)
 {
     pthread_mutex_lock(&inbox->lock);
-    /* The writer holds the frame it is about: the one before `next`. */
-    bool wanted = !inbox->replacement && frame->sequence + 1 == inbox->next;
+    bool wanted = !inbox->replacement && inbox->asked != 0 && frame->sequence == inbox->asked;
     if (wanted)
         inbox->replacement = frame;
     pthread_mutex_unlock(&inbox->lock);
@@ -107,11 +106,13 @@ Frame *inbox_next(Inbox *inbox)
     return frame;
 }
 
-Frame *inbox_take_replacement(Inbox *inbox)
+Frame *inbox_take_replacement(Inbox *inbox, uint64_t sequence)
 {
     pthread_mutex_lock(&inbox->lock);
     Frame *frame = inbox->replacement;
     inbox->replacement = NULL;
+    /* A second answer, to a MISS that was said twice, is for nobody. */
+    inbox->asked = frame ? 0 : sequence;
     pthread_mutex_unlock(&inbox->lock);
     return frame;
 }

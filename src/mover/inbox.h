@@ -14,7 +14,8 @@ typedef struct {
     uint64_t next;             /* sequence to be handed on */
     uint64_t received;         /* all up to this one have come */
     uint64_t held_bytes, limit;
-    Frame *replacement; /* REPLACE for the frame that the writer waits with */
+    uint64_t asked;     /* sequence of the frame that the writer waits with; 0: none */
+    Frame *replacement; /* REPLACE for it */
     bool closed;
     int wake; /* eventfd: news for the writer */
     pthread_mutex_t lock;
@@ -35,8 +36,9 @@ uint64_t inbox_received(Inbox *inbox);
 
 /* Next frame in order, the caller's; NULL when it has not come yet. */
 Frame *inbox_next(Inbox *inbox);
-/* The answer to a MISS, the caller's; NULL while it has not come. */
-Frame *inbox_take_replacement(Inbox *inbox);
+/* The answer to a MISS for @sequence, the caller's; NULL while it has not come: it is then waited
+ * for. */
+Frame *inbox_take_replacement(Inbox *inbox, uint64_t sequence);
 bool inbox_is_closed(Inbox *inbox);
 /* Forgets wake-ups so far; to be called before looking for frames. */
 void inbox_clear_wake(Inbox *inbox);

@@ -133,7 +133,7 @@ struct Mover {
     LpmStreamConfig config;
     TransportCredentials *credentials;
     uint64_t features; /* agreed */
-    uint64_t window;   /* what the peer takes unacknowledged */
+    uint64_t window;   /* bytes of frames that may be unacknowledged, in each direction */
     Queue to_peer, to_host;
     Outflow out;
     Inflow in;

@@ -52,7 +52,7 @@ static bool append_locked(Queue *queue, uint32_t type, const LpmStreamMessage *m
     memcpy(item->body, queue->scratch, size);
     *queue->end = item;
     queue->end = &item->next;
-    queue->bytes += size;
+    queue->bytes += sizeof(*item) + size;
     return true;
 }
 
@@ -95,7 +95,7 @@ QueueItem *queue_pop(Queue *queue)
         queue->first = item->next;
         if (!queue->first)
             queue->end = &queue->first;
-        queue->bytes -= item->size;
+        queue->bytes -= sizeof(*item) + item->size;
         pthread_cond_broadcast(&queue->drained);
     }
     pthread_mutex_unlock(&queue->lock);

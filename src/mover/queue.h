@@ -9,7 +9,7 @@
 
 #include <pthread.h>
 
-enum { QUEUE_LIMIT = 1024 * 1024 }; /* bytes of bodies */
+enum { QUEUE_LIMIT = 1024 * 1024 }; /* bytes of items: of a peer's empty records, too */
 
 typedef struct QueueItem {
     struct QueueItem *next;

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 enum { IDLE_WAIT_MS = 1000 };
+#define MISS_AGAIN_NS (1ull * NS_PER_S)
 
 typedef struct {
     Mover *mover;
@@ -117,15 +118,16 @@ static Frame *ask_for_raw(Writer *w)
 {
     Mover *mover = w->mover;
     LpmStreamMessage m = {.miss = {.sequence = w->frame->sequence}};
-    uint64_t up = UINT64_MAX; /* asked once for each time that a connection came up */
-    for (;;) {
-        Frame *frame = inbox_take_replacement(&mover->in.box);
+    /* Asked again now and then: a connection that was lost may have taken the answer with it. */
+    for (uint64_t asked_ns = 0;;) {
+        Frame *frame = inbox_take_replacement(&mover->in.box, w->frame->sequence);
         if (frame || atomic_load(&mover->stopping) || inbox_is_closed(&mover->in.box))
             return frame;
-        uint64_t now_up = link_totals(mover).reconnects;
-        if (now_up != up)
+        uint64_t now = clock_ns();
+        if (asked_ns == 0 || now - asked_ns > MISS_AGAIN_NS) {
             mover_send(mover, LPM_STREAM_MISS, &m);
-        up = now_up;
+            asked_ns = now;
+        }
         wait_for_frames(mover);
     }
 }
@@ -415,7 +417,7 @@ static void count_handed(Mover *mover, uint32_t size)
     atomic_fetch_add(&in->handed_frames, 1);
     in->unacked_bytes += size;
     uint64_t stream = atomic_load(&in->handed_offset);
-    if (in->unacked_bytes < mover->config.window / 8 && ++in->unacked_frames < FRAMES_MAX / 8 &&
+    if (in->unacked_bytes < mover->window / 8 && ++in->unacked_frames < FRAMES_MAX / 8 &&
         stream - in->acked_stream < RAW_WINDOW / 8)
         return;
     in->acked_stream = stream;

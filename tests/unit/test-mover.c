@@ -199,12 +199,15 @@ static void inbox_holds_no_more_than_the_window(void)
     g_assert_null(inbox_next(&box));
     g_assert_cmpint(inbox_put(&box, numbered(1, 10)), ==, INBOX_TAKEN);
     frame_free(inbox_next(&box));
-    Frame *wrong = numbered(2, 10); /* nobody asked for this one's raw bytes */
+    Frame *wrong = numbered(1, 10); /* nobody asked for its raw bytes */
+    g_assert_false(inbox_put_replacement(&box, wrong));
+    g_assert_null(inbox_take_replacement(&box, 1));
+    wrong->sequence = 2;
     g_assert_false(inbox_put_replacement(&box, wrong));
     wrong->sequence = 1;
     g_assert_true(inbox_put_replacement(&box, wrong));
-    g_assert_true(inbox_take_replacement(&box) == wrong);
-    g_assert_null(inbox_take_replacement(&box));
+    g_assert_true(inbox_take_replacement(&box, 1) == wrong);
+    g_assert_false(inbox_put_replacement(&box, wrong)); /* the answer to a MISS said twice */
     frame_free(wrong);
     frame_free(inbox_next(&box));
     lpm_bytes_close(&box.wake);
@@ -301,6 +304,7 @@ static void queue_keeps_order_and_limit(void)
     while (queue_push(&queue, LPM_STREAM_PEER, &m))
         pushed++;
     g_assert_cmpuint(pushed, ==, QUEUE_LIMIT / sizeof(big));
+    g_assert_false(queue_push(&queue, LPM_STREAM_READY, NULL)); /* even empty ones cost something */
     g_autofree QueueItem *first = queue_pop(&queue);
     g_assert_cmpuint(first->type, ==, LPM_STREAM_RATE);
     g_assert_cmpmem(first->body, first->size, "\7\0\0\0\0\0\0\0", 8);
