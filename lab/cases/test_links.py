@@ -164,7 +164,7 @@ def test_a_corrupt_byte_never_reaches_the_target(lab, moving):
     source = lab.where("runner")
     spoilt = lab.dir / source / "spoilt-mover"
     spoilt.write_text(f"""#!/bin/sh
-case "$*" in *--vasi*) exec {FAULTY} --fault=flip={FLIPPED} "$@" ;; esac
+case "$*" in *--vasi*|*--image*) exec {FAULTY} --fault=flip={FLIPPED} "$@" ;; esac
 exec {program("lpm-mover")} "$@"  # what validation measures the link with
 """)
     spoilt.chmod(0o755)

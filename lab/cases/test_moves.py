@@ -15,7 +15,8 @@ def check_result(result, source, target):
     for name, kind in FIELDS.items():
         assert isinstance(result[name], kind), (name, result[name])
     assert (result["state"], result["source"], result["target"]) == ("completed", source, target)
-    assert result["wire_bytes"] >= result["stream_bytes"] > 0
+    # Coding never makes more of it than frames and TLS would.
+    assert 0 < result["wire_bytes"] <= 1.05 * result["stream_bytes"] + 1_000_000
     assert 0 < result["blackout_ms"] <= result["total_ms"]
     assert [phase["name"] for phase in result["phases"]][:3] == ["prepare", "copy", "switchover"]
     assert result["verify"]["pages"] > 0 and result["verify"]["differing"] == 0, result["verify"]
