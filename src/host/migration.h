@@ -289,7 +289,6 @@ bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error);
 
 struct LpmMobility {
     GHashTable *migrations; /* id -> LpmMigration, those not cleaned */
-    unsigned movers;        /* of probes */
 };
 
 /* Open move of this id; NULL. Borrowed. */

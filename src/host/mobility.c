@@ -156,7 +156,7 @@ static void mover_facts(LpmHost *host, json_t *facts)
     bool present = access(program, X_OK) == 0;
     g_autofree char *reason =
         present ? g_strdup("") : g_strdup_printf("%s is not there or cannot be run", program);
-    int used = count(host, true) + (int)host->mobility->movers;
+    int used = count(host, true); /* a probe is short, and validation makes one itself */
     json_object_set_new(facts, "mover",
                         lpm_json_pack("{s:b, s:s, s:i, s:i}", "present", present, "reason", reason,
                                       "limit", host->config->active_moves, "used", used));

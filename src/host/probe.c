@@ -47,7 +47,6 @@ static void probe_end(Probe *probe, bool good)
     } else {
         lpm_mover_kill(probe->mover);
     }
-    probe->host->mobility->movers--;
     probe_free(probe);
 }
 
@@ -66,7 +65,6 @@ static Probe *probe_new(LpmHost *host, LpmRpcRequest *request, const json_t *arg
     probe->peer = g_strdup(lpm_json_str(arguments, "peer", ""));
     probe->key = g_strdup(lpm_json_str(arguments, "key", ""));
     memcpy(probe->id, bytes, sizeof bytes);
-    host->mobility->movers++;
     return probe;
 }
 
