@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copies that do not come to their end by themselves: what is said, what helps, and post-copy."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -78,6 +80,40 @@ def test_post_copy_ends_it(lab, writer, watched, options):
     assert "mover.postcopy-risk" in risks and "mover.postcopy" not in risks
     runs_once(lab, writer, target)
     watched.judge()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_lpm_host_is_killed_in_post_copy(lab, writer, watched, which):
+    """Its mover dies with it. The console connects the two again by itself, and nothing was lost."""
+    source, target = ends(lab, writer)
+    place = source if which == "source" else target
+    migration = begin(lab, writer, target, postcopy=True)
+    wait_for(lambda: (seen := half(lab, source, migration)) and seen["phase"] == "fill", 100, "the partition to run there", 0.02)
+    os.kill(lab.pid(f"lpm-host-{place}"), signal.SIGKILL)
+    wait_for(lambda: f"lpm-host-{place}" not in lab.recorded_processes(), 10, f"end of lpm-host on {place}")
+    lab.start_host(place)
+    lab.wait_for_system(place)
+    status = lab.wait_for_migration(migration, 120)
+    assert status["state"] == "completed" and status["note"] == f"partition writer is on system {target}", status
+    events = [event["message"] for event in lab.rest("GET", "/v1/events")["events"] if event["object"] == migration]
+    assert any("connected again" in text for text in events), events
+    nothing_left(lab, writer, target)
+    watched.judge()
+
+
+@pytest.mark.long
+def test_post_copy_of_a_power_partition(lab, create):
+    partition = create("system-a", "power-writer", "power", 111, kernel_options="lpm.rate=10")
+    watched = Witness(lab, partition)
+    try:
+        migration = begin(lab, partition, "system-b", postcopy=True)
+        status = lab.wait_for_migration(migration, 150)
+        assert status["state"] == "completed" and "fill" in [phase["name"] for phase in status["phases"]], status
+        runs_once(lab, partition, "system-b")
+        watched.judge(120)
+    finally:
+        watched.end()
 
 
 @pytest.mark.long

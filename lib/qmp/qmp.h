@@ -240,9 +240,12 @@ void lpm_qmp_getfd(LpmQmp *qmp, const char *name, int fd, LpmQmpDone done, void 
 /* getfd, then migrate / migrate-incoming to "fd:". Only begins: MIGRATION events tell the rest. */
 void lpm_qmp_migrate_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
 void lpm_qmp_migrate_incoming_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
-/* Post-copy that is paused: the target's QEMU waits on a new connection (migrate-recover), the
- * source's goes on with it (migrate with resume). */
-void lpm_qmp_migrate_recover_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
+/*
+ * Post-copy that is paused. The target's QEMU listens at @uri ("unix:...") for the new connection:
+ * out of band, also on a doubtful connection, since its main loop may itself wait for memory. The
+ * source's goes on with @fd.
+ */
+void lpm_qmp_migrate_recover(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data);
 void lpm_qmp_migrate_resume_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data);
 /* Same with a URI that QEMU understands ("unix:...", "exec:..."); for tests and measurements. */
 void lpm_qmp_migrate(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data);

@@ -109,11 +109,6 @@ void lpm_qmp_migrate_incoming_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *dat
     begin_on_fd(qmp, "migrate-incoming", false, fd, done, data);
 }
 
-void lpm_qmp_migrate_recover_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data)
-{
-    begin_on_fd(qmp, "migrate-recover", false, fd, done, data);
-}
-
 void lpm_qmp_migrate_resume_fd(LpmQmp *qmp, int fd, LpmQmpDone done, void *data)
 {
     begin_on_fd(qmp, "migrate", true, fd, done, data);
@@ -154,6 +149,23 @@ void lpm_qmp_yank(LpmQmp *qmp, LpmQmpDone done, void *data)
     lpm_rpc_call_oob(qmp->client, "yank",
                      lpm_json_pack("{s:[{s:s}]}", "instances", "type", "migration"),
                      LPM_QMP_YANK_TIMEOUT_MS, on_yanked, waiting, NULL);
+}
+
+void lpm_qmp_migrate_recover(LpmQmp *qmp, const char *uri, LpmQmpDone done, void *data)
+{
+    void *waiting = lpm_qmp_done_new(done, data);
+
+    if (!lpm_qmp_is_open(qmp)) {
+        lpm_qmp_refuse(qmp,
+                       g_error_new(LPM_ERROR, LPM_ERROR_UNREACHABLE,
+                                   "migrate-recover was not sent to QEMU at %s: there is no "
+                                   "connection",
+                                   qmp->path),
+                       lpm_qmp_done_reply, waiting);
+        return;
+    }
+    lpm_rpc_call_oob(qmp->client, "migrate-recover", lpm_json_pack("{s:s}", "uri", uri),
+                     LPM_QMP_YANK_TIMEOUT_MS, lpm_qmp_done_reply, waiting, NULL);
 }
 
 void lpm_qmp_announce_self(LpmQmp *qmp, unsigned initial_ms, unsigned max_ms, unsigned rounds,

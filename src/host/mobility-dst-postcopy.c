@@ -3,8 +3,14 @@
  * The target half in post-copy: QEMU has all but memory, and stands still until the rows say so;
  * and a new mover when memory has stopped to come.
  */
+#include "bytes/bytes.h"
 #include "host/mobility-dst.h"
 #include "host/redeliver.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 enum { ASK_AGAIN_MS = 1 };
 
@@ -96,43 +102,67 @@ void lpm_dst_ask_half(DstMove *move)
 
 /* --- a post-copy that is paused --- */
 
-static gboolean ask_relink(gpointer data);
+static gboolean try_relink(gpointer data);
 
-/* Its mover is gone; QEMU notices that in a moment. */
-static void relink_state(const LpmQmpMigration *mig, const GError *error, void *data)
+/* To QEMU, which listens; the mover's end of it. */
+static int connect_qemu(const char *path, GError **error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    LPM_AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool fits =
+        g_strlcpy(address.sun_path, path, sizeof address.sun_path) < sizeof address.sun_path;
+    if (!fits || fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        lpm_error_set(error, LPM_ERROR_QEMU, "QEMU's socket %s cannot be reached: %s", path,
+                      fits ? g_strerror(errno) : "its path is too long");
+        return -1;
+    }
+    return lpm_bytes_steal_fd(&fd);
+}
+
+static char *relink_path(const DstMove *move)
+{
+    return g_build_filename(move->base.partition->run_dir, "relink.sock", NULL);
+}
+
+/* An error may mean that QEMU has not yet noticed that its mover is gone. */
+static void listening(const GError *error, void *data)
 {
     DstMove *move = data;
     LpmMigration *migration = &move->base;
     g_autoptr(GError) failure = NULL;
-    bool paused = !error && mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED && qmp_of(move);
-    if (!error && !paused && move->relink_tries++ < LPM_RELINK_TRIES) {
-        move->ask_timer = g_timeout_add(LPM_RELINK_ASK_MS, ask_relink, move);
-        lpm_mig_unref(migration);
-        return;
-    }
-    if (!error && !paused) {
-        lpm_error_set(&failure, LPM_ERROR_STATE, "QEMU of partition %s on %s is %s, not paused",
-                      migration->name, migration->self, lpm_qmp_mig_name(mig->status));
-    }
-    move->relinking = paused && lpm_dst_start_mover(move, &failure);
-    if (!move->relinking) {
-        lpm_dst_answer(move, NULL, error ? error : failure);
+    if (error && move->relink_tries++ < LPM_RELINK_TRIES && migration->partition) {
+        move->ask_timer = g_timeout_add(LPM_RELINK_ASK_MS, try_relink, move);
+    } else if (error || !migration->partition) {
+        lpm_dst_answer(move, NULL, error);
+    } else {
+        g_autofree char *path = relink_path(move);
+        LPM_AUTO_FD int vasi = connect_qemu(path, &failure);
+        (void)g_unlink(path);
+        move->relinking = vasi >= 0 && lpm_dst_start_mover(move, vasi, &failure);
+        if (!move->relinking) {
+            lpm_dst_answer(move, NULL, failure);
+        }
     }
     lpm_mig_unref(migration);
 }
 
-static gboolean ask_relink(gpointer data)
+static gboolean try_relink(gpointer data)
 {
     DstMove *move = data;
     g_autoptr(GError) error = NULL;
     move->ask_timer = 0;
-    if (qmp_of(move)) {
-        lpm_mig_ref(&move->base);
-        lpm_qmp_query_migrate(qmp_of(move), relink_state, move);
-    } else {
-        lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s has ended", move->base.name);
+    if (!qmp_of(move)) {
+        lpm_error_set(&error, LPM_ERROR_QEMU,
+                      "QEMU of partition %s does not answer: it may wait for the memory itself",
+                      move->base.name);
         lpm_dst_answer(move, NULL, error);
+        return G_SOURCE_REMOVE;
     }
+    g_autofree char *path = relink_path(move);
+    g_autofree char *uri = g_strconcat("unix:", path, NULL);
+    (void)g_unlink(path);
+    lpm_mig_ref(&move->base);
+    lpm_qmp_migrate_recover(qmp_of(move), uri, listening, move);
     return G_SOURCE_REMOVE;
 }
 
@@ -160,5 +190,5 @@ void lpm_mig_dst_relink(LpmMigration *migration, const json_t *arguments, LpmHos
     move->relink_tries = 0;
     lpm_mover_kill(migration->mover);
     migration->mover = NULL;
-    (void)ask_relink(move);
+    (void)try_relink(move);
 }

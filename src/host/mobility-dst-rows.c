@@ -82,22 +82,18 @@ static unsigned no_answer(const DstMove *move)
                                                                     : LPM_MOB_DST_QEMU_UNSURE;
 }
 
-static void note_filling(DstMove *move, const LpmQmpMigration *mig)
+void lpm_dst_filling(DstMove *move, LpmQmpMigStatus status)
 {
     LpmMigration *migration = &move->base;
     g_autoptr(GError) error = NULL;
-    if (mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED) {
+    if (status == LPM_QMP_MIG_POSTCOPY_PAUSED) {
         lpm_error_set(&error, LPM_ERROR_NETWORK, "QEMU at %s has lost its connection",
                       lpm_host_name(migration->host));
         lpm_mig_link_broke(migration, error);
-    } else if (lpm_qmp_mig_is_postcopy(mig->status)) {
+    } else if (lpm_qmp_mig_is_postcopy(status)) {
         lpm_mig_link_mended(migration);
     } else {
-        move->filled = mig->status == LPM_QMP_MIG_COMPLETED;
-    }
-    if (ran_here(move) && !move->filled && migration->phase != LPM_PHASE_FILL &&
-        lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET) {
-        lpm_mig_enter_phase(migration, LPM_PHASE_FILL);
+        move->filled = status == LPM_QMP_MIG_COMPLETED;
     }
 }
 
@@ -116,7 +112,8 @@ static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, c
         view = view_of(move, status->state, mig->status);
         move->base.postcopy |= view == LPM_MOB_DST_QEMU_HALF || view == LPM_MOB_DST_QEMU_FILLING;
         if (move->base.postcopy) {
-            note_filling(move, mig);
+            lpm_dst_filling(move, mig->status);
+            move->runs |= view == LPM_MOB_DST_QEMU_FILLING;
         }
         view = awaits_digest(move) ? (unsigned)LPM_MOB_DST_QEMU_FILLING : view;
     }
@@ -197,20 +194,29 @@ static bool discard_by_force(DstMove *move)
     return false;
 }
 
-/* What needs no question while the partition stands still. */
+/*
+ * What needs no question. In post-copy QEMU may wait for memory, and a question that is not
+ * answered would cost the connection, which is needed to recover: its events tell how far it is.
+ */
 static unsigned known_view(const DstMove *move)
 {
-    if (move->base.postcopy) {
-        return move->runs ? LPM_MOB_DST_QEMU_FILLING : LPM_MOB_DST_QEMU_HALF;
+    if (move->base.postcopy && !move->runs) {
+        return LPM_MOB_DST_QEMU_HALF;
+    }
+    if (move->base.postcopy && (!move->filled || awaits_digest(move))) {
+        return LPM_MOB_DST_QEMU_FILLING;
     }
     return move->runs ? LPM_MOB_DST_QEMU_RUNNING : LPM_MOB_DST_QEMU_PAUSED;
 }
 
-/* Post-copy, once the partition runs here: QEMU must be asked how far it is. */
-static bool may_have_filled(const DstMove *move)
+static void note_phase(DstMove *move)
 {
-    return move->base.postcopy && move->runs &&
-           lpm_mig_record_view(&move->base) == LPM_MOB_REC_TARGET;
+    LpmMigration *migration = &move->base;
+    if (migration->postcopy && ran_here(move) && !move->filled &&
+        migration->phase != LPM_PHASE_FILL &&
+        lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET) {
+        lpm_mig_enter_phase(migration, LPM_PHASE_FILL);
+    }
 }
 
 static void look(LpmMigration *migration)
@@ -220,6 +226,7 @@ static void look(LpmMigration *migration)
     if (discard_by_force(move)) {
         return;
     }
+    note_phase(move);
     if (!migration->active) {
         limit_waiting(move);
         lpm_mig_decide(migration, inactive_view(move));
@@ -234,7 +241,10 @@ static void look(LpmMigration *migration)
         return;
     }
     bool good = lpm_qmp_is_open(qmp) && !lpm_qmp_is_doubtful(qmp);
-    if (good && (move->runs || move->loaded_known) && !may_have_filled(move)) {
+    if (lpm_qmp_is_open(qmp) && move->base.postcopy && move->runs && !move->filled) {
+        good = true; /* doubtful it may be */
+    }
+    if (good && (move->runs || move->loaded_known)) {
         lpm_mig_decide(migration, known_view(move));
         return;
     }

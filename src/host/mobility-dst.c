@@ -139,6 +139,9 @@ static void on_migration(DstMove *move, LpmQmpMigStatus status)
 {
     LpmMigration *migration = &move->base;
     bool completed = status == LPM_QMP_MIG_COMPLETED;
+    if (migration->postcopy) {
+        lpm_dst_filling(move, status);
+    }
     if (completed && migration->mover && (migration->postcopy || !off_course(move))) {
         lpm_mover_send(migration->mover, LPM_STREAM_CHECK, NULL);
     }
@@ -183,16 +186,6 @@ static void incoming(const GError *error, void *data)
     lpm_mig_unref(&move->base);
 }
 
-static void recovered(const GError *error, void *data)
-{
-    DstMove *move = data;
-    if (error) {
-        lpm_mig_link_broke(&move->base, error);
-    }
-    lpm_mig_look(&move->base);
-    lpm_mig_unref(&move->base);
-}
-
 static void on_connected(DstMove *move, const LpmStreamConnected *connected)
 {
     LpmMigration *migration = &move->base;
@@ -200,10 +193,7 @@ static void on_connected(DstMove *move, const LpmStreamConnected *connected)
     lpm_links_connected(migration);
     migration->round_trip_us = connected->rtt_us;
     if (move->relinking) {
-        move->relinking = false;
-        lpm_mig_ref(migration);
-        lpm_qmp_migrate_recover_fd(qmp_of(move), move->vasi, recovered, move);
-        lpm_bytes_close(&move->vasi);
+        move->relinking = false; /* QEMU waits already */
         return;
     }
     if (off_course(move)) {
@@ -344,7 +334,7 @@ static void take_image(DstMove *move, LpmMoverSpec *spec)
     }
 }
 
-bool lpm_dst_start_mover(DstMove *move, GError **error)
+bool lpm_dst_start_mover(DstMove *move, int qemu, GError **error)
 {
     LpmMigration *migration = &move->base;
     LpmMoverHandlers handlers = {mover_event, mover_gone, move};
@@ -359,7 +349,8 @@ bool lpm_dst_start_mover(DstMove *move, GError **error)
         }
     }
     if (!lpm_mobility_listen(migration->host, &move->listeners, error) ||
-        (migration->options.channels == 0 && !lpm_mover_vasi(&move->vasi, &vasi, error)) ||
+        (qemu < 0 && migration->options.channels == 0 &&
+         !lpm_mover_vasi(&move->vasi, &vasi, error)) ||
         !lpm_mobility_mover_spec(migration->host, migration->peer, move->key, migration->id_bytes,
                                  &spec, error)) {
         return false;
@@ -371,7 +362,7 @@ bool lpm_dst_start_mover(DstMove *move, GError **error)
     lpm_links_configure(migration, &spec.config);
     spec.nets = move->listeners.fds;
     spec.n_nets = move->listeners.n;
-    spec.vasi = vasi;
+    spec.vasi = qemu >= 0 ? qemu : vasi;
     spec.memory = memory;
     if (!migration->postcopy) {
         take_image(move, &spec);
@@ -388,7 +379,7 @@ static void parameters_set(const GError *error, void *data)
     DstMove *move = data;
     g_autoptr(GError) failure = NULL;
     if (!off_course(move)) {
-        if (error || !lpm_dst_start_mover(move, &failure)) {
+        if (error || !lpm_dst_start_mover(move, -1, &failure)) {
             lpm_dst_trouble(move, error ? error : failure);
         }
     }

@@ -35,8 +35,11 @@ typedef struct {
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
 /* Something is wrong: answers migration-prepare if that is open; from now on the rows decide. */
 void lpm_dst_trouble(DstMove *move, const GError *error);
-/* A mover that listens for the source's; move->key is its key. */
-bool lpm_dst_start_mover(DstMove *move, GError **error);
+/* A mover that listens for the source's; move->key is its key, @qemu its end of the way to QEMU
+ * (stays the caller's; -1: makes one). */
+bool lpm_dst_start_mover(DstMove *move, int qemu, GError **error);
+/* What QEMU's migration says, in post-copy (mobility-dst-rows.c). */
+void lpm_dst_filling(DstMove *move, LpmQmpMigStatus status);
 
 /* --- mobility-dst-postcopy.c --- */
 
