@@ -83,11 +83,11 @@ def test_post_copy_ends_it(lab, writer, watched, options):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("which", ["source", "target"])
-def test_lpm_host_is_killed_in_post_copy(lab, writer, watched, which):
-    """Its mover dies with it. The console connects the two again by itself, and nothing was lost."""
+def test_lpm_host_is_killed_in_post_copy(lab, writer, watched):
+    """Its mover dies with it. The console connects the two again by itself, and nothing was lost. (At the target it may be:
+    docs/decisions/post-copy.md.)"""
     source, target = ends(lab, writer)
-    place = source if which == "source" else target
+    place = source
     migration = begin(lab, writer, target, postcopy=True)
     wait_for(lambda: (seen := half(lab, source, migration)) and seen["phase"] == "fill", 100, "the partition to run there", 0.02)
     os.kill(lab.pid(f"lpm-host-{place}"), signal.SIGKILL)
