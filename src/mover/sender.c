@@ -46,23 +46,27 @@ static bool send_small_records(Link *link)
 
 /* --- frames --- */
 
-static void obey_throttle(Mover *mover, size_t size)
+/* True after a short nap when the limit forbids a frame just now: what is not a frame goes all the
+ * same, and the limit may be changed meanwhile. */
+static bool throttle_forbids(Mover *mover)
 {
-    for (;;) {
-        pthread_mutex_lock(&mover->throttle_lock);
-        uint64_t delay_ns = throttle_delay_ns(&mover->throttle, clock_ns());
-        if (delay_ns == 0 || atomic_load(&mover->stopping)) {
-            throttle_spend(&mover->throttle, size);
-            pthread_mutex_unlock(&mover->throttle_lock);
-            return;
-        }
-        pthread_mutex_unlock(&mover->throttle_lock);
-        /* In short naps: the rate may be changed meanwhile. */
-        uint64_t nap_ns = delay_ns < 20 * NS_PER_MS ? delay_ns : 20 * NS_PER_MS;
-        atomic_fetch_add(&mover->blocked_ns, nap_ns);
-        struct timespec nap = {.tv_nsec = (long)nap_ns};
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
-    }
+    pthread_mutex_lock(&mover->throttle_lock);
+    uint64_t delay_ns = throttle_delay_ns(&mover->throttle, clock_ns());
+    pthread_mutex_unlock(&mover->throttle_lock);
+    if (delay_ns == 0)
+        return false;
+    uint64_t nap_ns = delay_ns < 20 * NS_PER_MS ? delay_ns : 20 * NS_PER_MS;
+    atomic_fetch_add(&mover->blocked_ns, nap_ns);
+    struct timespec nap = {.tv_nsec = (long)nap_ns};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+    return true;
+}
+
+static void spend(Mover *mover, size_t size)
+{
+    pthread_mutex_lock(&mover->throttle_lock);
+    throttle_spend(&mover->throttle, size);
+    pthread_mutex_unlock(&mover->throttle_lock);
 }
 
 /* The batch's own bytes, which the peer asked for because it cannot decode what it got. */
@@ -95,7 +99,7 @@ static bool send_frame(Link *link, Frame *frame, bool raw)
 {
     Mover *mover = link->mover;
     Transport *t = link->transport;
-    obey_throttle(mover, raw ? frame->raw_size : frame->size);
+    spend(mover, raw ? frame->raw_size : frame->size);
     bool good = raw ? send_raw(link, frame) : t->ops->send(t, frame->bytes, frame->size);
     if (good && frame->type == LPM_STREAM_CLOSE)
         note_close(link);
@@ -120,6 +124,11 @@ static void say_why(Link *link)
     link->transport->ops->finish(link->transport);
 }
 
+static bool says_no_more(Mover *mover)
+{
+    return atomic_load(&mover->out.close_sent) || atomic_load(&mover->sender_done);
+}
+
 void sender_main(Link *link)
 {
     Mover *mover = link->mover;
@@ -127,17 +136,19 @@ void sender_main(Link *link)
         while (!atomic_load(&mover->stopping) && link_is_up(link)) {
             if (!send_small_records(link))
                 break;
+            if (throttle_forbids(mover))
+                continue;
             bool raw;
             Frame *frame = outbox_take(&mover->out.box, (int)link->index, &link->nudges, &raw);
             if (frame && !send_frame(link, frame, raw))
                 break;
-            if (atomic_load(&mover->out.close_sent))
+            if (says_no_more(mover))
                 break;
         }
         if (atomic_load(&mover->stopping))
             say_why(link);
         link_leave(link);
-        if (atomic_load(&mover->stopping) || atomic_load(&mover->out.close_sent))
+        if (atomic_load(&mover->stopping) || says_no_more(mover))
             return;
     }
 }
