@@ -46,7 +46,7 @@ void channel_shut_all(Mover *mover)
     for (unsigned i = 0; i < mover->n_channels; i++) {
         if (channel_fd(mover, i) >= 0)
             shutdown(channel_fd(mover, i), SHUT_RDWR);
-        if (!is_source(mover) && mover->n_channels > 1)
+        if (mover->outlets)
             outlet_close(&mover->outlets[i]);
     }
     pthread_mutex_lock(&mover->link_lock);

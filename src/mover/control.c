@@ -213,11 +213,11 @@ static bool on_finish(Control *c, const LpmStreamMessage *message)
 {
     Mover *m = c->mover;
     atomic_store(&m->state, LPM_STREAM_STATE_CLOSING);
-    /* Nobody is there to be told. */
-    if (link_totals(m).up == 0)
-        atomic_store(&m->sender_done, true);
     if (!atomic_exchange(&m->finishing, true) && atomic_load(&m->connected))
         mover_send(m, LPM_STREAM_CLOSE, message);
+    /* Nobody is there to be told; who is lost from now on is seen by link_lost(). */
+    if (link_totals(m).up == 0)
+        atomic_store(&m->sender_done, true);
     link_wake_all(m);
     return true;
 }
@@ -495,12 +495,16 @@ static int end_well(Control *c)
     inbox_close(&m->in.box);
     outbox_close(&m->out.box);
     link_wake_all(m);
-    gate_join(m, LINGER_MS);
+    /* Until the peer has said CLOSE, too, it may not have seen ours. */
+    if (!atomic_load(&m->peer_closed))
+        gate_join(m, LINGER_MS);
     channel_shut_all(m);
     cut_links(m);
+    bool quiet = gate_join(m, STOP_MS);
     last_word(c, LPM_STREAM_FINISHED, NULL);
-    /* Nobody waits for the disk any more. */
-    image_finish(&m->image);
+    /* Nobody waits for the disk any more, and nobody works on the image. */
+    if (quiet)
+        image_finish(&m->image);
     return 0;
 }
 

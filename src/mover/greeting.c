@@ -291,10 +291,10 @@ static Transport *make_transport(Mover *mover, int fd)
 }
 
 /* Whom to wake when the mover stops meanwhile. */
-static void note_greeting(Mover *mover, int fd)
+static void note_greeting(Mover *mover, unsigned connection, int fd)
 {
     pthread_mutex_lock(&mover->link_lock);
-    mover->greeting_fd = fd;
+    mover->links[connection].greeting_fd = fd;
     if (fd >= 0 && atomic_load(&mover->stopping))
         shutdown(fd, SHUT_RDWR);
     pthread_mutex_unlock(&mover->link_lock);
@@ -316,9 +316,9 @@ bool greet(Mover *mover, int fd, unsigned connection, uint64_t deadline_ns, Gree
                   .verifier = lpm_stream_verifier(peer, mover->config.migration)};
     transport->deadline_ns = deadline_ns;
     transport->blocked_ns = &mover->blocked_ns;
-    note_greeting(mover, fd);
+    note_greeting(mover, connection, fd);
     bool good = exchange(&g);
-    note_greeting(mover, -1);
+    note_greeting(mover, connection, -1);
     *ret_greeted = (Greeted){.transport = good ? transport : NULL,
                              .connection = g.connection,
                              .received = g.received,

@@ -95,7 +95,9 @@ static bool connect_first(Link *link)
     Mover *mover = link->mover;
     Greeted greeted;
     uint64_t deadline_ns = clock_ns() + (uint64_t)mover->config.connect_ms * NS_PER_MS;
+    pthread_mutex_lock(&mover->link_lock);
     int fd = lpm_bytes_steal_fd(&mover->options.net[0]);
+    pthread_mutex_unlock(&mover->link_lock);
     if (!greet(mover, fd, link->index, deadline_ns, &greeted)) {
         mover_fail(mover, greeted.verdict.code, "no agreement with the target's mover: %.200s",
                    greeted.verdict.reason);
@@ -256,7 +258,7 @@ static int accept_one(Mover *mover, uint64_t deadline_ns)
     struct pollfd waiting[LISTENERS_MAX];
     for (unsigned i = 0; i < mover->options.n_net; i++)
         waiting[i] = (struct pollfd){.fd = mover->options.net[i], .events = POLLIN};
-    while (!atomic_load(&mover->stopping) && clock_ns() < deadline_ns) {
+    while (!is_over(mover) && clock_ns() < deadline_ns) {
         uint64_t left_ms = (deadline_ns - clock_ns()) / NS_PER_MS + 1;
         int wait_ms = left_ms < ACCEPT_WAIT_MS ? (int)left_ms : ACCEPT_WAIT_MS;
         if (poll(waiting, mover->options.n_net, wait_ms) <= 0)
@@ -292,12 +294,12 @@ void greeter_main(Mover *mover)
 {
     uint64_t deadline_ns = clock_ns() + (uint64_t)mover->config.connect_ms * NS_PER_MS;
     LpmStreamMessage last = {.reason = {.reason = "nobody connected"}};
-    while (!atomic_load(&mover->stopping)) {
+    while (!is_over(mover)) {
         bool connected = atomic_load(&mover->connected);
         if (connected && !can_resume(mover) && mover->n_links == 1)
             break;
         int fd = accept_one(mover, connected ? UINT64_MAX : deadline_ns);
-        if (fd < 0 && !connected)
+        if (fd < 0 && !connected && !is_over(mover))
             mover_fail(mover, LPM_STREAM_ERR_CONNECT,
                        "the source's mover did not come within %u ms (last: %.120s)",
                        mover->config.connect_ms, last.reason.reason);
@@ -313,8 +315,10 @@ void greeter_main(Mover *mover)
             mover_tell(mover, LPM_STREAM_REFUSED, &last);
         }
     }
+    pthread_mutex_lock(&mover->link_lock);
     for (unsigned i = 0; i < mover->options.n_net; i++)
         lpm_bytes_close(&mover->options.net[i]);
+    pthread_mutex_unlock(&mover->link_lock);
     gate_open(mover);
 }
 
@@ -371,11 +375,12 @@ void link_wake_all(Mover *mover)
 void link_cut_all(Mover *mover)
 {
     pthread_mutex_lock(&mover->link_lock);
-    for (unsigned i = 0; i < mover->n_links; i++)
+    for (unsigned i = 0; i < mover->n_links; i++) {
         if (mover->links[i].transport)
             transport_cut(mover->links[i].transport);
-    if (mover->greeting_fd >= 0)
-        shutdown(mover->greeting_fd, SHUT_RDWR);
+        if (mover->links[i].greeting_fd >= 0)
+            shutdown(mover->links[i].greeting_fd, SHUT_RDWR);
+    }
     for (unsigned i = 0; i < mover->options.n_net; i++)
         if (mover->options.net[i] >= 0)
             shutdown(mover->options.net[i], SHUT_RDWR);

@@ -189,9 +189,8 @@ static bool prepare(Mover *m)
     atomic_store(&m->state, LPM_STREAM_STATE_CONNECTING);
     outbox_init(&m->out.box);
     m->n_links = config->connections;
-    m->greeting_fd = -1;
     for (unsigned i = 0; i < m->n_links; i++)
-        m->links[i] = (Link){.mover = m, .index = i, .fd = -1};
+        m->links[i] = (Link){.mover = m, .index = i, .fd = -1, .greeting_fd = -1};
     if (inbox_init(&m->in.box, config->window) && prepare_channels(m) && verify_init(m) &&
         gate_start_threads(m))
         return true;
@@ -224,6 +223,7 @@ int main(int argc, char **argv)
     mallopt(M_MMAP_THRESHOLD, HEAP_THRESHOLD);
     mallopt(M_TRIM_THRESHOLD, HEAP_THRESHOLD);
     init_locks(m);
+    m->in.box.wake = -1;
     if (!queue_init(&m->to_peer) || !queue_init(&m->to_host))
         return LPM_STREAM_ERR_INTERNAL;
     prepare_sockets(&m->options);

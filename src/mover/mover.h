@@ -69,6 +69,7 @@ typedef struct {
     bool sending;           /* the sender uses the transport */
     bool used;              /* was up before */
     int fd;                 /* source: from lpm-host, to be greeted; -1 */
+    int greeting_fd;        /* what to shut down to wake who greets; target: link 0's; -1 */
     Transport *newcomer;    /* target: greeted, to take over */
     uint64_t peer_received; /* what the peer said it has, when the connection came up */
     uint64_t lost_ns;
@@ -98,6 +99,7 @@ typedef struct {
 typedef struct {
     Inbox box;
     _Atomic uint64_t handed_frames, handed_offset; /* offset: of all channels */
+    _Atomic uint64_t close_sequence;               /* of the peer's CLOSE; 0: not come */
     uint64_t channel_offset[CHANNELS_MAX];
     /* Handed on since the last wish for an ACK; stream: of all channels, as QEMU wrote it. */
     uint64_t unacked_bytes, unacked_frames, acked_stream;
@@ -155,15 +157,15 @@ struct Mover {
     pthread_cond_t link_changed;
     unsigned links_up;
     uint64_t all_down_ns;                 /* since when none is up; 0: one is */
-    int greeting_fd;                      /* what to shut down to wake who greets; -1 */
     uint64_t lost_wire_out, lost_wire_in; /* of connections that are gone */
     uint32_t reconnects;
 
     LpmStreamCodedCounts counts; /* under link_lock */
 
     _Atomic uint8_t state; /* LpmStreamState */
-    _Atomic bool connected, stopping, peer_closed, finishing;
-    _Atomic bool sender_done; /* CLOSE is said, or after the peer's CLOSE nobody was there */
+    _Atomic bool connected, stopping, finishing;
+    _Atomic bool peer_closed; /* its CLOSE is here, and all that it said before */
+    _Atomic bool sender_done; /* CLOSE is said, or nobody is there for it */
     _Atomic uint64_t stalls, stall_ns, acked_offset, out_offset;
     _Atomic uint64_t blocked_ns; /* senders waited for the link */
     _Atomic uint32_t rtt_us;

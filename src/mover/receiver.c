@@ -133,14 +133,17 @@ static bool receive_ordered(Link *link, const uint8_t *raw, const LpmStreamHeade
     Frame *frame = receive_frame(link, raw, header);
     if (!frame)
         return false;
-    bool close = header->type == LPM_STREAM_CLOSE;
+    if (header->type == LPM_STREAM_CLOSE)
+        atomic_store(&mover->in.close_sequence, header->sequence);
     InboxVerdict verdict = inbox_put(&mover->in.box, frame);
     if (verdict != INBOX_TAKEN)
         frame_free(frame);
     if (verdict == INBOX_BEYOND)
         return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL,
                           "the peer sent more than the window allows");
-    if (close)
+    /* Over several connections CLOSE may come before what was said before it. */
+    uint64_t close = atomic_load(&mover->in.close_sequence);
+    if (close != 0 && inbox_received(&mover->in.box) >= close)
         atomic_store(&mover->peer_closed, true);
     return true;
 }
