@@ -97,10 +97,13 @@ void lpm_dst_filling(DstMove *move, LpmQmpMigStatus status)
     }
 }
 
-/* All is here; the mover has still to say that it is right, and the source to hear that. */
-static bool awaits_digest(const DstMove *move)
+/*
+ * All is here; the mover has still to say that it is right, and the source to hear that, as well as
+ * the last words of this QEMU, without which its own does not complete. Then it closes.
+ */
+static bool awaits_source(const DstMove *move)
 {
-    return move->base.postcopy && move->filled && !move->digest_known && move->base.mover;
+    return move->base.postcopy && move->filled && !move->peer_closed && move->base.mover;
 }
 
 static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
@@ -115,7 +118,7 @@ static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, c
             lpm_dst_filling(move, mig->status);
             move->runs |= view == LPM_MOB_DST_QEMU_FILLING;
         }
-        view = awaits_digest(move) ? (unsigned)LPM_MOB_DST_QEMU_FILLING : view;
+        view = awaits_source(move) ? (unsigned)LPM_MOB_DST_QEMU_FILLING : view;
     }
     lpm_mig_decide(&move->base, view);
     lpm_mig_unref(&move->base);
@@ -203,7 +206,7 @@ static unsigned known_view(const DstMove *move)
     if (move->base.postcopy && !move->runs) {
         return LPM_MOB_DST_QEMU_HALF;
     }
-    if (move->base.postcopy && (!move->filled || awaits_digest(move))) {
+    if (move->base.postcopy && (!move->filled || awaits_source(move))) {
         return LPM_MOB_DST_QEMU_FILLING;
     }
     return move->runs ? LPM_MOB_DST_QEMU_RUNNING : LPM_MOB_DST_QEMU_PAUSED;

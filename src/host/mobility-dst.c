@@ -294,6 +294,9 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
         }
     } else if (type == LPM_STREAM_PEER) {
         on_peer(move, &message->peer);
+    } else if (type == LPM_STREAM_PEER_CLOSED && migration->postcopy) {
+        move->peer_closed = true;
+        lpm_mig_look(migration);
     } else if (type == LPM_STREAM_VERIFIED) {
         migration->verified = message->verified;
         migration->verified_known = true;

@@ -21,8 +21,9 @@ typedef struct {
     /* post-copy */
     bool relinking; /* the mover is one that goes on with a paused post-copy */
     unsigned relink_tries;
-    bool filled;     /* QEMU has all memory */
-    bool keep_error; /* it has arrived, but not unharmed: the error says so */
+    bool filled;      /* QEMU has all memory */
+    bool peer_closed; /* the source's mover has ended well */
+    bool keep_error;  /* it has arrived, but not unharmed: the error says so */
     /* commit */
     int64_t hint_mono_us, resume_mono_us;
     guint give_up_timer, ask_timer;
