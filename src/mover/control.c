@@ -307,6 +307,13 @@ static bool read_control(Control *c)
     return true;
 }
 
+/* A descriptor that no frame took would be taken for the next one's. */
+static bool nothing_left_over(Control *c)
+{
+    return c->socket < 0 || mover_fail(c->mover, LPM_STREAM_ERR_PROTOCOL,
+                                       "a descriptor came with a control frame that takes none");
+}
+
 static bool serve_commands(Control *c)
 {
     LpmStreamHeader header;
@@ -315,7 +322,7 @@ static bool serve_commands(Control *c)
     for (;;) {
         LpmStreamStatus status = take_frame(c, &header, &message, &used);
         if (status == LPM_STREAM_SHORT)
-            return true;
+            return c->in_size > 0 || nothing_left_over(c);
         if (status != LPM_STREAM_OK && status != LPM_STREAM_SKIP)
             return mover_fail(c->mover, LPM_STREAM_ERR_PROTOCOL, "control frame: %s",
                               lpm_stream_status_text(status));

@@ -101,6 +101,7 @@ typedef struct {
     _Atomic uint64_t handed_frames, handed_offset; /* offset: of all channels */
     _Atomic uint64_t close_sequence;               /* of the peer's CLOSE; 0: not come */
     uint64_t channel_offset[CHANNELS_MAX];
+    bool channel_ended[CHANNELS_MAX];
     /* Handed on since the last wish for an ACK; stream: of all channels, as QEMU wrote it. */
     uint64_t unacked_bytes, unacked_frames, acked_stream;
 

@@ -39,9 +39,11 @@ typedef struct {
 static bool accept_piece(Mover *mover, const Piece *piece)
 {
     Inflow *in = &mover->in;
-    if (piece->channel >= mover->n_channels || piece->offset != in->channel_offset[piece->channel])
-        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "stream %u has a hole before byte %llu",
-                          piece->channel, (unsigned long long)piece->offset);
+    if (piece->channel >= mover->n_channels || in->channel_ended[piece->channel] ||
+        piece->offset != in->channel_offset[piece->channel])
+        return mover_fail(mover, LPM_STREAM_ERR_PROTOCOL,
+                          "stream %u has a hole before byte %llu, or has ended", piece->channel,
+                          (unsigned long long)piece->offset);
     pthread_mutex_lock(&in->check_lock);
     bool too_late = in->digest_ok;
     in->accepted += piece->size;
@@ -101,6 +103,7 @@ static bool on_channel_fin(Writer *w, const LpmStreamMessage *m)
         m->channel_fin.total != mover->in.channel_offset[channel])
         return mover_fail(mover, LPM_STREAM_ERR_DIGEST, "stream %u ended elsewhere than it came to",
                           channel);
+    mover->in.channel_ended[channel] = true;
     outlet_end(&mover->outlets[channel]);
     return true;
 }
@@ -151,6 +154,20 @@ static LpmCodecStatus decode_repaired(Writer *w, const LpmStreamMessage *m, size
     return status;
 }
 
+/* Many short batches may wait for QEMU: those go without the room of a long one. */
+static uint8_t *take_raw(Writer *w, size_t size)
+{
+    uint8_t *raw = w->raw;
+    if (size >= LPM_CODEC_RAW_MAX / 2) {
+        w->raw = NULL;
+        return raw;
+    }
+    uint8_t *copy = malloc(size);
+    if (copy)
+        memcpy(copy, raw, size);
+    return copy;
+}
+
 static bool on_coded(Writer *w, const LpmStreamMessage *m)
 {
     Mover *mover = w->mover;
@@ -168,8 +185,10 @@ static bool on_coded(Writer *w, const LpmStreamMessage *m)
                mover_fail(mover, LPM_STREAM_ERR_PROTOCOL, "coded batch %llu: %s",
                           (unsigned long long)w->frame->sequence, lpm_codec_status_text(status));
     mover_publish_counts(mover, lpm_decoder_counts(w->decoder));
-    Piece piece = {m->channel_data.channel, m->channel_data.offset, w->raw, w->raw, size};
-    w->raw = NULL;
+    uint8_t *raw = take_raw(w, size);
+    if (!raw)
+        return mover_fail(mover, LPM_STREAM_ERR_INTERNAL, "out of memory for a batch");
+    Piece piece = {m->channel_data.channel, m->channel_data.offset, raw, raw, size};
     return hand_to_qemu(mover, &piece);
 }
 

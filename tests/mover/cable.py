@@ -150,11 +150,15 @@ class LinkedMover(Mover):
             while got := lpmwire.decode(self.buffer):
                 del self.buffer[:got[1]]
                 self.seen.append(got[0])
-                if got[0].name == "NEED_LINK":
-                    self.threads.append(threading.Thread(target=self.connect, args=(got[0].connection,), daemon=True))
-                    self.threads[-1].start()
+                self.serve(got[0])
                 self.events.put(got[0])
         self.events.put(None)
+
+    def serve(self, event):
+        """What lpm-host does at once."""
+        if event.name == "NEED_LINK":
+            self.threads.append(threading.Thread(target=self.connect, args=(event.connection,), daemon=True))
+            self.threads[-1].start()
 
     def connect(self, number):
         for attempt in range(10 * PATIENCE):
@@ -188,15 +192,17 @@ class LinkedMover(Mover):
 class LinkedPair(Pair):
     """A source and a target mover with a cable between them (or cables, each to a listening socket of its own)."""
 
+    mover = LinkedMover
+
     def __init__(self, authority=None, budgets=(), harm=None, networks=1, src=None, dst=None, **both):
         both = {"retry_ms": 1000 * PATIENCE, **both}
         listeners = [socket.create_server((f"127.0.0.{i + 1}", 0)) for i in range(networks)]
         self.cables = [Cable(one.getsockname(), budgets, harm) for one in listeners]
         self.cable, self.relay = self.cables[0], None
         dial = [one.address for one in self.cables]
-        self.dst = LinkedMover("dst", listeners, "sys-b", "sys-a", authority, **{**both, **(dst or {})})
+        self.dst = self.mover("dst", listeners, "sys-b", "sys-a", authority, **{**both, **(dst or {})})
         net = socket.create_connection(dial[0])
-        self.src = LinkedMover("src", net, "sys-a", "sys-b", authority, dial=dial, **{**both, **(src or {})})
+        self.src = self.mover("src", net, "sys-a", "sys-b", authority, dial=dial, **{**both, **(src or {})})
         self.movers = [self.src, self.dst]
 
     def stop(self):

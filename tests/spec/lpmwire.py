@@ -99,6 +99,16 @@ def stream_digest(stream):
     return root.digest()
 
 
+def channels_digest(streams):
+    """The same of a move with channels: streams[0] is the main one."""
+    if len(streams) == 1:
+        return stream_digest(streams[0])
+    root = hashlib.sha256(b"openlpm channels")
+    for stream in streams:
+        root.update(struct.pack("<Q", len(stream)) + stream_digest(stream))
+    return root.digest()
+
+
 def checksum(head, body):
     return xxhash.xxh3_64_intdigest(body, seed=xxhash.xxh3_64_intdigest(head))
 

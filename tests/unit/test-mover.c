@@ -423,6 +423,30 @@ static void stream_digest_however_it_is_cut(gconstpointer in_pairs)
     }
 }
 
+/* Of one stream its own, of several the digest over all totals and digests, in order. */
+static void channels_digest_is_over_all(void)
+{
+    LpmStreamEnd channels[3] = {{.total = 5}, {.total = 0x0102030405060708}, {.total = 0}}, end;
+    uint8_t text[16 + 3 * (8 + LPM_STREAM_DIGEST_SIZE)], expected[LPM_STREAM_DIGEST_SIZE];
+    memcpy(text, "openlpm channels", 16);
+    for (unsigned i = 0; i < G_N_ELEMENTS(channels); i++) {
+        memset(channels[i].digest, (int)(0x30 + i), sizeof(channels[i].digest));
+        uint8_t *at = text + 16 + i * (8 + LPM_STREAM_DIGEST_SIZE);
+        for (unsigned k = 0; k < 8; k++)
+            at[k] = (uint8_t)(channels[i].total >> (8 * k));
+        memcpy(at + 8, channels[i].digest, LPM_STREAM_DIGEST_SIZE);
+    }
+    g_assert_true(channels_digest(channels, 1, &end));
+    g_assert_cmpmem(&end, sizeof(end), &channels[0], sizeof(channels[0]));
+    for (unsigned n = 2; n <= G_N_ELEMENTS(channels); n++) {
+        size_t size = 16 + n * (8 + LPM_STREAM_DIGEST_SIZE);
+        gnutls_hash_fast(GNUTLS_DIG_SHA256, text, size, expected);
+        g_assert_true(channels_digest(channels, n, &end));
+        g_assert_cmpuint(end.total, ==, 5 + 0x0102030405060708);
+        g_assert_cmpmem(end.digest, sizeof(end.digest), expected, sizeof(expected));
+    }
+}
+
 static void sha256_pair_is_sha256(void)
 {
     static uint8_t data[2][40 * SHA256_BLOCK];
@@ -633,6 +657,7 @@ int main(int argc, char **argv)
                          stream_digest_however_it_is_cut);
     g_test_add_data_func("/mover/digest/stream-one-by-one", GINT_TO_POINTER(0),
                          stream_digest_however_it_is_cut);
+    g_test_add_func("/mover/digest/channels", channels_digest_is_over_all);
     g_test_add_func("/mover/digest/sha256-pair", sha256_pair_is_sha256);
     g_test_add_func("/mover/digest/page", page_digest_is_keyed);
     g_test_add_func("/mover/digest/proof", key_proof_depends_on_everything);
