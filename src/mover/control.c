@@ -16,8 +16,9 @@
 enum {
     TICK_MS = 100,
     CONFIG_MS = 10000,
-    ABORT_MS = 200,     /* for telling the peer why */
-    LINGER_MS = 500,    /* for the peer to see CLOSE before the socket goes */
+    ABORT_MS = 200,  /* for telling the peer why */
+    LINGER_MS = 500, /* for the peer to see CLOSE before the socket goes */
+    LINGER_STEP_MS = 5,
     LAST_WORD_MS = 200, /* for lpm-host to take the last event */
     PING_TICKS = 10,
     RATE_TICKS = 10, /* rates are over this many ticks: a second */
@@ -496,15 +497,21 @@ static int end_badly(Control *c)
     return (int)error.reason.code;
 }
 
+/* Until the peer has said CLOSE, too, it may not have seen ours. */
+static void linger(Mover *m)
+{
+    for (unsigned ms = 0; ms < LINGER_MS && !atomic_load(&m->peer_closed); ms += LINGER_STEP_MS)
+        if (gate_join(m, LINGER_STEP_MS))
+            return;
+}
+
 static int end_well(Control *c)
 {
     Mover *m = c->mover;
     inbox_close(&m->in.box);
     outbox_close(&m->out.box);
     link_wake_all(m);
-    /* Until the peer has said CLOSE, too, it may not have seen ours. */
-    if (!atomic_load(&m->peer_closed))
-        gate_join(m, LINGER_MS);
+    linger(m);
     channel_shut_all(m);
     cut_links(m);
     bool quiet = gate_join(m, STOP_MS);

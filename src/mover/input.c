@@ -237,6 +237,13 @@ static Step send_rest(Coder *c, Input *input)
     return send_batch(c, input, over || late);
 }
 
+/* The main stream's beginning names the blocks that the other channels' pages belong to. */
+static bool names_blocks(const Coder *c, const Input *input)
+{
+    return input->channel == 0 && c->n_inputs > 1 && c->blocks.n == 0 &&
+           !lpm_qstream_is_opaque(input->reader);
+}
+
 static Step send_coded(Coder *c, Input *input)
 {
     if (!input->raw && !fresh_batch(input, NULL, 0))
@@ -252,6 +259,8 @@ static Step send_coded(Coder *c, Input *input)
     }
     if (input->fill == LPM_CODEC_RAW_MAX)
         return send_batch(c, input, false);
+    if (n > 0 && names_blocks(c, input))
+        return send_batch(c, input, false) == STEP_FAILED ? STEP_FAILED : STEP_DONE;
     return n > 0 ? STEP_DONE : send_rest(c, input);
 }
 
