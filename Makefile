@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps build demo check check-long cases bench fuzz install clean help
+.PHONY: all deps build demo check check-long cases bench fuzz sanitize install clean help
 
 all: build
 
@@ -13,6 +13,7 @@ help:
 	@echo "make cases K=EXPR lab cases whose name matches"
 	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
 	@echo "make fuzz         every fuzz target for SECONDS=30"
+	@echo "make sanitize     the movers' tests under ThreadSanitizer, then AddressSanitizer (also in check-long)"
 	@echo "make install      to DESTDIR and PREFIX, by meson"
 
 deps:
@@ -48,6 +49,10 @@ bench: build
 fuzz: deps
 	@scripts/fuzz $(or $(SECONDS),30)
 
+sanitize: deps
+	@scripts/sanitize thread
+	@scripts/sanitize address,undefined
+
 # A build of its own: optimised, and without the crash points of the tests.
 install: deps
 	@[ -f $(BUILD)-install/build.ninja ] || meson setup $(BUILD)-install --buildtype=release --prefix=$(or $(PREFIX),/usr/local)
@@ -55,4 +60,4 @@ install: deps
 	DESTDIR="$(DESTDIR)" meson install -C $(BUILD)-install --no-rebuild
 
 clean:
-	rm -rf $(BUILD) $(BUILD).log $(BUILD)-install build-fuzz build-fuzz.log
+	rm -rf $(BUILD) $(BUILD).log $(BUILD)-install build-fuzz build-fuzz.log build-sanitize-*

@@ -93,5 +93,11 @@ bool sandbox_enter(char *reason, size_t reason_size)
         snprintf(reason, reason_size, "no_new_privs: %s", strerror(errno));
         return false;
     }
+#ifdef LPM_SANITIZED
+    /* A sanitizer's report opens files and starts programs. */
+    (void)enter_seccomp;
+    return true;
+#else
     return enter_seccomp(reason, reason_size);
+#endif
 }
