@@ -278,7 +278,8 @@ void coder_main(Mover *mover)
     c.mover = mover;
     if (!gate_wait(mover) || !begin(&c))
         return;
-    while (!atomic_load(&mover->stopping) && !mover->out.close_queued) {
+    while (!atomic_load(&mover->stopping) && !atomic_load(&mover->sender_done) &&
+           !mover->out.close_queued) {
         if (!base_is_answered(&c))
             break;
         Step step = send_queued(mover);

@@ -3,8 +3,13 @@
  * One mover: what its threads share. The main thread has the control descriptor and the clock.
  *
  *   out: the coder (VASI to outbox: reads QEMU, codes, hashes), a sender for each connection
- *   in:  a receiver for each connection (link to inbox), the writer (inbox to VASI: decodes,
- * hashes) target only: the greeter, who lets connections in
+ *
+ *   in: a receiver for each connection (link to inbox), the writer (inbox to VASI: decodes, hashes)
+ *
+ *   target only: the greeter, who lets connections in; with several channels an outlet for each
+ *
+ * Locks: failure, gate, throttle, digest, check, and those of outbox, inbox, queues and outlets are
+ * held for moments and take no other one; link_lock may be held while any of them is taken.
  *
  * All are made before the sandbox closes, and wait at the gate.
  */

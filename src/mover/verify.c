@@ -25,13 +25,6 @@ bool verify_init(Mover *mover)
     return v->buffer && v->outgoing && page_digest_seed(&mover->config, &v->seed);
 }
 
-void verify_clear(Mover *mover)
-{
-    free(mover->verify.buffer);
-    free(mover->verify.outgoing);
-    mover->verify.buffer = mover->verify.outgoing = NULL;
-}
-
 bool verify_start(Mover *mover)
 {
     if (!(mover->features & LPM_STREAM_FEATURE_VERIFY) || mover->options.memory < 0 ||

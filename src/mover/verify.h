@@ -10,7 +10,6 @@
 #include "mover.h"
 
 bool verify_init(Mover *mover);
-void verify_clear(Mover *mover);
 /* Target, main thread: begin. False (and failed) when it is not possible. */
 bool verify_start(Mover *mover);
 
