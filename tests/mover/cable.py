@@ -36,7 +36,11 @@ class Cable:
         while not self.stopped:
             with self.lock:
                 ends = [] if self.is_silent else [self.listener, *self.open]
-            for end in select.select(ends, [], [], 0.02)[0]:
+            try:
+                ready = select.select(ends, [], [], 0.02)[0]
+            except (OSError, ValueError):  # one of them was cut just now
+                continue
+            for end in ready:
                 with self.lock, contextlib.suppress(OSError, KeyError):
                     if end is self.listener:
                         self.accept()
