@@ -193,8 +193,14 @@ def test_one_of_several_is_cut_and_the_others_go_on(authority, begin):
     while last_stats(pair.src).links_up < 3:
         assert time.monotonic() < deadline, "the others do not come up"
     pair.src.send("RATE", max_rate=16 * MIB)
+
+    def cut_with_frames_on_their_way(number):
+        pair.cable.silence()
+        time.sleep(0.15)
+        pair.cable.cut(number)
+        pair.cable.is_silent = False
     for number in range(3):
-        threading.Timer(0.3 * (number + 1), pair.cable.cut, [number]).start()
+        threading.Timer(0.3 * (number + 1), cut_with_frames_on_their_way, [number]).start()
     forward, backward = random.Random(8).randbytes(24 * MIB), random.Random(9).randbytes(2 * MIB)
     copied_and_right(pair, forward, backward)
     lost = [e.connection for e in pair.src.seen if e.name == "LINK_STATE" and not e.up]
