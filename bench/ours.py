@@ -118,7 +118,7 @@ class Ours:
     @staticmethod
     def _config(options):
         """What OpenLPM was set to, in words."""
-        words = [f"codec {options.get('codec', 'auto')}", f"{options.get('channels', 0)} channels",
+        words = [f"codec {'raw' if options.get('raw') else 'auto'}", f"{options.get('channels', 0)} channels",
                  f"{options.get('connections', 1)} connections"]
         return ", ".join(words + (["post-copy"] if options.get("postcopy") else []))
 
