@@ -141,6 +141,12 @@ def test_python_compiles():
         compile(read(path), path, "exec")
 
 
+def test_test_files_have_names_of_their_own():
+    """pytest takes two files of one name for one module; only check-long collects them all at once."""
+    names = [Path(p).name for p in tracked(".py") if Path(p).name.startswith("test_")]
+    assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
+
+
 def test_scripts_are_executable():
     bad = [p for p in tracked("") if read(p).startswith("#!") and not os.access(ROOT / p, os.X_OK)]
     assert not bad, bad
