@@ -322,17 +322,10 @@ static bool on_loaded(Writer *w, const LpmStreamMessage *m)
     return true;
 }
 
-static bool on_peer(Writer *w, const LpmStreamMessage *m)
+/* From lpm-host to lpm-host. */
+static bool pass_on(Writer *w, const LpmStreamMessage *m)
 {
-    Mover *mover = w->mover;
-    mover_tell(mover, LPM_STREAM_PEER, m);
-    return true;
-}
-
-static bool on_hint(Writer *w, const LpmStreamMessage *m)
-{
-    Mover *mover = w->mover;
-    mover_tell(mover, LPM_STREAM_HINT, m);
+    mover_tell(w->mover, w->frame->type, m);
     return true;
 }
 
@@ -387,8 +380,8 @@ static const Handler handlers[] = {
     {LPM_STREAM_CHECK, LPM_STREAM_MODE_MOVE, on_check, NULL},
     {LPM_STREAM_FIN, 0, on_fin, NULL},
     {LPM_STREAM_LOADED, LPM_STREAM_MODE_MOVE, on_loaded, NULL},
-    {LPM_STREAM_PEER, 0, on_peer, NULL},
-    {LPM_STREAM_HINT, 0, on_hint, NULL},
+    {LPM_STREAM_PEER, 0, pass_on, NULL},
+    {LPM_STREAM_HINT, 0, pass_on, NULL},
     {LPM_STREAM_CLOSE, 0, on_close, NULL},
     {LPM_STREAM_PROBE_DATA, LPM_STREAM_MODE_PROBE, on_probe_data, NULL},
     {LPM_STREAM_PROBE_DONE, LPM_STREAM_MODE_PROBE, on_probe_done, NULL},
