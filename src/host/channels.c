@@ -39,14 +39,14 @@ static bool address_of(const char *path, struct sockaddr_un *ret_address, GError
     return lpm_error_set(error, LPM_ERROR_USAGE, "%s is too long for a socket", path);
 }
 
-static bool begin(LpmChannels *channels, LpmMigration *migration)
+static void begin(LpmChannels *channels, LpmMigration *migration)
 {
     lpm_channels_close(channels);
     channels->migration = migration;
     channels->listener = -1;
     channels->path = lpm_qemu_path(migration->partition, socket_name);
     channels->expected = 1u + (unsigned)migration->options.channels;
-    return g_unlink(channels->path) == 0 || errno == ENOENT;
+    (void)g_unlink(channels->path); /* of a move that was cut off */
 }
 
 void lpm_channels_close(LpmChannels *channels)
@@ -127,22 +127,30 @@ char *lpm_channels_uri(LpmChannels *channels, LpmMigration *migration)
     return g_strconcat("unix:", channels->path, NULL);
 }
 
-static bool connect_channel(LpmChannels *channels, uint8_t channel, GError **error)
+int lpm_channels_connect(const char *path, GError **error)
 {
     struct sockaddr_un address;
     LPM_AUTO_FD int fd = -1;
-    if (!address_of(channels->path, &address, error)) {
-        return false;
+    if (!address_of(path, &address, error)) {
+        return -1;
     }
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        return lpm_error_set(error, LPM_ERROR_QEMU, "QEMU's socket %s cannot be reached: %s",
-                             channels->path, g_strerror(errno));
+        lpm_error_set(error, LPM_ERROR_QEMU, "QEMU's socket %s cannot be reached: %s", path,
+                      g_strerror(errno));
+        return -1;
     }
-    if (channels->migration->mover) {
+    return lpm_bytes_steal_fd(&fd);
+}
+
+static bool connect_channel(LpmChannels *channels, uint8_t channel, GError **error)
+{
+    LPM_AUTO_FD int fd = lpm_channels_connect(channels->path, error);
+    if (fd >= 0 && channels->migration->mover) {
         lpm_mover_send_channel(channels->migration->mover, channel, lpm_bytes_steal_fd(&fd));
+        return true;
     }
-    return true;
+    return fd >= 0;
 }
 
 bool lpm_channels_want(LpmChannels *channels, uint8_t channel, GError **error)

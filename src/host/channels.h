@@ -32,5 +32,7 @@ char *lpm_channels_uri(LpmChannels *channels, LpmMigration *migration);
 bool lpm_channels_incoming(LpmChannels *channels, GError **error);
 /* Target: the mover has bytes for @channel. */
 bool lpm_channels_want(LpmChannels *channels, uint8_t channel, GError **error);
+/* A blocking connection to QEMU, which listens at @path, for the mover; -1 with an error. */
+int lpm_channels_connect(const char *path, GError **error);
 /* No more is needed; nothing of it stays on disk. */
 void lpm_channels_close(LpmChannels *channels);

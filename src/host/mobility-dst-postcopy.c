@@ -7,27 +7,9 @@
 #include "host/mobility-dst.h"
 #include "host/redeliver.h"
 
-#include <errno.h>
 #include <glib/gstdio.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 enum { ASK_AGAIN_MS = 1 };
-
-static DstMove *dst(LpmMigration *migration)
-{
-    return (DstMove *)migration;
-}
-
-static bool off_course(const DstMove *move)
-{
-    return move->base.rows || move->base.ended;
-}
-
-static LpmQmp *qmp_of(const DstMove *move)
-{
-    return move->base.partition ? move->base.partition->qmp : NULL;
-}
 
 /* --- all but memory is here --- */
 
@@ -104,21 +86,6 @@ void lpm_dst_ask_half(DstMove *move)
 
 static gboolean try_relink(gpointer data);
 
-/* To QEMU, which listens; the mover's end of it. */
-static int connect_qemu(const char *path, GError **error)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    LPM_AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool fits =
-        g_strlcpy(address.sun_path, path, sizeof address.sun_path) < sizeof address.sun_path;
-    if (!fits || fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        lpm_error_set(error, LPM_ERROR_QEMU, "QEMU's socket %s cannot be reached: %s", path,
-                      fits ? g_strerror(errno) : "its path is too long");
-        return -1;
-    }
-    return lpm_bytes_steal_fd(&fd);
-}
-
 static char *relink_path(const DstMove *move)
 {
     return g_build_filename(move->base.partition->run_dir, "relink.sock", NULL);
@@ -136,7 +103,7 @@ static void listening(const GError *error, void *data)
         lpm_dst_answer(move, NULL, error);
     } else {
         g_autofree char *path = relink_path(move);
-        LPM_AUTO_FD int vasi = connect_qemu(path, &failure);
+        LPM_AUTO_FD int vasi = lpm_channels_connect(path, &failure);
         (void)g_unlink(path);
         move->relinking = vasi >= 0 && lpm_dst_start_mover(move, vasi, &failure);
         if (!move->relinking) {

@@ -12,16 +12,6 @@ enum { RECONNECT_MS = 1000, INACTIVE_GIVE_UP_MS = 60 * 1000 };
 
 static void do_discard(DstMove *move);
 
-static DstMove *dst(LpmMigration *migration)
-{
-    return (DstMove *)migration;
-}
-
-static LpmQmp *qmp_of(const DstMove *move)
-{
-    return move->base.partition ? move->base.partition->qmp : NULL;
-}
-
 static bool has_qemu(const DstMove *move)
 {
     return move->base.partition && lpm_partition_has_qemu(move->base.partition);

@@ -14,21 +14,6 @@
 
 enum { ASK_AGAIN_MS = 1 };
 
-static DstMove *dst(LpmMigration *migration)
-{
-    return (DstMove *)migration;
-}
-
-static bool off_course(const DstMove *move)
-{
-    return move->base.rows || move->base.ended;
-}
-
-static LpmQmp *qmp_of(const DstMove *move)
-{
-    return move->base.partition ? move->base.partition->qmp : NULL;
-}
-
 void lpm_dst_answer(DstMove *move, json_t *result, const GError *error)
 {
     LpmHostReply prepared = move->prepared;

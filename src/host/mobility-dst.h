@@ -33,6 +33,22 @@ typedef struct {
     bool forced_by_word; /* an operator does */
 } DstMove;
 
+static inline DstMove *dst(LpmMigration *migration)
+{
+    return (DstMove *)migration;
+}
+
+/* The rows decide, or all is over: what QEMU or the mover still says changes nothing. */
+static inline bool off_course(const DstMove *move)
+{
+    return move->base.rows || move->base.ended;
+}
+
+static inline LpmQmp *qmp_of(const DstMove *move)
+{
+    return move->base.partition ? move->base.partition->qmp : NULL;
+}
+
 void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
 /* Something is wrong: answers migration-prepare if that is open; from now on the rows decide. */
 void lpm_dst_trouble(DstMove *move, const GError *error);
