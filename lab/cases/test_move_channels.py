@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QEMU's further channels (multifd) through the movers: as many as one wants, and what arrives is the same."""
+"""QEMU's further channels (multifd) through the movers: with and without, and what arrives is the same."""
 import os
 import pathlib
 
@@ -17,8 +17,8 @@ def sockets(pid):
     return sum(os.readlink(link).startswith("socket:") for link in pathlib.Path(f"/proc/{pid}/fd").iterdir())
 
 
-@pytest.mark.parametrize("channels, number", [(0, 80), (2, 81), (4, 82)])
-def test_memory_is_identical_whatever_the_number(lab, create, channels, number):
+@pytest.mark.parametrize("channels, number", [(0, 80), (1, 81)])
+def test_memory_is_identical_with_and_without(lab, create, channels, number):
     partition = create("system-a", f"channels-{channels}", "x86-64", number)
     witness = Witness(lab, partition)
     try:

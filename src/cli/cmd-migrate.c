@@ -42,8 +42,10 @@ static json_t *move_options(GError **error)
                       "--connections takes 1 to 16, --link-retry 0 to 3600 seconds");
         return NULL;
     }
-    if (channels < -1 || channels > 16) {
-        lpm_error_set(error, LPM_ERROR_USAGE, "--channels takes 0 to 16");
+    if (channels < -1 || channels > 1) {
+        lpm_error_set(
+            error, LPM_ERROR_USAGE,
+            "--channels takes 0 or 1: with more, QEMU can hang for good when a mover dies");
         return NULL;
     }
     if (codec != NULL && strcmp(codec, "auto") != 0 && strcmp(codec, "raw") != 0) {
@@ -202,7 +204,7 @@ static bool migrate(Cli *cli, char **words, GError **error)
          "N"},                                                                                     \
         {"channels", 0,                                                                            \
          0,          G_OPTION_ARG_INT,                                                             \
-         &channels,  "streams of QEMU besides the main one (multifd; default 2)",                  \
+         &channels,  "streams of QEMU besides the main one (multifd; 0 or 1, the default)",        \
          "N"},                                                                                     \
         {"codec", 0,                                                                               \
          0,       G_OPTION_ARG_STRING,                                                             \

@@ -61,7 +61,7 @@ static const char introduction[] =
             "`auto_converge`, `postcopy` (boolean), `postcopy_after_s` (0: never), "               \
             "`give_up_after_s` (900; 0: never), "                                                  \
             "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), "                  \
-            "`channels` (of QEMU, 0 to 16), `raw` (boolean: nothing is coded), `link_retry_ms` "   \
+            "`channels` (of QEMU, 0 or 1), `raw` (boolean: nothing is coded), `link_retry_ms` "    \
             "(how long a lost link is waited for), "                                               \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }

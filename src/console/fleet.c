@@ -145,7 +145,7 @@ void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done
         call->list = list;
         call->system = lpm_system_ref(one);
         list->pending++;
-        lpm_system_call(one, "partition-list", NULL, CALL_TIMEOUT_MS, on_list, call);
+        lpm_system_ask(one, "partition-list", NULL, CALL_TIMEOUT_MS, on_list, call);
     }
     g_idle_add(list_idle, list);
 }
@@ -240,9 +240,9 @@ static void ask_next(Find *find)
         find->asked++;
         ask_next(find);
     } else {
-        lpm_system_call(system, "partition-show",
-                        lpm_json_pack("{s:s}", "partition", find->partition), CALL_TIMEOUT_MS,
-                        on_show, find);
+        lpm_system_ask(system, "partition-show",
+                       lpm_json_pack("{s:s}", "partition", find->partition), CALL_TIMEOUT_MS,
+                       on_show, find);
     }
 }
 

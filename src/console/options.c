@@ -23,7 +23,7 @@ static const OptionRow rows[] = {
     {"offer_timeout_ms", true, true, 100, 600000, 5000},
     {"connect_timeout_ms", true, true, 100, 600000, 10000},
     {"connections", true, true, 1, 16, 1},
-    {"channels", true, true, 0, 16, 2},
+    {"channels", true, true, 0, 1, 1},
     {"raw", false, true, 0, 1, 0},
     {"link_retry_ms", true, true, 0, 3600000, 120000},
     {"clock_limit_ms", true, false, 1, 86400000, 5000},

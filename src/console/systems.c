@@ -13,6 +13,7 @@
 #define ROUND_TRIPS        3
 
 static void connect_now(LpmSystem *system);
+static void ask_again(LpmSystem *system);
 
 /* --- objects --- */
 
@@ -45,6 +46,7 @@ static void hang_up(LpmSystem *system)
         system->retry = 0;
     }
     system->attempt++;
+    system->again = false;
     lpm_rpc_client_free(client);
 }
 
@@ -54,6 +56,7 @@ static void drop_system(gpointer data)
 
     hang_up(system);
     system->console = NULL;
+    ask_again(system);
     lpm_system_unref(system);
 }
 
@@ -153,6 +156,68 @@ void lpm_system_call(LpmSystem *system, const char *verb, json_t *arguments, uns
     g_idle_add(refuse_call, call);
 }
 
+typedef struct {
+    LpmSystem *system;
+    char *verb;
+    json_t *arguments;
+    unsigned timeout_ms;
+    bool again;
+    LpmRpcReply reply;
+    void *data;
+} Question;
+
+static bool is_dead(const LpmSystem *system)
+{
+    return system->client ? !lpm_rpc_client_is_open(system->client) : system->again;
+}
+
+static void on_asked(json_t *result, const GError *error, void *data)
+{
+    Question *question = data;
+    LpmSystem *system = question->system;
+
+    if (error && !question->again && is_dead(system)) {
+        question->again = true;
+        system->waiting = g_slist_append(system->waiting, question);
+        return;
+    }
+    question->reply(result, error, question->data);
+    json_decref(question->arguments);
+    lpm_system_unref(system);
+    g_free(question->verb);
+    g_free(question);
+}
+
+static void put(Question *question)
+{
+    lpm_system_call(question->system, question->verb, json_incref(question->arguments),
+                    question->timeout_ms, on_asked, question);
+}
+
+static void ask_again(LpmSystem *system)
+{
+    GSList *waiting = g_steal_pointer(&system->waiting);
+
+    for (GSList *one = waiting; one; one = one->next) {
+        put(one->data);
+    }
+    g_slist_free(waiting);
+}
+
+void lpm_system_ask(LpmSystem *system, const char *verb, json_t *arguments, unsigned timeout_ms,
+                    LpmRpcReply reply, void *data)
+{
+    Question *question = g_new0(Question, 1);
+
+    question->system = lpm_system_ref(system);
+    question->verb = g_strdup(verb);
+    question->arguments = arguments;
+    question->timeout_ms = timeout_ms;
+    question->reply = reply;
+    question->data = data;
+    put(question);
+}
+
 /* --- measuring --- */
 
 typedef struct {
@@ -228,6 +293,7 @@ static gboolean retry_now(gpointer data)
 static void lost(LpmSystem *system, const GError *error)
 {
     bool news = system->state != LPM_SYSTEM_UNREACHABLE;
+    bool worked = system->state == LPM_SYSTEM_CONNECTED;
 
     hang_up(system);
     if (!system->console) {
@@ -240,8 +306,15 @@ static void lost(LpmSystem *system, const GError *error)
         lpm_event_add(system->console, "system", system->name, NULL, "does not answer: %s",
                       system->error);
     }
+    if (worked) {
+        /* Mostly only the connection is dead, of an interruption that is over. */
+        system->again = true;
+        connect_now(system);
+        return;
+    }
     system->retry = g_timeout_add(system->backoff_ms, retry_now, system);
     system->backoff_ms = MIN(system->backoff_ms * 2, BACKOFF_MAX_MS);
+    ask_again(system);
 }
 
 static void on_closed(const GError *error, void *data)
@@ -294,6 +367,8 @@ static void on_first_answer(json_t *facts, const LpmLink *link, const GError *er
         lpm_system_call(system, "partition-list", NULL, CALL_TIMEOUT_MS, on_partitions,
                         lpm_system_ref(system));
         lpm_moves_connected(system->console, system);
+        system->again = false;
+        ask_again(system);
     } else if (system->console && system->client) {
         lost(system, error);
     }

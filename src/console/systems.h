@@ -31,6 +31,8 @@ typedef struct {
     unsigned attempt; /* number of the newest attempt to connect; older ones are dropped */
     guint retry;
     unsigned backoff_ms;
+    bool again; /* a connection that worked was lost, and the first attempt after it is not over */
+    GSList *waiting; /* questions that wait for its end */
     LpmLink link;
     json_t *facts;      /* last system-info; NULL */
     json_t *partitions; /* last partition-list, an array; NULL */
@@ -62,6 +64,11 @@ json_t *lpm_system_to_json(const LpmSystem *system); /* without facts; new refer
 /* As lpm_rpc_call(); UNREACHABLE, never from inside the call, when it is not connected. */
 void lpm_system_call(LpmSystem *system, const char *verb, json_t *arguments, unsigned timeout_ms,
                      LpmRpcReply reply, void *data);
+
+/* The same for a verb that changes nothing: when the connection turns out to be dead it is made
+ * anew and the question asked once more, before anybody hears that the system cannot be reached. */
+void lpm_system_ask(LpmSystem *system, const char *verb, json_t *arguments, unsigned timeout_ms,
+                    LpmRpcReply reply, void *data);
 
 /* @facts (system-info) is borrowed, NULL when the system did not answer; @error says why. */
 typedef void (*LpmSystemMeasured)(json_t *facts, const LpmLink *link, const GError *error,

@@ -104,8 +104,7 @@ static const struct {
     {"connect_timeout_ms", offsetof(LpmMoveOptions, connect_timeout_ms), 10000, 100, 600000},
     {"give_up_after_s", offsetof(LpmMoveOptions, give_up_after_s), 900, 0, 86400},
     {"connections", offsetof(LpmMoveOptions, connections), 1, 1, LPM_STREAM_CONNECTIONS_MAX},
-    {"channels", offsetof(LpmMoveOptions, channels), LPM_MIG_DEFAULT_CHANNELS, 0,
-     LPM_STREAM_CHANNELS_MAX},
+    {"channels", offsetof(LpmMoveOptions, channels), LPM_MIG_CHANNELS_MAX, 0, LPM_MIG_CHANNELS_MAX},
     {"link_retry_ms", offsetof(LpmMoveOptions, link_retry_ms), 120000, 0, 3600000},
     {"postcopy_after_s", offsetof(LpmMoveOptions, postcopy_after_s), 0, 0, 86400},
 };

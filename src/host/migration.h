@@ -23,7 +23,7 @@ enum {
     LPM_MIG_QUICK_ANSWER_MS = 50,
     LPM_MIG_EXPLAIN_MS = 300,
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
-    LPM_MIG_DEFAULT_CHANNELS = 2,
+    LPM_MIG_CHANNELS_MAX = 1, /* QEMU's: see docs/decisions/multifd.md before raising it */
 };
 
 typedef struct LpmMigration LpmMigration;

@@ -188,6 +188,22 @@ def test_a_system_with_partitions_is_not_deleted(console, pair):
     assert console.rest("DELETE", "/v1/systems/system-a?force=true") == {}
 
 
+def test_a_dead_connection_is_made_anew_before_a_system_is_given_up(console, pair):
+    """As after an interruption of the network: the first question breaks the connection, and is asked again on a new one."""
+    source, _ = pair
+    answer, asked = source.verbs["partition-list"], []
+
+    def once(arguments):
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise Drop()
+        return answer(arguments)
+    source.verbs["partition-list"] = once
+    listed = console.rest("GET", "/v1/partitions")
+    assert listed["unreachable"] == [] and "web1" in [p["name"] for p in listed["partitions"]], listed
+    assert all(p["state"] != "unknown" for p in listed["partitions"]), listed
+
+
 def state_of(console, name):
     return [s for s in console.rest("GET", "/v1/systems")["systems"] if s["name"] == name][0]
 
