@@ -57,6 +57,7 @@ void mover_publish_counts(Mover *mover, const LpmCodecCounts *counts)
 }
 
 typedef struct {
+    const char *name; /* what people see in top and in a debugger */
     Mover *mover;
     void (*of_mover)(Mover *mover);
     void (*of_link)(Link *link);
@@ -101,24 +102,27 @@ static bool start_thread(Start start)
     starts[n] = start;
     if (pthread_create(&thread, NULL, thread_main, &starts[n]) != 0)
         return false;
+    (void)pthread_setname_np(thread, start.name);
     mover->n_threads = n + 1;
     return true;
 }
 
 bool gate_start_threads(Mover *mover)
 {
-    bool good =
-        start_thread((Start){.mover = mover, .of_mover = coder_main}) &&
-        start_thread((Start){.mover = mover, .of_mover = writer_main}) &&
-        (is_source(mover) || start_thread((Start){.mover = mover, .of_mover = greeter_main}));
+    bool good = start_thread((Start){"coder", .mover = mover, .of_mover = coder_main}) &&
+                start_thread((Start){"writer", .mover = mover, .of_mover = writer_main}) &&
+                (is_source(mover) ||
+                 start_thread((Start){"greeter", .mover = mover, .of_mover = greeter_main}));
     for (unsigned i = 0; good && i < mover->n_links; i++) {
         Link *link = &mover->links[i];
-        good = start_thread((Start){.mover = mover, .of_link = receiver_main, .link = link}) &&
-               start_thread((Start){.mover = mover, .of_link = sender_main, .link = link});
+        good =
+            start_thread(
+                (Start){"receiver", .mover = mover, .of_link = receiver_main, .link = link}) &&
+            start_thread((Start){"sender", .mover = mover, .of_link = sender_main, .link = link});
     }
     for (unsigned i = 0; good && mover->outlets && i < mover->n_channels; i++)
-        good = start_thread(
-            (Start){.mover = mover, .of_outlet = outlet_main, .outlet = &mover->outlets[i]});
+        good = start_thread((Start){"outlet", .mover = mover, .of_outlet = outlet_main,
+                                    .outlet = &mover->outlets[i]});
     /* A thread's first steps are the C library's, with calls that the sandbox need not allow. */
     pthread_mutex_lock(&mover->gate_lock);
     while (mover->running < mover->n_threads)
