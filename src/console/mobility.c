@@ -4,6 +4,7 @@
  * it is acted on, so that a restarted console knows the furthest that may have been asked for.
  */
 #include "base/log.h"
+#include "crash/crash.h"
 #include "moves.h"
 #include "options.h"
 
@@ -136,6 +137,7 @@ static void on_prepared(json_t *result, const GError *error, void *data)
 {
     g_autoptr(LpmMove) move = data;
 
+    LPM_CRASH_POINT("console", "hear-prepared", "before");
     if (move->state != LPM_MOB_DRV_PREPARING) {
         return;
     }
@@ -157,6 +159,7 @@ static void on_prepared(json_t *result, const GError *error, void *data)
 static void do_prepare(LpmMove *move)
 {
     move->key = lpm_new_mover_key();
+    LPM_CRASH_POINT("console", "ask-prepare", "before");
     call(move, LPM_HALF_TARGET, "migration-prepare",
          lpm_json_pack("{s:s, s:s, s:O, s:o, s:b, s:s, s:o}", "migration", move->id, "source",
                        move->systems[LPM_HALF_SOURCE], "profile", move->profile, "runtime",
@@ -164,6 +167,7 @@ static void do_prepare(LpmMove *move)
                        "active", move->active, "key", move->key, "options",
                        lpm_options_for_host(move->options)),
          PREPARE_TIMEOUT_MS, on_prepared);
+    LPM_CRASH_POINT("console", "ask-prepare", "after");
 }
 
 /* --- starting --- */
@@ -172,6 +176,7 @@ static void on_started(json_t *result, const GError *error, void *data)
 {
     g_autoptr(LpmMove) move = data;
 
+    LPM_CRASH_POINT("console", "hear-started", "before");
     if (move->state != LPM_MOB_DRV_STARTING) {
         return;
     }
@@ -194,6 +199,7 @@ static void do_start(LpmMove *move)
 {
     json_t *addresses = json_object_get(move->listening, "addresses");
 
+    LPM_CRASH_POINT("console", "ask-start", "before");
     call(move, LPM_HALF_SOURCE, "migration-start",
          lpm_json_pack(
              "{s:s, s:s, s:s, s:o, s:I, s:b, s:s, s:s*, s:o}", "migration", move->id, "partition",
@@ -203,6 +209,7 @@ static void do_start(LpmMove *move)
              move->key, "image_key", lpm_json_str(move->listening, "image_key", NULL), "options",
              lpm_options_for_host(move->options)),
          START_TIMEOUT_MS, on_started);
+    LPM_CRASH_POINT("console", "ask-start", "after");
     g_clear_pointer(&move->key, g_free);
     g_clear_pointer(&move->listening, json_decref);
 }
@@ -330,7 +337,10 @@ static bool write_down(LpmMove *move)
 {
     g_autoptr(GError) error = NULL;
 
+    const char *state = lpm_mob_state_name(LPM_MOB_DRV, move->state);
+    LPM_CRASH_POINT("console", state, "before");
     if (lpm_move_save(move, &error)) {
+        LPM_CRASH_POINT("console", state, "after");
         return true;
     }
     lpm_log_error(&(LpmLogFields){.migration = move->id}, "%s", error->message);

@@ -5,7 +5,7 @@
  * waits), then let go.
  */
 #include "base/log.h"
-#include "host/crash.h"
+#include "crash/crash.h"
 #include "host/emulator.h"
 #include "host/network.h"
 #include "host/partition.h"
@@ -488,8 +488,8 @@ static bool launch(Activation *activation, GError **error)
         lpm_process_discard(&process);
         return false;
     }
-    LPM_CRASH_POINT("activate", "release", "after");
     lpm_qemu_watch(partition, process.pid, process.pidfd);
+    LPM_CRASH_POINT("activate", "release", "after");
     return true;
 }
 

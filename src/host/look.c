@@ -7,7 +7,7 @@
 #include "host/migration.h"
 
 #include "base/log.h"
-#include "host/crash.h"
+#include "crash/crash.h"
 
 #include <string.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lpm-host: starts, adopts and stops the partitions of one system, and answers for them. */
 #include "base/log.h"
+#include "crash/crash.h"
+#include "host/partition.h"
 #include "host/server.h"
 
 #include <glib-unix.h>
@@ -79,6 +81,20 @@ static gboolean on_signal(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
+#ifdef LPM_CRASH_POINTS
+/* QEMUs are not our children. */
+static void each_qemu(void *data, void (*each)(pid_t pid))
+{
+    const LpmHost *host = data;
+    GHashTableIter iter;
+    gpointer partition = NULL;
+    g_hash_table_iter_init(&iter, host->partitions);
+    while (g_hash_table_iter_next(&iter, NULL, &partition)) {
+        each(((LpmPartition *)partition)->pid);
+    }
+}
+#endif
+
 static int run_daemon(LpmHostConfig *config)
 {
     const char *data_dir = g_getenv("LPM_DATA_DIR");
@@ -91,6 +107,9 @@ static int run_daemon(LpmHostConfig *config)
         lpm_log_error(NULL, "%s", error->message);
         return lpm_error_exit_code(error);
     }
+#ifdef LPM_CRASH_POINTS
+    lpm_crash_set_machine(each_qemu, host);
+#endif
     /* QEMUs whose sockets close, peers that hang up. */
     signal(SIGPIPE, SIG_IGN);
     g_unix_signal_add(SIGTERM, on_signal, host);

@@ -2,7 +2,7 @@
 #include "host/migration.h"
 
 #include "base/log.h"
-#include "host/crash.h"
+#include "crash/crash.h"
 #include "host/pagestore.h"
 
 #include <string.h>

@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "bytes/bytes.h"
-#include "host/crash.h"
+#include "crash/crash.h"
 
 #include <string.h>
 
@@ -362,7 +362,9 @@ static void tell_running(DstMove *move)
     g_autoptr(json_t) message =
         lpm_json_pack("{s:s, s:I}", "event", "running", "since_offer_us", (json_int_t)since);
     g_autofree char *text = lpm_json_text(message);
+    LPM_CRASH_POINT("dst", "tell-running", "before");
     lpm_mover_send_peer(migration->mover, text);
+    LPM_CRASH_POINT("dst", "tell-running", "after");
 }
 
 static void continued(const GError *error, void *data)
@@ -399,7 +401,9 @@ static void do_cont(DstMove *move)
 static void owned(LpmMigration *migration, LpmArbiterResult result, const GError *error)
 {
     if (result == LPM_ARBITER_DONE && migration->mover) {
+        LPM_CRASH_POINT("dst", "tell-run", "before");
         lpm_mover_send_hint(migration->mover, migration->record.epoch, LPM_HINT_RUN);
+        LPM_CRASH_POINT("dst", "tell-run", "after");
     }
     swapped(migration, result, error);
 }

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "bytes/bytes.h"
+#include "crash/crash.h"
 #include "host/pagestore.h"
 #include "host/redeliver.h"
 
@@ -19,7 +20,9 @@ void lpm_dst_answer(DstMove *move, json_t *result, const GError *error)
     LpmHostReply prepared = move->prepared;
     move->prepared = NULL;
     if (prepared) {
+        LPM_CRASH_POINT("dst", "answer", "before");
         prepared(result, error, move->prepared_data);
+        LPM_CRASH_POINT("dst", "answer", "after");
     }
 }
 
@@ -46,7 +49,9 @@ static void maybe_loaded(DstMove *move)
         return;
     }
     LpmStreamMessage message = {.end = move->end};
+    LPM_CRASH_POINT("dst", "tell-loaded", "before");
     lpm_mover_send(migration->mover, LPM_STREAM_LOADED, &message);
+    LPM_CRASH_POINT("dst", "tell-loaded", "after");
     if (migration->options.verify) {
         lpm_mover_send(migration->mover, LPM_STREAM_VERIFY, NULL);
         lpm_mig_enter_phase(migration, LPM_PHASE_VERIFY);
@@ -187,6 +192,7 @@ static void on_connected(DstMove *move, const LpmStreamConnected *connected)
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
     lpm_mig_publish_always(migration, true);
     lpm_mig_ref(migration);
+    LPM_CRASH_POINT("dst", "incoming", "before");
     if (migration->options.channels > 0) {
         g_autofree char *uri = lpm_channels_uri(&move->channels, migration);
         lpm_qmp_migrate_incoming(qmp_of(move), uri, incoming, move);
@@ -229,6 +235,7 @@ static void on_hint(DstMove *move, const LpmStreamHint *hint)
         }
     }
     if (hint->what == LPM_HINT_OFFER) {
+        LPM_CRASH_POINT("dst", "hear-offer", "before");
         lpm_mig_believe_offer(migration);
     }
     lpm_mig_look(migration);

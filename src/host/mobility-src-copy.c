@@ -5,6 +5,7 @@
  */
 #include "base/log.h"
 #include "bytes/bytes.h"
+#include "crash/crash.h"
 #include "host/mobility-src.h"
 
 #include <string.h>
@@ -329,12 +330,14 @@ static void parameters_set(const GError *error, void *data)
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
     lpm_mig_publish_always(migration, true);
     move->poll_timer = g_timeout_add(POLL_MS, poll, move);
+    LPM_CRASH_POINT("src", "migrate", "before");
     if (migration->options.channels > 0) {
         lpm_qmp_migrate(qmp_of(move), uri, migrating, move);
-        return;
+    } else {
+        lpm_qmp_migrate_fd(qmp_of(move), move->vasi, migrating, move);
+        lpm_bytes_close(&move->vasi);
     }
-    lpm_qmp_migrate_fd(qmp_of(move), move->vasi, migrating, move);
-    lpm_bytes_close(&move->vasi);
+    LPM_CRASH_POINT("src", "migrate", "after");
 }
 
 static void capabilities_set(const GError *error, void *data)

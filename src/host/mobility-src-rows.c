@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "bytes/bytes.h"
-#include "host/crash.h"
+#include "crash/crash.h"
 
 #include <string.h>
 
@@ -222,7 +222,9 @@ static bool write_abort(SrcMove *move)
     }
     const char *reason = migration->error ? migration->error->message : "lpm-host was restarted";
     lpm_src_stop_dialing(move);
+    LPM_CRASH_POINT("src", "tell-abort", "before");
     lpm_mover_abort(migration->mover, reason);
+    LPM_CRASH_POINT("src", "tell-abort", "after");
     migration->mover = NULL;
     migration->mover_connected = false;
     lpm_bytes_close(&move->vasi);

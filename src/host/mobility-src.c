@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "bytes/bytes.h"
+#include "crash/crash.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -51,7 +52,9 @@ static void offered(LpmMigration *migration, LpmArbiterResult result, const GErr
         lpm_clock_monotonic_us(migration->host->clock) + migration->options.offer_timeout_ms * 1000;
     if (result == LPM_ARBITER_DONE && migration->mover) {
         move->offer_mono_us = lpm_clock_monotonic_us(migration->host->clock);
+        LPM_CRASH_POINT("src", "tell-offer", "before");
         lpm_mover_send_hint(migration->mover, migration->record.epoch, LPM_HINT_OFFER);
+        LPM_CRASH_POINT("src", "tell-offer", "after");
     }
     lpm_mig_publish(migration);
     lpm_mig_look(migration);
@@ -150,7 +153,9 @@ static void ready_to_switch(LpmMigration *migration, const GError *error)
             lpm_mover_send(migration->mover, LPM_STREAM_RATE, &message);
         }
         lpm_mig_ref(migration);
+        LPM_CRASH_POINT("src", "continue", "before");
         lpm_qmp_migrate_continue(qmp_of(move), continued, move);
+        LPM_CRASH_POINT("src", "continue", "after");
         /* Written while QEMU works: the rows of precopy and switch are the same. */
         (void)lpm_mig_journal(migration, LPM_MOB_EV_READY, &failure);
     }
@@ -366,6 +371,7 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
     } else if (type == LPM_STREAM_LINK_STATE) {
         lpm_links_changed(migration, &message->link_state);
     } else if (type == LPM_STREAM_LOADED) {
+        LPM_CRASH_POINT("src", "hear-loaded", "before");
         move->peer_loaded = true;
         if (migration->options.verify && !off_course(move)) {
             lpm_mig_enter_phase(migration, LPM_PHASE_VERIFY);
@@ -376,6 +382,7 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
         migration->verified_known = true;
         maybe_offer(move);
     } else if (type == (uint32_t)LPM_STREAM_HINT && move->offering) {
+        LPM_CRASH_POINT("src", "hear-run", "before");
         lpm_mig_look(migration);
     } else if (type == LPM_STREAM_PEER) {
         on_peer(move, &message->peer);

@@ -2,6 +2,8 @@
 /* The RPC verbs of moves (docs/spec/host-rpc.md). */
 #include "host/migration.h"
 
+#include "crash/crash.h"
+
 #include <string.h>
 
 enum { RECOVER_ANSWER_MS = 1500, RECOVER_STEP_MS = 50 };
@@ -26,12 +28,21 @@ static void answer_result(json_t *result, const GError *error, void *data)
 
 static void prepare(LpmRpcRequest *request, json_t *arguments, void *server_data)
 {
+    LPM_CRASH_POINT("dst", "request", "before");
     lpm_mig_dst_prepare(server_data, arguments, answer_result, request);
+}
+
+static void started(const GError *error, void *data)
+{
+    LPM_CRASH_POINT("src", "answer", "before");
+    answer_done(error, data);
+    LPM_CRASH_POINT("src", "answer", "after");
 }
 
 static void start(LpmRpcRequest *request, json_t *arguments, void *server_data)
 {
-    lpm_mig_src_start(server_data, arguments, answer_done, request);
+    LPM_CRASH_POINT("src", "request", "before");
+    lpm_mig_src_start(server_data, arguments, started, request);
 }
 
 /* --- status --- */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -58,6 +59,11 @@ static int add_rules(scmp_filter_ctx filter)
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof(allowed) / sizeof(allowed[0]); i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+#ifdef LPM_CRASH_POINTS
+    /* A test build that is to die, or to stand still, at a point. */
+    if (rc == 0 && getenv("LPM_CRASH"))
+        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 0);
+#endif
     /* Memory yes, code no. */
     const int mappings[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
     for (size_t i = 0; rc == 0 && i < sizeof(mappings) / sizeof(mappings[0]); i++)

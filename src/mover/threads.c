@@ -3,6 +3,7 @@
 #include "mover.h"
 
 #include "clock.h"
+#include "crash/crash.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -27,8 +28,28 @@ bool mover_fail(Mover *mover, LpmStreamError code, const char *format, ...)
     return false;
 }
 
+/* Of the messages that say how far a move is; of a probe there are none. */
+static void message_point(const Mover *mover, const char *way, uint32_t type, const char *when)
+{
+    static const struct {
+        uint32_t type;
+        const char *name;
+    } names[] = {
+        {LPM_STREAM_READY, "ready"},         {LPM_STREAM_CONNECTED, "connected"},
+        {LPM_STREAM_DIGEST_OK, "digest-ok"}, {LPM_STREAM_LOADED, "loaded"},
+        {LPM_STREAM_HINT, "hint"},           {LPM_STREAM_CLOSE, "close"},
+    };
+    char what[32];
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (names[i].type == type && mover->config.mode == LPM_STREAM_MODE_MOVE) {
+            snprintf(what, sizeof(what), "%s-%s", way, names[i].name);
+            LPM_CRASH_POINT(is_source(mover) ? "mover-src" : "mover-dst", what, when);
+        }
+}
+
 void mover_tell(Mover *mover, uint32_t type, const LpmStreamMessage *message)
 {
+    message_point(mover, "tell", type, "before");
     if (!queue_push(&mover->to_host, type, message) && !atomic_load(&mover->stopping))
         mover_fail(mover, LPM_STREAM_ERR_COMMAND, "lpm-host does not take what it is told (%s)",
                    lpm_stream_type_name(type));
@@ -38,6 +59,7 @@ void mover_send(Mover *mover, uint32_t type, const LpmStreamMessage *message)
 {
     if (atomic_load(&mover->peer_closed) && type != LPM_STREAM_CLOSE)
         return;
+    message_point(mover, "send", type, "before");
     if (!queue_push(&mover->to_peer, type, message) && !atomic_load(&mover->stopping))
         mover_fail(mover, LPM_STREAM_ERR_COMMAND, "too many records wait for the peer (%s)",
                    lpm_stream_type_name(type));

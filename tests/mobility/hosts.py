@@ -91,6 +91,11 @@ reserve_mib = 0
         self.launch(crash)
         wait_for(self.answers, f"{self.name} answers: {self.log.read_text()}")
 
+    def start_with(self, crash):
+        """Anew, with a crash point set: "POINT" or "POINT,KIND". Partitions run on."""
+        self.kill()
+        self.start(crash)
+
     def start_to_die(self, crash):
         """A start that comes to its crash point by itself."""
         self.launch(crash)

@@ -18,9 +18,16 @@ POINTS = {
     "dst-cont-before": "b", "dst-cont-after": "b", "dst-running-before": "b", "dst-running-after": "b",
     "dst-run-before": "b", "dst-run-after": "b", "dst-keep-before": "b", "dst-keep-after": "b",
     "dst-cleaned-before": "b", "dst-cleaned-after": "b",
+    # around messages
+    "src-request-before": "a", "src-answer-before": "a", "src-answer-after": "a", "src-migrate-before": "a",
+    "src-migrate-after": "a", "src-continue-before": "a", "src-continue-after": "a", "src-hear-loaded-before": "a",
+    "src-tell-offer-before": "b", "src-tell-offer-after": "b", "src-hear-run-before": "b",
+    "dst-request-before": "a", "dst-answer-before": "a", "dst-answer-after": "a", "dst-incoming-before": "a",
+    "dst-tell-loaded-before": "a", "dst-tell-loaded-after": None, "dst-hear-offer-before": None,
+    "dst-tell-running-before": "b", "dst-tell-running-after": "b", "dst-tell-run-before": "b", "dst-tell-run-after": "b",
 }
 QUICK = ["src-switch-after", "src-post-after", "src-offer-after", "dst-loaded-after", "dst-take-after", "dst-intent-after",
-         "dst-run-before"]
+         "dst-run-before", "dst-hear-offer-before", "src-tell-offer-before"]
 
 
 def needs_crash_points():

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mover dies at one of its messages, or an lpm-host only stands still at a point: the move ends by itself on one side."""
+import os
+import signal
+
+import pytest
+from hosts import wait_for
+from test_crash import check_end, needs_crash_points
+
+# point of a mover -> where the partition is in the end; None: either, as long as both agree
+MOVERS = {
+    "mover-src-tell-ready-before": "a", "mover-src-tell-connected-before": "a", "mover-src-tell-loaded-before": "a",
+    "mover-src-send-hint-before": "b", "mover-src-tell-hint-before": "b", "mover-src-send-close-before": "b",
+    "mover-dst-tell-ready-before": "a", "mover-dst-tell-connected-before": "a", "mover-dst-tell-digest-ok-before": "a",
+    "mover-dst-send-loaded-before": "a", "mover-dst-tell-hint-before": None, "mover-dst-send-hint-before": "b",
+    "mover-dst-send-close-before": "b",
+}
+QUICK = ["mover-dst-send-loaded-before", "mover-src-send-hint-before"]
+
+
+def run(pair, point):
+    needs_crash_points()
+    pair.create()
+    (pair.a if point.startswith("mover-src-") else pair.b).start_with(point)
+    pair.says_more(pair.a)
+    try:
+        pair.begin(pair.a, pair.b, connect_timeout_ms=4000)
+    except Exception as error:  # the target refuses at once when its mover does not come up
+        assert point == "mover-dst-tell-ready-before", error
+    for system in (pair.a, pair.b):  # nothing is open any more, also where it was refused
+        wait_for(lambda: all(m["finished"] for m in system.call("migration-list")["migrations"]), "the move ends")
+    for system in (pair.a, pair.b):
+        system.start_with(None)
+    check_end(pair, MOVERS[point])
+
+
+@pytest.mark.parametrize("point", QUICK)
+def test_mover_dies(pair, point):
+    run(pair, point)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", [p for p in MOVERS if p not in QUICK])
+def test_mover_dies_elsewhere(pair, point):
+    run(pair, point)
+
+
+def state_of(process):
+    return open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[0]
+
+
+@pytest.mark.parametrize("point", ["67", "src-offer-after"])
+def test_stands_still(pair, point):
+    """By name or by number; with SIGCONT it goes on as if nothing had been."""
+    needs_crash_points()
+    pair.create()
+    pair.a.start_with(f"{point},stop")
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    wait_for(lambda: state_of(pair.a.process) == "T", "it stands still")
+    os.kill(pair.a.process.pid, signal.SIGCONT)
+    check_end(pair, "b")
