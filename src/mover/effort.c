@@ -5,12 +5,14 @@
 
 #define INTERVAL_NS (20u * NS_PER_MS)
 #define PAUSE_NS    (2u * NS_PER_MS)
+#define LATELY_NS   (400u * NS_PER_MS)
 enum {
     BEGIN_ROW = 2,
     BEGIN_ROW_KNOWN = 3,
     PACKING_ROW = 2, /* the first that packs */
-    PATIENCE = 2,    /* intervals at row 1 before coding is given up */
-    MEMORY = 150,    /* intervals that a link's capacity is believed in without being seen again */
+    PATIENCE = 2,    /* intervals, one after another, before the link is believed */
+    TRIAL = 5,       /* intervals before a row is judged by how fast the stream goes */
+    MEMORY = 150,    /* intervals that what was seen of the other way is believed */
 };
 /* Shares of the time, in percent: above, the link limits; below, it does not. */
 enum { MORE_ABOVE = 50, LESS_BELOW = 15 };
@@ -31,49 +33,82 @@ void effort_init(Effort *effort, uint64_t now_ns, bool known)
         (Effort){.row = known ? BEGIN_ROW_KNOWN : BEGIN_ROW, .last_ns = now_ns, .since_ns = now_ns};
 }
 
-void effort_note(Effort *effort, uint64_t raw, uint64_t coded, uint64_t unpacked)
+void effort_note(Effort *effort, uint64_t raw, uint64_t unpacked)
 {
     effort->raw += raw;
-    effort->coded += coded;
     effort->unpacked += unpacked;
 }
 
-static uint64_t a_second(uint64_t bytes, uint64_t ns)
+static void flow_note(EffortFlow *flow, uint64_t bytes, uint64_t ns)
 {
-    return (uint64_t)((double)bytes * NS_PER_S / (double)ns);
+    if (flow->ns > LATELY_NS) {
+        flow->bytes /= 2;
+        flow->ns /= 2;
+    }
+    flow->bytes += bytes;
+    flow->ns += ns;
 }
 
-/* The link was full: as much work as it leaves time for. */
-static void more(Effort *effort, uint64_t wire_rate)
+/* What is not packed must go faster by a quarter: it costs the link, and others who use it. */
+static bool plain_is_faster(const Effort *effort)
 {
-    uint64_t faded = effort->capacity - effort->capacity / 8;
-    effort->capacity = wire_rate > faded ? wire_rate : faded;
-    effort->held = effort->low = 0;
-    if (effort->row + 1 < ROWS)
-        effort->row++;
+    return (double)effort->plain.bytes * (double)effort->packed.ns * 4 >
+           (double)effort->packed.bytes * (double)effort->plain.ns * 5;
 }
 
-/* It was not: less work, unless the stream would then flow no faster. */
-static void less(Effort *effort, uint64_t stream_rate)
+static void take_row(Effort *effort, unsigned row)
 {
-    /* Where pages are mostly known, packing the rest costs little, and looking them up less than
-     * sending them. */
-    if (effort->row <= PACKING_ROW && effort->unpacked < effort->raw / 100 * LITTLE_BELOW) {
-        effort->row = PACKING_ROW;
+    effort->row = row;
+    effort->steady = effort->full = effort->low = effort->held = 0;
+}
+
+/* Where pages are mostly known, packing the rest costs little, and looking them up less than
+ * sending them. */
+static bool is_mostly_known(const Effort *effort)
+{
+    return effort->unpacked < effort->raw / 100 * LITTLE_BELOW;
+}
+
+/* Nothing is packed. */
+static void judge_plain(Effort *effort)
+{
+    if (effort->full == 0 && is_mostly_known(effort)) {
+        take_row(effort, PACKING_ROW);
         return;
     }
-    bool worse = effort->row <= PACKING_ROW && effort->capacity != 0 &&
-                 effort->capacity < stream_rate + stream_rate / 8;
-    if (worse) {
-        /* A link may become faster: seen again now and then. */
-        effort->capacity = ++effort->held >= MEMORY ? 0 : effort->capacity;
-        return;
-    }
-    effort->held = 0;
-    if (effort->row > 1)
-        effort->row--;
-    else if (effort->row == 1 && ++effort->low >= PATIENCE)
+    if (effort->full >= PATIENCE && effort->packed.ns != 0 && ++effort->held >= MEMORY)
+        effort->packed = (EffortFlow){0};
+    bool limited = effort->full >= PATIENCE && effort->packed.ns == 0;
+    bool slower = effort->steady >= TRIAL && effort->packed.ns != 0 && !plain_is_faster(effort);
+    if (limited || slower)
+        take_row(effort, PACKING_ROW);
+    else if (effort->row == 1 && effort->low >= PATIENCE)
         effort->row = 0;
+}
+
+static void judge_packed(Effort *effort)
+{
+    if (effort->full >= PATIENCE && effort->row + 1 < ROWS) {
+        take_row(effort, effort->row + 1);
+    } else if (effort->low > 0 && effort->row > PACKING_ROW) {
+        take_row(effort, effort->row - 1);
+    } else if (effort->low >= PATIENCE && effort->steady >= TRIAL && !is_mostly_known(effort)) {
+        if (effort->plain.ns == 0 || plain_is_faster(effort))
+            take_row(effort, 1);
+        else if (++effort->held >= MEMORY)
+            effort->plain = (EffortFlow){0};
+    }
+}
+
+/* The first interval of a row tells more of what the buffers held than of the row. */
+static void note_flow(Effort *effort, uint64_t span_ns)
+{
+    if (effort->steady++ == 0)
+        return;
+    if (effort->row < PACKING_ROW)
+        flow_note(&effort->plain, effort->raw, span_ns);
+    else if (effort->row == PACKING_ROW)
+        flow_note(&effort->packed, effort->raw, span_ns);
 }
 
 void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned senders)
@@ -84,13 +119,15 @@ void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned
     if (effort->active_ns < INTERVAL_NS || senders == 0)
         return;
     uint64_t percent = blocked * 100 / (effort->active_ns * senders);
-    uint64_t span_ns = now_ns - effort->since_ns;
-    if (percent > MORE_ABOVE)
-        more(effort, a_second(effort->coded, span_ns));
-    else if (percent < LESS_BELOW)
-        less(effort, a_second(effort->raw, span_ns));
+    effort->full = percent > MORE_ABOVE ? effort->full + 1 : 0;
+    effort->low = percent < LESS_BELOW ? effort->low + 1 : 0;
+    note_flow(effort, now_ns - effort->since_ns);
+    if (effort->row < PACKING_ROW)
+        judge_plain(effort);
+    else
+        judge_packed(effort);
     effort->since_ns = now_ns;
-    effort->active_ns = effort->raw = effort->coded = effort->unpacked = 0;
+    effort->active_ns = effort->raw = effort->unpacked = 0;
     effort->blocked_ns = blocked_ns;
 }
 

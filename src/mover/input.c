@@ -150,7 +150,7 @@ static Step pass_on(Coder *c, Input *input)
     }
     frame->size = head + (uint32_t)n;
     frame = (size_t)n < want ? frame_trim(frame) : frame;
-    effort_note(&c->mover->effort, (uint64_t)n, (uint64_t)n, (uint64_t)n);
+    effort_note(&c->mover->effort, (uint64_t)n, (uint64_t)n);
     count_stream(c, input, frame->bytes + head, (size_t)n);
     follow(c, input, frame->bytes + head, (size_t)n);
     coder_put(c->mover, frame);
@@ -213,7 +213,7 @@ static Step send_batch(Coder *c, Input *input, bool flush)
     uint64_t before = unpacked_bytes(c);
     frame->size =
         head + (uint32_t)lpm_encoder_encode(c->encoder, c->units, n, effort, frame->bytes + head);
-    effort_note(&mover->effort, size, frame->size, unpacked_bytes(c) - before);
+    effort_note(&mover->effort, size, unpacked_bytes(c) - before);
     frame = frame_trim(frame);
     count_stream(c, input, input->raw, size);
     if (!keep_raw(input, frame, size)) {

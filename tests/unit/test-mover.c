@@ -244,7 +244,7 @@ static void live(Effort *effort, const World *world, unsigned ms)
         }
         now_ns += NS_PER_MS;
         blocked_ns += blocked;
-        effort_note(effort, stream, wire, unpacked);
+        effort_note(effort, stream, unpacked);
         effort_judge(effort, now_ns, blocked_ns, 1);
     }
 }
