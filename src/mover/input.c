@@ -17,8 +17,10 @@
 enum {
     GATHER_WAIT_MS = 2, /* for the rest of a page that came in two */
     PROBE_FRAME = 128 * 1024,
-    OFFSET_PREFIX = 8,  /* of DATA: offset */
-    CHANNEL_PREFIX = 9, /* of CODED and CHANNEL_DATA: channel and offset */
+    PROBE_MS = 200,            /* enough to know a link; what goes on slow ones is somebody's */
+    PROBE_LEAST = 1024 * 1024, /* more than the buffers on the way */
+    OFFSET_PREFIX = 8,         /* of DATA: offset */
+    CHANNEL_PREFIX = 9,        /* of CODED and CHANNEL_DATA: channel and offset */
 };
 
 static Channel *channel_of(Coder *c, const Input *input)
@@ -57,10 +59,14 @@ static void end_of_channel(Coder *c, const Input *input)
 /* The probe's bytes instead of QEMU's. */
 static ssize_t read_probe(Mover *mover, uint8_t *at, size_t size)
 {
-    uint64_t left = mover->config.probe_bytes - mover->out.offset;
+    uint64_t sent = mover->out.offset, left = mover->config.probe_bytes - sent;
+    uint64_t now_ns = clock_ns();
     if (!atomic_load(&mover->probe.go) || mover->out.vasi_ended)
         return 0;
-    if (left == 0) {
+    if (sent == 0)
+        mover->probe.began_ns = now_ns;
+    bool late = sent >= PROBE_LEAST && now_ns - mover->probe.began_ns > PROBE_MS * NS_PER_MS;
+    if (left == 0 || late) {
         mover->out.vasi_ended = mover->channels[0].ended = true;
         return 0;
     }

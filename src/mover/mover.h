@@ -132,6 +132,7 @@ typedef struct {
 
 typedef struct {
     uint64_t first_ns, last_ns, bytes; /* target, writer */
+    uint64_t began_ns;                 /* source, coder */
     _Atomic unsigned pongs;
     _Atomic bool go;
 } Probe;
