@@ -14,7 +14,7 @@ from bare import USER, BarePartition
 from lablib import LabError, wait_for
 from meter import Meter
 from ours import FIRST_NUMBER, MAX_BLACKOUT_MS
-from partitions import Workload, address_of, make_disk, verified
+from partitions import Workload, address_of, make_disk, verified, warm_memory
 
 NUMBER = 20
 PORT = 7900
@@ -123,6 +123,7 @@ class Native:
 
     def move(self, row, config, during=None, timeout=300):
         """One measured move; returns the figures."""
+        warm_memory(len(self.running))
         self.work(row)
         time.sleep(0.5)
         targets = []

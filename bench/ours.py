@@ -10,7 +10,7 @@ import time
 from installation import program
 from lablib import LabError, wait_for
 from meter import Meter
-from partitions import MEMORY_MIB, Workload, address_of, arguments_of, verified
+from partitions import MEMORY_MIB, Workload, address_of, arguments_of, verified, warm_memory
 
 MAX_BLACKOUT_MS = 300
 FIRST_NUMBER = 10
@@ -74,6 +74,7 @@ class Ours:
 
     def move(self, row, options=(), during=None, timeout=300):
         """One measured move, of all its partitions at once; returns the figures. during(meter) runs beside it."""
+        warm_memory(len(self.names))
         self.work(row)
         time.sleep(0.5)
         with Meter(self.lab, self.addresses, self.place, self.target, self.groups, self.daemons()) as meter:
