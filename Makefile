@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps build demo check check-long cases bench fuzz sanitize install clean help
+.PHONY: all deps build demo check check-long cases faults soak bench fuzz sanitize install clean help
 
 all: build
 
@@ -11,6 +11,8 @@ help:
 	@echo "make check        every test but the long ones"
 	@echo "make check-long   the long ones"
 	@echo "make cases K=EXPR lab cases whose name matches"
+	@echo "make faults       the fault matrix: each part of a move harmed in each phase (CELLS=N SEED=S STOP=60 ONLY=regex LABS=2 OUT=file)"
+	@echo "make soak         N=1000 moves to and fro with random faults (SEED=S LABS=2 OUT=file)"
 	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
 	@echo "make fuzz         every fuzz target for SECONDS=30"
 	@echo "make sanitize     the movers' tests under ThreadSanitizer, then AddressSanitizer (also in check-long)"
@@ -41,6 +43,14 @@ check-long: build
 
 cases: build
 	@scripts/run-checks $(BUILD) lab -k "$(K)"
+
+faults: build
+	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/faults/matrix.py $(if $(CELLS),--cells $(CELLS)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(STOP),--stop $(STOP)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(OUT),--out "$(OUT)")
+
+soak: build
+	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/faults/soak.py --moves $(or $(N),1000) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(LABS),--labs $(LABS)) $(if $(OUT),--out "$(OUT)")
 
 bench: build
 	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) bench/bench.py $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs $(PAIRS)) \

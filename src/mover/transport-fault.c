@@ -2,6 +2,7 @@
 /*
  * Harm for tests: wraps a transport and spoils what is sent. Never part of the installed program.
  *   flip=N   changes one bit of the N-th byte sent
+ *   asked    changes one bit of what is sent next after SIGUSR1
  *   lie=N    changes one bit in the first DATA that begins at or after byte N of the stream, and
  * makes the checksum right again cut=N    cuts the link after N bytes delay=MS waits before every
  * send
@@ -10,6 +11,7 @@
 
 #include "clock.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +21,24 @@ typedef struct {
     Transport *inner;
     uint64_t flip, lie, cut, delay_ms; /* 0: not asked for */
     uint64_t sent;
+    bool when_asked;
     uint8_t *copy;
 } FaultTransport;
+
+static atomic_bool asked;
+
+static void note_asked(int number)
+{
+    (void)number;
+    atomic_store(&asked, true);
+}
+
+/* Before the sandbox closes; whoever is not asked does no harm. */
+__attribute__((constructor)) static void listen_for_asking(void)
+{
+    struct sigaction action = {.sa_handler = note_asked, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+}
 
 static FaultTransport *fault(Transport *transport)
 {
@@ -80,6 +98,8 @@ static bool fault_send(Transport *transport, const uint8_t *data, size_t size)
         f->copy[f->flip - f->sent - 1] ^= 0x10;
     if (f->lie)
         tell_lie(f, f->copy, size);
+    if (f->when_asked && atomic_exchange(&asked, false))
+        f->copy[size / 2] ^= 0x10;
     if (f->delay_ms) {
         struct timespec pause = {.tv_nsec = (long)(f->delay_ms % 1000 * NS_PER_MS)};
         nanosleep(&pause, NULL);
@@ -133,6 +153,7 @@ Transport *transport_fault_new(Transport *inner, const char *spec)
     f->base.ops = &fault_ops;
     f->base.fd = inner->fd;
     f->inner = inner;
+    f->when_asked = strcmp(spec, "asked") == 0;
     const struct {
         const char *name;
         uint64_t *value;
