@@ -152,7 +152,7 @@ def test_recovery_by_hand_changes_nothing_that_is_clean(lab, moving):
     lab.start_host(move.target)
     lab.wait_for_system(move.target)
     both_finished(lab, move.migration)
-    for words in ((), ("--force",)):
+    for words in ((), ("--target-fenced", "--say", f"target {move.target} is off")):
         lab.lpm("migration", "recover", move.migration, *words, check=False)
         ended(lab, move, "failed")
     move.witness.judge()

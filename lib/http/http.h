@@ -77,6 +77,8 @@ void lpm_http_request_fail(LpmHttpRequest *request, const GError *error);
 void lpm_http_request_fail_findings(LpmHttpRequest *request, const GError *error, json_t *findings);
 /* Who asks; "" on an open route. Borrowed as long as the request is not answered. */
 const char *lpm_http_request_user(const LpmHttpRequest *request);
+/* The address that it came from, in numbers; "?" when that is not known. Borrowed likewise. */
+const char *lpm_http_request_from(const LpmHttpRequest *request);
 
 /* The error object of an answer: {"class", "message", "remedy"}. New reference. */
 json_t *lpm_http_error_json(const GError *error);

@@ -50,7 +50,7 @@ struct LpmHttpRequest {
     struct MHD_Connection *connection; /* NULL once that has ended */
     LpmHttpMatch match;
     GByteArray *body;
-    char *user;
+    char *user, *from;
     char *answer; /* NULL: not answered */
     unsigned status;
     bool dispatched, suspended, too_long;

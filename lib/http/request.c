@@ -2,9 +2,29 @@
 /* One request from its first line to its answer. */
 #include "http/internal.h"
 
+#include <netdb.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #define TOKEN_MAX 256
+
+static char *from_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char host[NI_MAXHOST];
+    socklen_t size;
+
+    if (!info || !info->client_addr) {
+        return g_strdup("?");
+    }
+    size = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                    : sizeof(struct sockaddr_in);
+    if (getnameinfo(info->client_addr, size, host, sizeof(host), NULL, 0, NI_NUMERICHOST) != 0) {
+        return g_strdup("?");
+    }
+    return g_strdup(host);
+}
 
 static LpmHttpRequest *request_new(LpmHttpServer *server, struct MHD_Connection *connection)
 {
@@ -15,6 +35,7 @@ static LpmHttpRequest *request_new(LpmHttpServer *server, struct MHD_Connection 
     request->connection = connection;
     request->body = g_byte_array_new();
     request->user = g_strdup("");
+    request->from = from_of(connection);
     return request;
 }
 
@@ -26,6 +47,7 @@ void lpm_http_request_unref(LpmHttpRequest *request)
     lpm_http_match_clear(&request->match);
     g_byte_array_unref(request->body);
     g_free(request->user);
+    g_free(request->from);
     g_free(request->answer);
     g_free(request);
 }
@@ -33,6 +55,11 @@ void lpm_http_request_unref(LpmHttpRequest *request)
 const char *lpm_http_request_user(const LpmHttpRequest *request)
 {
     return request->user;
+}
+
+const char *lpm_http_request_from(const LpmHttpRequest *request)
+{
+    return request->from;
 }
 
 /* --- answers --- */

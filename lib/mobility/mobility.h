@@ -181,7 +181,9 @@ const char *lpm_mob_state_name(LpmMobMachine machine, unsigned state);
 bool lpm_mob_state_from_name(LpmMobMachine machine, const char *name, unsigned *ret_state);
 const char *lpm_mob_event_name(LpmMobEvent event);
 const char *lpm_mob_record_view_name(LpmMobRecordView view);
+bool lpm_mob_record_view_from_name(const char *name, unsigned *ret_view);
 const char *lpm_mob_qemu_name(LpmMobMachine machine, unsigned qemu);
+bool lpm_mob_qemu_from_name(LpmMobMachine machine, const char *name, unsigned *ret_qemu);
 const char *lpm_mob_action_text(LpmMobMachine machine, unsigned action);
 
 /* --- printing --- */

@@ -81,15 +81,21 @@ const char *lpm_mob_state_name(LpmMobMachine machine, unsigned state)
     return machine < LPM_MOB_MACHINE_N ? name_of(states[machine], state) : "?";
 }
 
-bool lpm_mob_state_from_name(LpmMobMachine machine, const char *name, unsigned *ret_state)
+/* False, and @ret_value untouched, when @name is none of them; NULL is none. */
+static bool value_of(Names names, const char *name, unsigned *ret_value)
 {
-    for (unsigned i = 0; name && machine < LPM_MOB_MACHINE_N && i < states[machine].n; i++) {
-        if (strcmp(states[machine].names[i], name) == 0) {
-            *ret_state = i;
+    for (unsigned i = 0; name && i < names.n; i++) {
+        if (strcmp(names.names[i], name) == 0) {
+            *ret_value = i;
             return true;
         }
     }
     return false;
+}
+
+bool lpm_mob_state_from_name(LpmMobMachine machine, const char *name, unsigned *ret_state)
+{
+    return machine < LPM_MOB_MACHINE_N && value_of(states[machine], name, ret_state);
 }
 
 const char *lpm_mob_event_name(LpmMobEvent event)
@@ -100,6 +106,16 @@ const char *lpm_mob_event_name(LpmMobEvent event)
 const char *lpm_mob_record_view_name(LpmMobRecordView view)
 {
     return name_of((Names){views, COUNT(views)}, view);
+}
+
+bool lpm_mob_record_view_from_name(const char *name, unsigned *ret_view)
+{
+    return value_of((Names){views, COUNT(views)}, name, ret_view);
+}
+
+bool lpm_mob_qemu_from_name(LpmMobMachine machine, const char *name, unsigned *ret_qemu)
+{
+    return machine < COUNT(qemus) && value_of(qemus[machine], name, ret_qemu);
 }
 
 const char *lpm_mob_qemu_name(LpmMobMachine machine, unsigned qemu)

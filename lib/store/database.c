@@ -19,7 +19,14 @@ static const char *const migrations[] = {
     "  value TEXT NOT NULL,"
     "  PRIMARY KEY (kind, key)"
     ") STRICT, WITHOUT ROWID",
+    "CREATE TABLE release ("
+    "  version INTEGER PRIMARY KEY,"
+    "  program TEXT NOT NULL,"
+    "  since INTEGER NOT NULL"
+    ") STRICT",
 };
+
+#define RELEASE_SINCE 2 /* the version from which on each step is noted in its table */
 
 static const char *remedy_for(int code)
 {
@@ -151,6 +158,21 @@ static bool configure(sqlite3 *db, const char *path, GError **error)
                         error);
 }
 
+/* Which release brought it to its version, for an older one's message; "a newer OpenLPM". g_free().
+ */
+static char *brought_by(sqlite3 *db)
+{
+    g_autofree char *program = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!ask(db, "", "", "SELECT program FROM release ORDER BY version DESC LIMIT 1", &program,
+             &error) ||
+        !program) {
+        return g_strdup("a newer OpenLPM");
+    }
+    return g_utf8_make_valid(program, -1);
+}
+
 static bool check(sqlite3 *db, const char *path, gint64 *ret_version, GError **error)
 {
     g_autofree char *verdict = NULL;
@@ -172,25 +194,37 @@ static bool check(sqlite3 *db, const char *path, gint64 *ret_version, GError **e
                              "database %s: it belongs to another program; give another path", path);
     }
     if (*ret_version > (gint64)G_N_ELEMENTS(migrations)) {
+        g_autofree char *program = brought_by(db);
+
         return lpm_error_set(error, LPM_ERROR_STORAGE,
                              "database %s: its version %" G_GINT64_FORMAT
-                             " is newer than the %zu that this program knows; install the newer "
-                             "OpenLPM again",
-                             path, *ret_version, G_N_ELEMENTS(migrations));
+                             " is newer than the %zu that this program (OpenLPM " LPM_VERSION
+                             ") knows; it was used by %.64s: install that again",
+                             path, *ret_version, G_N_ELEMENTS(migrations), program);
     }
     return true;
 }
 
+/* One step, whole or not at all: what it does, its note and the new version. */
+static bool migrate_once(sqlite3 *db, const char *path, gint64 to, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("cannot bring it to version %" G_GINT64_FORMAT, to);
+    g_autofree char *note =
+        g_strdup_printf("INSERT INTO release VALUES (%" G_GINT64_FORMAT ", 'OpenLPM " LPM_VERSION
+                        "', CAST(strftime('%%s', 'now') AS INTEGER));",
+                        to);
+    g_autofree char *sql =
+        g_strdup_printf("BEGIN IMMEDIATE; %s; %s PRAGMA application_id = %d;"
+                        "PRAGMA user_version = %" G_GINT64_FORMAT "; COMMIT",
+                        migrations[to - 1], to >= RELEASE_SINCE ? note : "", APPLICATION_ID, to);
+
+    return database_run(db, path, what, sql, error);
+}
+
 static bool migrate(sqlite3 *db, const char *path, gint64 version, GError **error)
 {
-    for (gint64 i = version; i < (gint64)G_N_ELEMENTS(migrations); i++) {
-        g_autofree char *what =
-            g_strdup_printf("cannot bring it to version %" G_GINT64_FORMAT, i + 1);
-        g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d;"
-                                               "PRAGMA user_version = %" G_GINT64_FORMAT "; COMMIT",
-                                               migrations[i], APPLICATION_ID, i + 1);
-
-        if (!database_run(db, path, what, sql, error)) {
+    for (gint64 to = version + 1; to <= (gint64)G_N_ELEMENTS(migrations); to++) {
+        if (!migrate_once(db, path, to, error)) {
             return false;
         }
     }

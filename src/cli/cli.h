@@ -110,3 +110,10 @@ json_t *cli_follow(Cli *cli, const char *migration, GError **error) G_GNUC_WARN_
  * completed. */
 bool cli_report_migration(Cli *cli, const json_t *migration,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* --- recovering (cmd-recover.c) --- */
+
+extern const GOptionEntry cli_recover_options[];
+bool cli_migration_recover(Cli *cli, char **words, GError **error);
+/* What is known of a move that waits, what is not, what may be done; and the words given so far. */
+void cli_print_situation(const json_t *migration);

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-static gboolean force;
 static char *partition_option;
 static gboolean active_option;
 static char *max_rate;
@@ -98,6 +97,7 @@ static bool migration_show(Cli *cli, char **words, GError **error)
     }
     cli_print_fields(answer, fields);
     cli_print_findings(lpm_json_at(answer, "findings"));
+    cli_print_situation(answer);
     return true;
 }
 
@@ -167,26 +167,6 @@ static bool migration_stop(Cli *cli, char **words, GError **error)
     return true;
 }
 
-static bool migration_recover(Cli *cli, char **words, GError **error)
-{
-    g_autofree char *path = cli_path("/v1/migrations/%s/recover", words[0]);
-    g_autoptr(json_t) answer = cli_client_call(
-        cli->client, "POST", path, lpm_json_pack("{s:b}", "force", force ? 1 : 0), error);
-    if (answer == NULL)
-        return false;
-    if (cli->json) {
-        cli_print_json(answer);
-        return true;
-    }
-    const char *note = lpm_json_str(answer, "note", NULL);
-    g_autofree char *waiting = cli_cell(lpm_json_at(answer, "waiting_for"));
-    printf("migration %s: %s%s%s\n", words[0], lpm_json_str(answer, "state", "?"),
-           note != NULL ? "; " : "", note != NULL ? note : "");
-    if (!lpm_json_bool(answer, "finished", false))
-        printf("not finished yet; waiting for: %s\n", waiting);
-    return true;
-}
-
 static const GOptionEntry list_options[] = {
     {"partition", 0, 0, G_OPTION_ARG_STRING, &partition_option, "only those of this partition",
      "NAME"},
@@ -201,14 +181,6 @@ static const GOptionEntry set_options[] = {
      "seconds without convergence; 0: never", "SECONDS"},
     G_OPTION_ENTRY_NULL,
 };
-static const GOptionEntry recover_options[] = {
-    {"force", 0, 0, G_OPTION_ARG_NONE, &force,
-     "you state that the target is switched off or cut from the storage: the partition goes on at "
-     "the source",
-     NULL},
-    G_OPTION_ENTRY_NULL,
-};
-
 const CliVerb cli_verbs_migration[] = {
     {"migration", "list", "", 0, 0, list_options, false, migration_list,
      "list the moves, the newest first"},
@@ -220,7 +192,7 @@ const CliVerb cli_verbs_migration[] = {
      "change the limits of a move while it copies"},
     {"migration", "stop", "MIGRATION", 1, 1, NULL, false, migration_stop,
      "stop a move; the partition goes on at the source"},
-    {"migration", "recover", "MIGRATION", 1, 1, recover_options, false, migration_recover,
+    {"migration", "recover", "MIGRATION", 1, 1, cli_recover_options, false, cli_migration_recover,
      "bring a move that was cut off to its end, on both systems"},
     {NULL},
 };

@@ -369,17 +369,36 @@ static void on_recovered(LpmMove *move, const GError *error, void *data)
     }
 }
 
+/* False: @error says what is wrong with it. No word at all is fine. */
+static bool read_word(const LpmMove *move, LpmHttpRequest *request, const json_t *arguments,
+                      LpmMoveWord *ret, GError **error)
+{
+    const char *name = lpm_json_str(arguments, "word", NULL);
+
+    *ret = (LpmMoveWord){lpm_mob_word_from_name(name), lpm_json_str(arguments, "say", ""),
+                         lpm_http_request_user(request), lpm_http_request_from(request)};
+    if (!name && !*ret->say) {
+        return true;
+    }
+    if (ret->word == LPM_MOB_WORD_NONE) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "\"word\" must be \"target-off\", \"source-off\" or \"discard\"");
+    }
+    return lpm_move_check_say(move, ret, error);
+}
+
 void lpm_api_migration_recover(LpmHttpRequest *request, json_t *arguments, void *data)
 {
     GError *error = NULL;
     LpmMove *move = lpm_moves_find(data, lpm_json_str(arguments, "migration", ""), &error);
-    bool force = lpm_json_bool(arguments, "force", false);
+    LpmMoveWord word = {0};
 
-    if (!move) {
+    if (!move || !read_word(move, request, arguments, &word, &error)) {
         fail(request, error);
         return;
     }
-    lpm_event_add(data, "migration", move->id, lpm_http_request_user(request),
-                  "recover asked for%s", force ? ", by force: the target is said to be off" : "");
-    lpm_move_recover(move, force, on_recovered, request);
+    if (word.word == LPM_MOB_WORD_NONE) {
+        lpm_event_add(data, "migration", move->id, word.who, "recover asked for");
+    }
+    lpm_move_recover(move, word.word ? &word : NULL, on_recovered, request);
 }

@@ -136,8 +136,11 @@ static const LpmHttpArg migration_change_args[] = {
     END};
 static const LpmHttpArg migration_recover_args[] = {
     MIGRATION_ARG,
-    {"force", LPM_HTTP_BODY, 'b', false,
-     "the operator states that the target is off; refused as long as it answers"},
+    {"word", LPM_HTTP_BODY, 's', false,
+     "what you vouch for: `target-off` or `source-off`, refused as long as that system answers, or "
+     "`discard`"},
+    {"say", LPM_HTTP_BODY, 's', false,
+     "with `word`: that in words, to the letter, as `situation.may` has it"},
     END};
 
 static const LpmHttpArg store_list_args[] = {
@@ -171,26 +174,30 @@ static const LpmHttpArg events_args[] = {
     "  \"memory_mib\": 1024, \"preferred_mode\": \"default\", \"current_mode\": \"x86-64-v3\", "     \
     "\"migration\": null"
 
-#define MIGRATION_JSON                                                                             \
-    "{\"migration\": \"32 hex digits\", \"revision\": 12, \"partition\": \"web1\", \"source\": "   \
-    "\"s1\", \"target\": \"s2\", "                                                                 \
-    "\"active\": true,\n"                                                                          \
-    " \"state\": \"moving\", \"finished\": false, \"stop_requested\": false, \"user\": "           \
-    "\"admin\", \"options\": {},\n"                                                                \
-    " \"created_us\": 0, \"ended_us\": null, \"phase\": \"copy\", \"progress\": 0.42, "            \
-    "\"eta_ms\": 1200,\n"                                                                          \
-    " \"stream_bytes\": 0, \"wire_bytes\": 0, \"total_bytes\": 0, \"remaining_bytes\": 0, "        \
-    "\"rate_bytes\": 0, "                                                                          \
-    "\"dirty_rate_bytes\": 0,\n"                                                                   \
-    " \"passes\": 1, \"predicted_blackout_ms\": 35, \"blackout_ms\": null, \"total_ms\": 830.5, "  \
-    "\"round_trip_us\": 300,\n"                                                                    \
-    " \"saved_percent\": 94.4, \"postcopy\": null, \"coding\": {\"…\": \"of host-rpc.md\"},\n"   \
-    " \"convergence\": {\"…\": \"of host-rpc.md, or null\"},\n"                                  \
-    " \"links\": {\"up\": 1, \"of\": 1, \"lost_ms\": null, \"reason\": null, \"reconnects\": 0, "  \
-    "\"resent_bytes\": 0},\n"                                                                      \
-    " \"phases\": [{\"name\": \"prepare\", \"start\": 0.0, \"start_us\": 0, \"ms\": 210.0}],\n"    \
-    " \"verify\": {\"pages\": 0, \"differing\": 0, \"repaired\": 0}, \"findings\": [],\n"          \
-    " \"error\": null, \"note\": null, \"waiting_for\": [],\n"                                     \
+#define MIGRATION_JSON                                                                              \
+    "{\"migration\": \"32 hex digits\", \"revision\": 12, \"partition\": \"web1\", \"source\": "    \
+    "\"s1\", \"target\": \"s2\", "                                                                  \
+    "\"active\": true,\n"                                                                           \
+    " \"state\": \"moving\", \"finished\": false, \"stop_requested\": false, \"user\": "            \
+    "\"admin\", \"options\": {},\n"                                                                 \
+    " \"created_us\": 0, \"ended_us\": null, \"phase\": \"copy\", \"progress\": 0.42, "             \
+    "\"eta_ms\": 1200,\n"                                                                           \
+    " \"stream_bytes\": 0, \"wire_bytes\": 0, \"total_bytes\": 0, \"remaining_bytes\": 0, "         \
+    "\"rate_bytes\": 0, "                                                                           \
+    "\"dirty_rate_bytes\": 0,\n"                                                                    \
+    " \"passes\": 1, \"predicted_blackout_ms\": 35, \"blackout_ms\": null, \"total_ms\": 830.5, "   \
+    "\"round_trip_us\": 300,\n"                                                                     \
+    " \"saved_percent\": 94.4, \"postcopy\": null, \"coding\": {\"…\": \"of host-rpc.md\"},\n"    \
+    " \"convergence\": {\"…\": \"of host-rpc.md, or null\"},\n"                                   \
+    " \"links\": {\"up\": 1, \"of\": 1, \"lost_ms\": null, \"reason\": null, \"reconnects\": 0, "   \
+    "\"resent_bytes\": 0},\n"                                                                       \
+    " \"phases\": [{\"name\": \"prepare\", \"start\": 0.0, \"start_us\": 0, \"ms\": 210.0}],\n"     \
+    " \"verify\": {\"pages\": 0, \"differing\": 0, \"repaired\": 0}, \"findings\": [],\n"           \
+    " \"error\": null, \"note\": null, \"waiting_for\": [],\n"                                      \
+    " \"situation\": {\"known\": [\"…\"], \"unknown\": [\"…\"], \"may\": [{\"text\": \"…\", " \
+    "\"command\": \"lpm …\", \"say\": null}]},\n"                                                 \
+    " \"words\": [{\"word\": \"target-off\", \"say\": \"target s2 is off\", \"who\": \"admin\", "   \
+    "\"from\": \"192.0.2.7\", \"time_us\": 0, \"system\": \"s1\"}],\n"                              \
     " \"source_half\": {\"…\": \"status of host-rpc.md, or null\"}, \"target_half\": null}"
 
 const LpmHttpRoute lpm_api_routes[] = {
@@ -275,7 +282,11 @@ const LpmHttpRoute lpm_api_routes[] = {
      "the first. `phase` is null "
      "before the move\nitself begins. `waiting_for` names systems that do not answer and without "
      "which it cannot go on or be "
-     "judged.\nThis is also the final result: once `finished` is true it changes no more, except "
+     "judged. `situation` is null unless the move waits for something: what is `known`, what is "
+     "`unknown`, and what one `may` do, with the command and, where somebody's word is needed, "
+     "what "
+     "to `say`.\n`words` are those that were given: by whom, from where, when. This is also the "
+     "final result: once `finished` is true it changes no more, except "
      "by `recover`.",
      MIGRATION_JSON},
     {"PATCH", "/v1/migrations/{migration}", 200, false, lpm_api_migration_change,
@@ -290,7 +301,8 @@ const LpmHttpRoute lpm_api_routes[] = {
     {"POST", "/v1/migrations/{migration}/recover", 200, false, lpm_api_migration_recover,
      migration_recover_args,
      "Asks both systems to take the one step that their journals and the ownership record allow "
-     "now. Answers like GET.",
+     "now. With `word`, one of them is told\nwhat no system can know ([the word](handover.md)); "
+     "who said it, from where and when is kept. Answers like GET.",
      "{\"…\": \"a migration\"}"},
 
     {"GET", "/v1/store", 200, false, lpm_api_store_list, store_list_args,

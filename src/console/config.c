@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#define GROUP "console"
+#define GROUP         "console"
+#define FENCING_GROUP "fencing "
 
 typedef enum { TYPE_TEXT, TYPE_LIST, TYPE_PORT, TYPE_INT, TYPE_INT64 } KeyType;
 
@@ -16,7 +17,7 @@ typedef struct {
 
 #define OFFSET(member) G_STRUCT_OFFSET(LpmConsoleConfig, member)
 
-static const KeyRow rows[] = {
+static const KeyRow console_rows[] = {
     {"state_dir", TYPE_TEXT, OFFSET(state_dir), 0, 0},
     {"name", TYPE_TEXT, OFFSET(name), 0, 0},
     {"addresses", TYPE_LIST, OFFSET(addresses), 0, 0},
@@ -26,7 +27,33 @@ static const KeyRow rows[] = {
     {"data_dir", TYPE_TEXT, OFFSET(data_dir), 0, 0},
     {"max_moves", TYPE_INT, OFFSET(max_moves), 1, 1000},
     {"history", TYPE_INT64, OFFSET(history), 10, 1000000},
+    {NULL, TYPE_TEXT, 0, 0, 0},
 };
+
+#define FENCING(member) G_STRUCT_OFFSET(LpmFencing, member)
+
+static const KeyRow fencing_rows[] = {
+    {"agent", TYPE_TEXT, FENCING(agent), 0, 0},
+    {"plug", TYPE_TEXT, FENCING(plug), 0, 0},
+    {"options", TYPE_LIST, FENCING(option), 0, 0},
+    {"secrets", TYPE_LIST, FENCING(secret), 0, 0},
+    {"after_s", TYPE_INT, FENCING(after_s), 0, 86400},
+    {"timeout_s", TYPE_INT, FENCING(timeout_s), 1, 600},
+    {NULL, TYPE_TEXT, 0, 0, 0},
+};
+
+enum { FENCING_TIMEOUT_S = 60, FENCING_AFTER_MIN_S = 5 };
+
+static void fencing_free(gpointer data)
+{
+    LpmFencing *fencing = data;
+
+    g_free(fencing->agent);
+    g_free(fencing->plug);
+    g_strfreev(fencing->option);
+    g_strfreev(fencing->secret);
+    g_free(fencing);
+}
 
 LpmConsoleConfig *lpm_console_config_new(void)
 {
@@ -41,6 +68,7 @@ LpmConsoleConfig *lpm_console_config_new(void)
     config->data_dir = g_strdup(data ? data : LPM_DATA_DIR);
     config->max_moves = 16;
     config->history = 1000;
+    config->fencing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, fencing_free);
     return config;
 }
 
@@ -54,14 +82,15 @@ void lpm_console_config_free(LpmConsoleConfig *config)
     g_strfreev(config->addresses);
     g_free(config->listen);
     g_free(config->data_dir);
+    g_hash_table_unref(config->fencing);
     g_free(config);
 }
 
-static const KeyRow *find_row(const char *key)
+static const KeyRow *find_row(const KeyRow *rows, const char *key)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        if (strcmp(rows[i].key, key) == 0) {
-            return &rows[i];
+    for (const KeyRow *row = rows; row->key; row++) {
+        if (strcmp(row->key, key) == 0) {
+            return row;
         }
     }
     return NULL;
@@ -82,26 +111,26 @@ static bool set_number(void *member, const KeyRow *row, int64_t number)
     return true;
 }
 
-static bool set_key(LpmConsoleConfig *config, GKeyFile *keys, const KeyRow *row, const char *file,
-                    GError **error)
+static bool set_key(void *object, GKeyFile *keys, const char *group, const KeyRow *row,
+                    const char *file, GError **error)
 {
-    void *member = (char *)config + row->offset;
+    void *member = (char *)object + row->offset;
 
     if (row->type == TYPE_TEXT) {
         g_free(*(char **)member);
-        *(char **)member = g_key_file_get_string(keys, GROUP, row->key, NULL);
+        *(char **)member = g_key_file_get_string(keys, group, row->key, NULL);
         if (*(char **)member && **(char **)member) {
             return true;
         }
     } else if (row->type == TYPE_LIST) {
         g_strfreev(*(char ***)member);
-        *(char ***)member = g_key_file_get_string_list(keys, GROUP, row->key, NULL, NULL);
+        *(char ***)member = g_key_file_get_string_list(keys, group, row->key, NULL, NULL);
         if (*(char ***)member && **(char ***)member) {
             return true;
         }
     } else {
         g_autoptr(GError) bad = NULL;
-        int64_t number = g_key_file_get_int64(keys, GROUP, row->key, &bad);
+        int64_t number = g_key_file_get_int64(keys, group, row->key, &bad);
 
         if (!bad && set_number(member, row, number)) {
             return true;
@@ -109,30 +138,100 @@ static bool set_key(LpmConsoleConfig *config, GKeyFile *keys, const KeyRow *row,
         return lpm_error_set(error, LPM_ERROR_USAGE,
                              "%s: [%s] %s must be a number from %" G_GINT64_FORMAT
                              " to %" G_GINT64_FORMAT,
-                             file, GROUP, row->key, row->minimum, row->maximum);
+                             file, group, row->key, row->minimum, row->maximum);
     }
-    return lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] %s has no value", file, GROUP, row->key);
+    return lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] %s has no value", file, group, row->key);
+}
+
+/* All keys of @group into @object by @rows. */
+static bool read_group(void *object, const KeyRow *rows, GKeyFile *keys, const char *group,
+                       const char *file, GError **error)
+{
+    g_auto(GStrv) names = g_key_file_get_keys(keys, group, NULL, NULL);
+
+    for (char **name = names; name && *name; name++) {
+        const KeyRow *row = find_row(rows, *name);
+
+        if (!row) {
+            return lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] has no key \"%s\"", file, group,
+                                 *name);
+        }
+        if (!set_key(object, keys, group, row, file, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Each one becomes a line of the agent's input: "key=value" and nothing that would make two. */
+static bool check_pairs(char *const *pairs, const char *group, const char *file, GError **error)
+{
+    static const char *const ours[] = {"action=", "plug=", "port="};
+
+    for (char *const *pair = pairs; pair && *pair; pair++) {
+        const char *equals = strchr(*pair, '=');
+
+        if (!equals || equals == *pair || strpbrk(*pair, "\n\r")) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "%s: [%s] options and secrets are lists of key=value and "
+                                 "key=FILE; number %td of one is not",
+                                 file, group, pair - pairs + 1);
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
+            if (g_str_has_prefix(*pair, ours[i])) {
+                return lpm_error_set(error, LPM_ERROR_USAGE,
+                                     "%s: [%s] \"%s\" is set by the console; the key \"plug\" "
+                                     "says what the agent calls the system",
+                                     file, group, ours[i]);
+            }
+        }
+    }
+    return true;
+}
+
+static bool read_fencing(LpmConsoleConfig *config, GKeyFile *keys, const char *group,
+                         const char *file, GError **error)
+{
+    const char *system = group + strlen(FENCING_GROUP);
+    LpmFencing *fencing = g_new0(LpmFencing, 1);
+
+    g_hash_table_insert(config->fencing, g_strdup(system), fencing);
+    fencing->timeout_s = FENCING_TIMEOUT_S;
+    fencing->plug = g_strdup(system);
+    if (!read_group(fencing, fencing_rows, keys, group, file, error) ||
+        !check_pairs(fencing->option, group, file, error) ||
+        !check_pairs(fencing->secret, group, file, error)) {
+        return false;
+    }
+    if (!fencing->agent || !g_path_is_absolute(fencing->agent)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "%s: [%s] agent must be the absolute path of a program", file, group);
+    }
+    if (strpbrk(fencing->plug, "\n\r")) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] plug must be one line", file, group);
+    }
+    if (fencing->after_s > 0 && fencing->after_s < FENCING_AFTER_MIN_S) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "%s: [%s] after_s must be 0 (never) or at least %d", file, group,
+                             FENCING_AFTER_MIN_S);
+    }
+    return true;
 }
 
 static bool read_groups(LpmConsoleConfig *config, GKeyFile *keys, const char *file, GError **error)
 {
     g_auto(GStrv) groups = g_key_file_get_groups(keys, NULL);
-    g_auto(GStrv) names = g_key_file_get_keys(keys, GROUP, NULL, NULL);
 
     for (char **group = groups; *group; group++) {
-        if (strcmp(*group, GROUP) != 0) {
-            return lpm_error_set(error, LPM_ERROR_USAGE, "%s: unknown group [%s]; there is [%s]",
-                                 file, *group, GROUP);
-        }
-    }
-    for (char **name = names; name && *name; name++) {
-        const KeyRow *row = find_row(*name);
-
-        if (!row) {
-            return lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] has no key \"%s\"", file, GROUP,
-                                 *name);
-        }
-        if (!set_key(config, keys, row, file, error)) {
+        if (strcmp(*group, GROUP) == 0) {
+            if (!read_group(config, console_rows, keys, GROUP, file, error)) {
+                return false;
+            }
+        } else if (!g_str_has_prefix(*group, FENCING_GROUP)) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "%s: unknown group [%s]; there are [%s] and [%sSYSTEM]", file,
+                                 *group, GROUP, FENCING_GROUP);
+        } else if (!read_fencing(config, keys, *group, file, error)) {
             return false;
         }
     }

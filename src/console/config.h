@@ -6,15 +6,26 @@
 
 #include <stdint.h>
 
+/* [fencing NAME]: how a system is switched off, and when. */
+typedef struct {
+    char *agent;   /* absolute path of the program */
+    char *plug;    /* what it calls the system */
+    char **option; /* "key=value" */
+    char **secret; /* "key=FILE" */
+    int after_s;   /* of being stuck; 0: never by itself */
+    int timeout_s;
+} LpmFencing;
+
 typedef struct {
     char *state_dir;  /* database, authority, certificate, keys */
     char *name;       /* of this console, in its certificate */
     char **addresses; /* where systems and users reach it; the first one stands in URLs */
     char *listen;     /* address that both ports are opened on */
     uint16_t https_port, rpc_port;
-    char *data_dir;  /* processor compatibility modes and emulators */
-    int max_moves;   /* of one system at one time, in and out together */
-    int64_t history; /* ended migrations, and events, that are kept */
+    char *data_dir;      /* processor compatibility modes and emulators */
+    int max_moves;       /* of one system at one time, in and out together */
+    int64_t history;     /* ended migrations, and events, that are kept */
+    GHashTable *fencing; /* name of system -> LpmFencing */
 } LpmConsoleConfig;
 
 /* USAGE error naming file, group and key; NOT_FOUND when the file is not there. */

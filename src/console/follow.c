@@ -157,7 +157,7 @@ static void stop_source(const LpmMove *move)
     }
 }
 
-static void judge(LpmMove *move)
+void lpm_move_judge(LpmMove *move)
 {
     const LpmHalf *source = &move->halves[LPM_HALF_SOURCE];
     const LpmHalf *target = &move->halves[LPM_HALF_TARGET];
@@ -197,6 +197,8 @@ static bool worth_writing(const json_t *old, const json_t *new)
 {
     return g_strcmp0(lpm_json_str(old, "journal", NULL), lpm_json_str(new, "journal", NULL)) != 0 ||
            g_strcmp0(lpm_json_str(old, "phase", NULL), lpm_json_str(new, "phase", NULL)) != 0 ||
+           json_array_size(lpm_json_at(old, "words")) !=
+               json_array_size(lpm_json_at(new, "words")) ||
            lpm_json_bool(old, "finished", false) != lpm_json_bool(new, "finished", false);
 }
 
@@ -282,7 +284,7 @@ void lpm_moves_status(LpmConsole *console, LpmSystem *system, json_t *status)
             g_autoptr(LpmMove) held = lpm_move_ref(move);
 
             lpm_half_set(held, side, status);
-            judge(held);
+            lpm_move_judge(held);
             return;
         }
     }
@@ -305,7 +307,7 @@ static void on_asked(json_t *result, const GError *error, void *data)
         half->unknown = true;
         half->heard_us = lpm_clock_monotonic_us(ask->move->console->clock);
     }
-    judge(ask->move);
+    lpm_move_judge(ask->move);
     lpm_move_unref(ask->move);
     g_free(ask);
 }
@@ -348,11 +350,12 @@ static gboolean on_tick(gpointer data)
     }
     look(move, SILENCE_US);
     lpm_move_relink(move);
+    lpm_move_consider_fencing(move);
     if (move->stop_requested && !move->asking_stop && move->state == LPM_MOB_DRV_MOVING &&
         lpm_systems_need(move->console, move->systems[LPM_HALF_SOURCE], NULL)) {
         lpm_move_stop(move, NULL, NULL);
     }
-    judge(move);
+    lpm_move_judge(move);
     return G_SOURCE_CONTINUE; /* when it has ended, the timer was removed with it */
 }
 
@@ -467,141 +470,4 @@ void lpm_moves_connected(LpmConsole *console, LpmSystem *system)
         }
     }
     g_list_free(moves);
-}
-
-/* --- recover --- */
-
-typedef struct {
-    LpmMove *move;
-    bool force;
-    LpmHalfSide side; /* asked first; with force, alone */
-    unsigned pending;
-    GError *errors[LPM_HALF_N];
-    LpmMoveDone done;
-    void *data;
-} Recover;
-
-typedef struct {
-    Recover *recover;
-    LpmHalfSide side;
-} RecoverCall;
-
-static void recover_end(Recover *recover)
-{
-    const GError *error = NULL;
-
-    judge(recover->move);
-    if (!recover->force) {
-        recover->move->relinked_us = 0; /* at once */
-        lpm_move_relink(recover->move);
-    }
-    /* Both failed: there is nothing to show but why. */
-    if (recover->errors[recover->side] && (recover->errors[!recover->side] || recover->force)) {
-        error = recover->errors[recover->side];
-    }
-    recover->done(recover->move, error, recover->data);
-    g_clear_error(&recover->errors[LPM_HALF_SOURCE]);
-    g_clear_error(&recover->errors[LPM_HALF_TARGET]);
-    lpm_move_unref(recover->move);
-    g_free(recover);
-}
-
-static void on_recovered(json_t *result, const GError *error, void *data)
-{
-    RecoverCall *call = data;
-    Recover *recover = call->recover;
-
-    if (result) {
-        lpm_half_set(recover->move, call->side, result);
-    } else {
-        recover->move->halves[call->side].unknown =
-            g_error_matches(error, LPM_ERROR, LPM_ERROR_NOT_FOUND);
-        recover->errors[call->side] = g_error_copy(error);
-        g_prefix_error(&recover->errors[call->side],
-                       "system %s: ", recover->move->systems[call->side]);
-    }
-    g_free(call);
-    if (--recover->pending == 0) {
-        recover_end(recover);
-    }
-}
-
-static void recover_at(Recover *recover, LpmHalfSide side)
-{
-    LpmSystem *system = lpm_move_system(recover->move, side);
-    RecoverCall *call;
-
-    if (!system) {
-        lpm_error_set(&recover->errors[side], LPM_ERROR_NOT_FOUND, "system \"%s\" was deleted",
-                      recover->move->systems[side]);
-        return;
-    }
-    call = g_new0(RecoverCall, 1);
-    call->recover = recover;
-    call->side = side;
-    recover->pending++;
-    lpm_system_call(system, "migration-recover",
-                    lpm_json_pack("{s:s, s:b}", "migration", recover->move->id, "force",
-                                  recover->force && side == recover->side),
-                    RECOVER_TIMEOUT_MS, on_recovered, call);
-}
-
-static void recover_go(Recover *recover)
-{
-    recover_at(recover, recover->side);
-    if (!recover->force) {
-        recover_at(recover, !recover->side);
-    }
-    if (recover->pending == 0) {
-        recover_end(recover);
-    }
-}
-
-/* The operator says that the other system is off: not believed while it answers, be it with a
- * failure. */
-static void on_other_asked(json_t *result, const GError *error, void *data)
-{
-    Recover *recover = data;
-    bool source = recover->side == LPM_HALF_SOURCE;
-
-    if (error && lpm_call_is_unsure(error)) {
-        recover_go(recover);
-        return;
-    }
-    (void)result;
-    lpm_error_set(&recover->errors[recover->side], LPM_ERROR_STATE,
-                  source ? "system \"%s\" answers: the partition may run there, so it is not taken "
-                           "back by force; recover without it, or switch that system off first"
-                         : "system \"%s\" answers: it has memory that the partition needs, so that "
-                           "is not given up by force; recover without it",
-                  recover->move->systems[!recover->side]);
-    recover_end(recover);
-}
-
-/* Who is given the operator's word: post-copy has made the target the owner of what is missing. */
-static LpmHalfSide word_goes_to(const LpmMove *move)
-{
-    const json_t *target = move->halves[LPM_HALF_TARGET].status;
-    bool fills = lpm_json_at(target, "postcopy") &&
-                 strcmp(lpm_json_str(target, "journal", ""), "running") == 0;
-
-    return fills ? LPM_HALF_TARGET : LPM_HALF_SOURCE;
-}
-
-void lpm_move_recover(LpmMove *move, bool force, LpmMoveDone done, void *data)
-{
-    Recover *recover = g_new0(Recover, 1);
-    LpmSystem *other;
-
-    recover->move = lpm_move_ref(move);
-    recover->force = force;
-    recover->side = force ? word_goes_to(move) : LPM_HALF_SOURCE;
-    recover->done = done;
-    recover->data = data;
-    other = lpm_move_system(move, !recover->side);
-    if (force && other) {
-        lpm_system_call(other, "system-info", NULL, ASK_TIMEOUT_MS, on_other_asked, recover);
-    } else {
-        recover_go(recover);
-    }
 }

@@ -8,6 +8,7 @@
 #include <gio/gio.h>
 #include <glib-unix.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 
 typedef struct {
@@ -132,6 +133,7 @@ static bool serve(const Options *options, GError **error)
     if (!console) {
         return false;
     }
+    signal(SIGPIPE, SIG_IGN); /* an agent that does not read its options */
     loop = g_main_loop_new(NULL, FALSE);
     g_unix_signal_add(SIGTERM, on_signal, loop);
     g_unix_signal_add(SIGINT, on_signal, loop);

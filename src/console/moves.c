@@ -42,6 +42,7 @@ void lpm_move_unref(LpmMove *move)
     g_free(move->user);
     g_free(move->note);
     g_free(move->key);
+    g_free(move->fencing.result);
     g_free(move);
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "fleet.h"
+#include "mobility/advice.h"
 #include "mobility/mobility.h"
 #include "systems.h"
 #include "validate.h"
@@ -42,11 +43,18 @@ typedef struct {
     json_t *profile, *runtime, *listening; /* between the steps */
     char *key;
     guint timer;
-    bool relinking;      /* post-copy is being connected again */
-    int64_t relinked_us; /* monotonic: when that was tried last */
-    int64_t decided_us;  /* monotonic: one half has ended; 0 */
-    unsigned discards;   /* how often the target was told to discard */
-    GList *waiters;      /* LpmMoveWaiter */
+    bool relinking;       /* post-copy is being connected again */
+    int64_t relinked_us;  /* monotonic: when that was tried last */
+    int64_t decided_us;   /* monotonic: one half has ended; 0 */
+    unsigned discards;    /* how often the target was told to discard */
+    struct {              /* switching the target off, fencing.c */
+        int64_t stuck_us; /* monotonic: since when that would help; 0: it would not */
+        int64_t next_us;  /* monotonic: not before */
+        unsigned tries;
+        bool busy;
+        char *result; /* of the last one, for people; NULL */
+    } fencing;
+    GList *waiters; /* LpmMoveWaiter */
 } LpmMove;
 
 LpmMove *lpm_move_ref(LpmMove *move);
@@ -116,11 +124,46 @@ void lpm_move_follow(LpmMove *move);
 void lpm_moves_status(LpmConsole *console, LpmSystem *system, json_t *status);
 /* @system has connected: unfinished moves look at it, and what it was to discard is told. */
 void lpm_moves_connected(LpmConsole *console, LpmSystem *system);
-/* `recover`: both systems take the step that they can. */
-void lpm_move_recover(LpmMove *move, bool force, LpmMoveDone done, void *data);
+/* Looks whether what both halves said ends the move. */
+void lpm_move_judge(LpmMove *move);
 void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status);
 bool lpm_half_finished(const LpmHalf *half);
 LpmSystem *lpm_move_system(const LpmMove *move, LpmHalfSide side); /* NULL: forgotten. Borrowed */
+
+/* --- recovering (recover.c) --- */
+
+/* What somebody vouches for, and who and where that is; all texts borrowed. */
+typedef struct {
+    LpmMobWord word;
+    const char *say, *who, *from;
+} LpmMoveWord;
+
+/*
+ * Both systems take the step that they can; with @word (else NULL), the one that it is given to
+ * hears it, once the system that is said to be off has not answered. @done: why not.
+ */
+void lpm_move_recover(LpmMove *move, const LpmMoveWord *word, LpmMoveDone done, void *data);
+/* USAGE that says what must be said, when that is not what @word says. */
+bool lpm_move_check_say(const LpmMove *move, const LpmMoveWord *word,
+                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* --- switching a system off (fencing.c) --- */
+
+/* Looks whether it is time to run the target's fencing agent; called again and again. */
+void lpm_move_consider_fencing(LpmMove *move);
+
+/* --- what is known (situation.c) --- */
+
+/*
+ * What is known of a move that waits for something, what is not, and what may be done:
+ * docs/spec/rest.md. New reference; JSON null when there is nothing to say.
+ */
+json_t *lpm_move_situation(const LpmMove *move);
+/* The words that were given, of both systems; new reference. */
+json_t *lpm_move_words(const LpmMove *move);
+/* The row that applies to what @side said last; NULL: it waits for nothing. */
+const LpmMobAdvice *lpm_move_advice(const LpmMove *move, LpmHalfSide side);
+LpmMobNames lpm_move_names(const LpmMove *move); /* borrowed */
 
 /* Connects a post-copy that is paused again, at most every few seconds (relink.c). */
 void lpm_move_relink(LpmMove *move);

@@ -125,25 +125,6 @@ static json_t *waiting_for(const LpmMove *move)
     return names;
 }
 
-/* Who took a partition and then vanished leaves it to the operator, who alone can know whether it
- * is off for good. */
-static char *note_of(const LpmMove *move)
-{
-    const json_t *source = move->halves[LPM_HALF_SOURCE].status;
-    const char *target = move->systems[LPM_HALF_TARGET];
-    const char *sep = move->note ? "; " : "";
-
-    if (lpm_move_is_over(move) || strcmp(lpm_json_str(source, "record", ""), "TAKEN") != 0 ||
-        lpm_systems_need(move->console, target, NULL)) {
-        return g_strdup(move->note);
-    }
-    return g_strdup_printf(
-        "%s%spartition %s stands still until system %s answers, which has taken it; if that is off "
-        "for good, and only then: \"lpm migration recover %s --force\" lets it go on at %s",
-        move->note ? move->note : "", sep, move->partition, target, move->id,
-        move->systems[LPM_HALF_SOURCE]);
-}
-
 static json_t *or_null(json_t *value)
 {
     return value ? json_incref(value) : json_null();
@@ -155,6 +136,8 @@ static void add_details(const LpmMove *move, json_t *view)
                         move->findings ? json_incref(move->findings) : json_array());
     json_object_set_new(view, "source_half", or_null(move->halves[LPM_HALF_SOURCE].status));
     json_object_set_new(view, "target_half", or_null(move->halves[LPM_HALF_TARGET].status));
+    json_object_set_new(view, "situation", lpm_move_situation(move));
+    json_object_set_new(view, "words", lpm_move_words(move));
 }
 
 /* The part of the stream that the wire was spared; below 0 where the frames weigh more. */
@@ -169,7 +152,6 @@ static json_t *saved(const json_t *view)
 json_t *lpm_move_view(const LpmMove *move, bool brief)
 {
     double total_ms;
-    g_autofree char *note = note_of(move);
     json_t *list = phases(move, &total_ms);
     bool over = lpm_move_is_over(move);
     json_t *view = lpm_json_pack(
@@ -190,7 +172,7 @@ json_t *lpm_move_view(const LpmMove *move, bool brief)
     json_object_set_new(view, "total_ms", total_ms > 0 ? json_real(total_ms) : json_null());
     json_object_set_new(view, "phases", list);
     json_object_set_new(view, "error", or_null(move->error));
-    json_object_set_new(view, "note", note ? json_string(note) : json_null());
+    json_object_set_new(view, "note", move->note ? json_string(move->note) : json_null());
     json_object_set_new(view, "waiting_for", waiting_for(move));
     if (!brief) {
         add_details(move, view);

@@ -205,8 +205,8 @@ json_t *lpm_facts_system(LpmHost *host)
     for (size_t i = 0; i < host->config->n_pools; i++) {
         json_array_append_new(pools, json_string(host->config->pools[i].name));
     }
-    facts = lpm_json_pack("{s:s, s:s, s:[i], s:[i], s:s, s:{s:s}, s:o, s:o, s:o, s:o, s:o}", "name",
-                          lpm_host_name(host), "version", LPM_VERSION, "rpc_versions", 1,
+    facts = lpm_json_pack("{s:s, s:s, s:[i,i], s:[i], s:s, s:{s:s}, s:o, s:o, s:o, s:o, s:o}",
+                          "name", lpm_host_name(host), "version", LPM_VERSION, "rpc_versions", 1, 2,
                           "stream_versions", 1, "state",
                           host->maintenance ? "maintenance" : "operating", "power", "state",
                           lpm_facts_power_state(host->config->power_supply), "memory",

@@ -266,7 +266,15 @@ void lpm_mig_decide(LpmMigration *migration, unsigned qemu)
         migration->side == LPM_MOB_SRC
             ? lpm_mob_src_decide((LpmMobSrcJournal)migration->journal, view, (LpmMobSrcQemu)qemu)
             : lpm_mob_dst_decide((LpmMobDstJournal)migration->journal, view, (LpmMobDstQemu)qemu);
+    bool news = !migration->seen || migration->seen_view != view || migration->seen_qemu != qemu;
+    bool same_row = row == migration->last_row;
+    migration->seen = true;
+    migration->seen_view = view;
+    migration->seen_qemu = qemu;
     log_row(migration, row, view, qemu);
+    if (news && same_row) {
+        lpm_mig_publish(migration); /* a new row tells of itself */
+    }
     if (!common_action(migration, row, view, qemu)) {
         migration->ops->act(migration, row->action);
     }

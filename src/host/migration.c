@@ -49,6 +49,7 @@ void lpm_mig_unref(LpmMigration *migration)
     lpm_partition_unref(migration->partition);
     json_decref(migration->profile);
     json_decref(migration->runtime);
+    json_decref(migration->words);
     g_clear_error(&migration->error);
     lpm_links_clear(&migration->links);
     g_free(migration->name);
@@ -226,6 +227,9 @@ static json_t *document(const LpmMigration *migration, unsigned state)
     if (migration->outcome) {
         json_object_set_new(json, "outcome", json_string(migration->outcome));
     }
+    if (migration->words) {
+        json_object_set(json, "words", migration->words);
+    }
     return json;
 }
 
@@ -263,6 +267,33 @@ bool lpm_mig_journal(LpmMigration *migration, LpmMobEvent event, GError **error)
     LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
     lpm_log_info(&fields, "journal: %s", lpm_mob_state_name(migration->side, to));
     lpm_mig_publish(migration);
+    return true;
+}
+
+enum { WORDS_MAX = 16 }; /* that are kept of one move: the first, and the newest */
+
+bool lpm_mig_note_word(LpmMigration *migration, const json_t *word, GError **error)
+{
+    LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
+    json_t *before = migration->words;
+    json_t *words = before ? json_copy(before) : json_array();
+    json_t *entry = json_deep_copy(word);
+    json_object_set_new(entry, "time_us",
+                        json_integer(lpm_clock_realtime_us(migration->host->clock)));
+    json_array_append_new(words, entry);
+    if (json_array_size(words) > WORDS_MAX) {
+        json_array_remove(words, 1);
+    }
+    migration->words = words;
+    if (!write_entry(migration, migration->journal, document(migration, migration->journal),
+                     error)) {
+        migration->words = before;
+        json_decref(words);
+        return false;
+    }
+    json_decref(before);
+    lpm_log_warning(&fields, "word given by %s from %s: \"%s\"", lpm_json_str(word, "who", "?"),
+                    lpm_json_str(word, "from", "?"), lpm_json_str(word, "say", ""));
     return true;
 }
 
@@ -367,6 +398,7 @@ bool lpm_mig_load(LpmMigration *migration, const json_t *json, GError **error)
     migration->started_us = lpm_json_int(json, "started_us", migration->started_us);
     migration->profile = json_incref(lpm_json_at(json, "profile"));
     migration->runtime = json_incref(lpm_json_at(json, "runtime"));
+    migration->words = json_incref(lpm_json_at(json, "words"));
     const char *desc = lpm_json_str(json, "error.desc", NULL);
     if (desc) {
         LpmErrorCode code = lpm_error_from_name(lpm_json_str(json, "error.class", NULL));

@@ -10,6 +10,7 @@
 #include "host/convergence.h"
 #include "host/host.h"
 #include "host/mover-ctl.h"
+#include "mobility/advice.h"
 
 #define LPM_KIND_JOURNAL "journal" /* key: migration id */
 
@@ -99,6 +100,7 @@ struct LpmMigration {
     int64_t started_us;
 
     unsigned journal; /* LpmMobSrcJournal or LpmMobDstJournal, as written down */
+    json_t *words;    /* what people vouched for: an array, in the journal; NULL: nothing */
     char *outcome;    /* "completed", "aborted"; NULL while open */
     GError *error;    /* what went wrong first; NULL */
 
@@ -119,6 +121,9 @@ struct LpmMigration {
     guint look_timer;
     int64_t patient_until_us; /* monotonic; rows that are patient wait for it */
     const LpmMobRow *last_row;
+    bool seen; /* what the row was taken for */
+    LpmMobRecordView seen_view;
+    unsigned seen_qemu;
     guint later_timer;
     GError *later_error;
     bool ended;
@@ -166,6 +171,12 @@ bool lpm_mig_journal(LpmMigration *migration, LpmMobEvent event, GError **error)
 bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **error);
 /* Common part from a journal document; false when it is damaged. */
 bool lpm_mig_load(LpmMigration *migration, const json_t *document, GError **error);
+
+/*
+ * Writes @word down with the present entry: {"word", "say", "who", "from"} and the time. Durable
+ * when this returns true; nothing is done for it before.
+ */
+bool lpm_mig_note_word(LpmMigration *migration, const json_t *word, GError **error);
 
 /* Options from their JSON form with the defaults; @json may be NULL. */
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error);
@@ -277,13 +288,35 @@ void lpm_mig_src_relink(LpmMigration *migration, const json_t *arguments, LpmHos
                         void *data);
 /* Stops a move at the source; STATE once it was offered. */
 bool lpm_mig_src_stop(LpmMigration *migration, GError **error);
-/* The operator's word: see handover.md. STATE when it does not apply. */
-void lpm_mig_src_force(LpmMigration *migration, LpmHostDone done, void *data);
+/*
+ * The target is off, by somebody's @word (see lpm_mig_note_word()): see handover.md. STATE when
+ * that changes nothing here.
+ */
+void lpm_mig_src_target_off(LpmMigration *migration, const json_t *word, LpmHostDone done,
+                            void *data);
+/* The source is off, likewise: post-copy is given up. */
+bool lpm_mig_dst_source_off(LpmMigration *migration, const json_t *word, GError **error);
 /*
  * Discards what has come, once the record has been read again and still says that the source has
- * it. @word: an operator asks for it, who also knows why there is no record any more.
+ * it. @word: somebody asks for it, who also knows why there is no record any more; NULL: by itself.
  */
-bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error);
+bool lpm_mig_dst_discard(LpmMigration *migration, const json_t *word, GError **error);
+
+/* --- word.c --- */
+
+/* Who asks over RPC, for a word that does not say who gave it. */
+typedef struct {
+    bool console;
+    const char *name, *from;
+} LpmWordGiver;
+
+/*
+ * The word in @arguments of migration-recover, and what lpm_mig_note_word() keeps of it (a new
+ * reference); LPM_MOB_WORD_NONE and nothing without one. USAGE says what must be said.
+ */
+bool lpm_mig_word_read(const LpmMigration *migration, const json_t *arguments,
+                       const LpmWordGiver *giver, LpmMobWord *ret_word, json_t **ret_entry,
+                       GError **error);
 
 /* --- mobility.c, recover.c, verbs-mobility.c --- */
 

@@ -142,7 +142,7 @@ static gboolean give_up(gpointer data)
     lpm_error_set(&error, LPM_ERROR_TIMEOUT, "%s did not offer partition %s in time",
                   move->base.peer, move->base.name);
     lpm_mig_note_error(&move->base, error);
-    (void)lpm_mig_dst_force(&move->base, false, NULL);
+    (void)lpm_mig_dst_discard(&move->base, NULL, NULL);
     return G_SOURCE_REMOVE;
 }
 
@@ -160,7 +160,7 @@ static void limit_waiting(DstMove *move)
  * is only prepared can never take; of one that is loaded, the source must still be the owner. That
  * there is no record at all may also mean that the pool is not there: people know better.
  */
-static bool may_be_forced(const DstMove *move)
+static bool may_be_discarded(const DstMove *move)
 {
     const LpmMigration *migration = &move->base;
     bool settled = lpm_mig_record_view(migration) == LPM_MOB_REC_SOURCE ||
@@ -169,19 +169,19 @@ static bool may_be_forced(const DstMove *move)
            (migration->journal == LPM_MOB_DST_LOADED && settled);
 }
 
-/* Takes what was asked for by force, or says why not. */
-static bool discard_by_force(DstMove *move)
+/* Does what was asked for, or says why not. */
+static bool discard_as_asked(DstMove *move)
 {
     LpmMigration *migration = &move->base;
     if (!move->forced) {
         return false;
     }
-    if (may_be_forced(move)) {
+    if (may_be_discarded(move)) {
         do_discard(move);
         return true;
     }
     LpmLogFields fields = {.migration = migration->id, .partition = migration->name};
-    lpm_log_warning(&fields, "not given up by force: the record says %s",
+    lpm_log_warning(&fields, "not discarded as was asked: the record says %s",
                     lpm_mob_record_view_name(lpm_mig_record_view(migration)));
     move->forced = false;
     return false;
@@ -216,7 +216,7 @@ static void look(LpmMigration *migration)
 {
     DstMove *move = dst(migration);
     LpmQmp *qmp = qmp_of(move);
-    if (discard_by_force(move)) {
+    if (discard_as_asked(move)) {
         return;
     }
     note_phase(move);
@@ -544,15 +544,28 @@ static void act(LpmMigration *migration, unsigned action)
     actions[action](dst(migration));
 }
 
-bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error)
+bool lpm_mig_dst_source_off(LpmMigration *migration, const json_t *word, GError **error)
+{
+    DstMove *move = dst(migration);
+    if (migration->journal != LPM_MOB_DST_RUNNING ||
+        lpm_mig_record_view(migration) != LPM_MOB_REC_TARGET || !lpm_mig_wants_relink(migration) ||
+        move->filled) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "partition %s does not wait at %s for memory of %s, so that its being "
+                             "off changes nothing: recover without that word",
+                             migration->name, migration->self, migration->peer);
+    }
+    if (!lpm_mig_note_word(migration, word, error)) {
+        return false;
+    }
+    lpm_dst_lost(move, "it is off, by the word that was given");
+    return true;
+}
+
+bool lpm_mig_dst_discard(LpmMigration *migration, const json_t *word, GError **error)
 {
     DstMove *move = dst(migration);
     LpmMobRecordView view = lpm_mig_record_view(migration);
-    if (word && migration->journal == LPM_MOB_DST_RUNNING && view == LPM_MOB_REC_TARGET &&
-        lpm_mig_wants_relink(migration) && !move->filled) {
-        lpm_dst_lost(move, "it is off, as was said with force");
-        return true;
-    }
     bool early =
         migration->journal == LPM_MOB_DST_PREPARED ||
         (migration->journal == LPM_MOB_DST_LOADED &&
@@ -560,12 +573,15 @@ bool lpm_mig_dst_force(LpmMigration *migration, bool word, GError **error)
     if (!early) {
         return lpm_error_set(
             error, LPM_ERROR_STATE,
-            "migration %s of partition %s: what has come is given up by force only "
-            "before the source has offered it; recover without force",
+            "migration %s of partition %s: what has come is discarded only before the source has "
+            "offered it; recover without that word",
             migration->id, migration->name);
     }
+    if (word && !lpm_mig_note_word(migration, word, error)) {
+        return false;
+    }
     move->forced = true;
-    move->forced_by_word |= word;
+    move->forced_by_word |= word != NULL;
     migration->record_fresh = false;
     lpm_mig_look(migration);
     return true;

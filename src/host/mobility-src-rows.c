@@ -481,32 +481,74 @@ static void word_given(LpmMigration *migration, LpmArbiterResult result, const G
     lpm_mig_look(migration);
 }
 
-void lpm_mig_src_force(LpmMigration *migration, LpmHostDone done, void *data)
+static void swap_for_word(SrcMove *move)
 {
-    SrcMove *move = src(migration);
+    LpmMigration *migration = &move->base;
+    bool taken = lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN;
+    lpm_mig_swap(migration, LPM_RECORD_BACK, taken ? LPM_RECORD_BY_WORD : LPM_RECORD_BY_OWNER,
+                 "word", word_given);
+}
+
+/* A QEMU that cannot be ended keeps what may be out of date: then the word is not carried out. */
+static void ended_for_word(const GError *error, void *data)
+{
+    SrcMove *move = data;
+    LpmMigration *migration = &move->base;
+    move->ending_qemu = false;
+    if (error) {
+        move->started(error, move->started_data);
+        move->started = NULL;
+        lpm_mig_look(migration);
+    } else {
+        swap_for_word(move);
+    }
+    lpm_mig_unref(migration);
+}
+
+/* Whether the target's being off changes anything here. */
+static bool word_applies(const SrcMove *move, GError **error)
+{
+    const LpmMigration *migration = &move->base;
     LpmMobRecordView view = lpm_mig_record_view(migration);
-    g_autoptr(GError) error = NULL;
-    bool taken = view == LPM_MOB_REC_TAKEN;
     bool offered = view == LPM_MOB_REC_OFFER && (!has_qemu(move) || migration->postcopy);
     if (migration->mover_connected) {
-        lpm_error_set(&error, LPM_ERROR_STATE, "%s still answers: it decides about partition %s",
-                      migration->peer, migration->name);
-    } else if (!taken && !offered) {
-        lpm_error_set(&error, LPM_ERROR_STATE,
-                      "the ownership record of partition %s is not in the hands of %s: force does "
-                      "not apply, recover without it",
-                      migration->name, migration->peer);
-    } else if (move->started) {
-        lpm_error_set(&error, LPM_ERROR_BUSY, "migration %s is being recovered", migration->id);
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "%s still answers: it decides about partition %s", migration->peer,
+                             migration->name);
     }
-    if (error) {
+    if (view != LPM_MOB_REC_TAKEN && !offered) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "the ownership record of partition %s is not in the hands of %s, so "
+                             "that its being off changes nothing: recover without that word",
+                             migration->name, migration->peer);
+    }
+    if (move->started) {
+        return lpm_error_set(error, LPM_ERROR_BUSY, "migration %s is being recovered",
+                             migration->id);
+    }
+    return true;
+}
+
+void lpm_mig_src_target_off(LpmMigration *migration, const json_t *word, LpmHostDone done,
+                            void *data)
+{
+    SrcMove *move = src(migration);
+    g_autoptr(GError) error = NULL;
+    if (!word_applies(move, &error) || !lpm_mig_note_word(migration, word, &error)) {
         done(error, data);
         return;
     }
     move->started = done;
     move->started_data = data;
-    lpm_mig_swap(migration, LPM_RECORD_BACK, taken ? LPM_RECORD_BY_WORD : LPM_RECORD_BY_OWNER,
-                 "word", word_given);
+    /* The target may have let it run and have written to its disks: what is here is out of date. */
+    if (lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN && has_qemu(move)) {
+        move->ending_qemu = true;
+        lpm_mig_ref(migration);
+        lpm_partition_end_qemu(migration->partition, "the target may have let it run",
+                               ended_for_word, move);
+    } else {
+        swap_for_word(move);
+    }
 }
 
 /* --- life --- */

@@ -150,6 +150,15 @@ static json_t *convergence_json(const LpmMigration *migration)
     return json;
 }
 
+/* What the rows were asked about last; null while everything goes its normal way. */
+static json_t *sees_json(const LpmMigration *migration)
+{
+    return migration->seen ? lpm_json_pack("{s:s, s:s}", "record",
+                                           lpm_mob_record_view_name(migration->seen_view), "qemu",
+                                           lpm_mob_qemu_name(migration->side, migration->seen_qemu))
+                           : json_null();
+}
+
 json_t *lpm_mig_status(const LpmMigration *migration)
 {
     bool done = strcmp(lpm_mob_state_name(migration->side, migration->journal), "cleaned") == 0;
@@ -183,6 +192,9 @@ json_t *lpm_mig_status(const LpmMigration *migration)
     json_object_set_new(status, "coding", coding_json(&migration->stats.coded));
     json_object_set_new(status, "convergence", convergence_json(migration));
     json_object_set_new(status, "links", lpm_links_json(migration));
+    json_object_set_new(status, "sees", sees_json(migration));
+    json_object_set_new(status, "words",
+                        migration->words ? json_incref(migration->words) : json_array());
     json_object_set_new(status, "phases", phases_json(migration));
     return status;
 }

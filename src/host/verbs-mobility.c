@@ -235,27 +235,47 @@ static void word_taken(const GError *error, void *data)
     }
 }
 
-static void recover_open(Recovery *recovery, LpmMigration *migration, bool force)
+/* True when the word was given to a half that goes on, or none was given. */
+static bool give_word(Recovery *recovery, LpmMigration *migration, LpmMobWord word,
+                      const json_t *entry, GError **error)
+{
+    switch (word) {
+    case LPM_MOB_WORD_TARGET_OFF:
+        lpm_mig_src_target_off(migration, entry, word_taken, recovery);
+        return true;
+    case LPM_MOB_WORD_SOURCE_OFF:
+        return lpm_mig_dst_source_off(migration, entry, error);
+    case LPM_MOB_WORD_DISCARD:
+        return lpm_mig_dst_discard(migration, entry, error);
+    case LPM_MOB_WORD_NONE:
+    case LPM_MOB_WORD_N:
+        break;
+    }
+    return true;
+}
+
+static void recover_open(Recovery *recovery, LpmMigration *migration, const json_t *arguments)
 {
     g_autoptr(GError) error = NULL;
-    if (!check_readable(migration, &error)) {
+    g_autoptr(json_t) entry = NULL;
+    LpmMobWord word = LPM_MOB_WORD_NONE;
+    bool console = lpm_rpc_request_role(recovery->request) == LPM_RPC_CONSOLE;
+    LpmWordGiver giver = {console, lpm_rpc_request_peer_name(recovery->request),
+                          console ? "its RPC" : "the local socket"};
+    lpm_mig_ref(migration); /* a word may end it */
+    if (!check_readable(migration, &error) ||
+        !lpm_mig_word_read(migration, arguments, &giver, &word, &entry, &error) ||
+        !give_word(recovery, migration, word, entry, &error)) {
         recovery_end(recovery, error);
-        return;
+    } else if (word != LPM_MOB_WORD_TARGET_OFF) { /* else word_taken() goes on */
+        /* A move on its normal way needs no recovery. */
+        if (migration->rows) {
+            migration->looks = 0;
+            lpm_mig_look(migration);
+        }
+        g_timeout_add(RECOVER_STEP_MS, recovery_step, recovery);
     }
-    if (force && migration->side == LPM_MOB_SRC) {
-        lpm_mig_src_force(migration, word_taken, recovery);
-        return;
-    }
-    if (force && !lpm_mig_dst_force(migration, true, &error)) {
-        recovery_end(recovery, error);
-        return;
-    }
-    /* A move on its normal way needs no recovery. */
-    if (migration->rows) {
-        migration->looks = 0;
-        lpm_mig_look(migration);
-    }
-    g_timeout_add(RECOVER_STEP_MS, recovery_step, recovery);
+    lpm_mig_unref(migration);
 }
 
 static void recover(LpmRpcRequest *request, json_t *arguments, void *server_data)
@@ -268,7 +288,7 @@ static void recover(LpmRpcRequest *request, json_t *arguments, void *server_data
     recovery->id = g_strdup(id);
     LpmMigration *migration = lpm_mobility_find(host, id);
     if (migration) {
-        recover_open(recovery, migration, lpm_json_bool(arguments, "force", false));
+        recover_open(recovery, migration, arguments);
         return;
     }
     g_autoptr(json_t) kept = lpm_store_get(host->store, LPM_KIND_JOURNAL, id, NULL, NULL);
@@ -337,7 +357,11 @@ static const LpmRpcArg relink_args[] = {
 
 static const LpmRpcArg recover_args[] = {
     {"migration", 's', true, "id"},
-    {"force", 'b', false, "the operator's word that the other system is off"},
+    {"word", 's', false, "what somebody vouches for: target-off, source-off or discard"},
+    {"say", 's', false, "that in words, to the letter; an error says which words"},
+    {"who", 's', false, "who says so"},
+    {"from", 's', false, "and from where"},
+    {"force", 'b', false, "of consoles that speak RPC version 1 only: the word without words"},
     {NULL},
 };
 

@@ -215,7 +215,7 @@ class FakeHost:
         return {}
 
     def do_system_info(self, _):
-        return {**copy.deepcopy(FACTS["source"]), "name": self.name, "clock_us": time.time_ns() // 1000}
+        return {**copy.deepcopy(FACTS["source"]), "name": self.name, "clock_us": time.time_ns() // 1000, "rpc_versions": [1, 2]}
 
     def do_system_set(self, _):
         return {}
@@ -297,7 +297,8 @@ class FakeHost:
     @staticmethod
     def status(move):
         return {"migration": move["id"], "partition": move["partition"], "side": move["side"], "peer": move["peer"],
-                "active": True, "journal": move["journal"], "record": "SRC", "phase": move["phase"],
+                "active": True, "journal": move["journal"], "record": "SRC", "sees": move.get("sees"), "words": move.get("words", []),
+                "phase": move["phase"],
                 "finished": move["journal"] == "cleaned", "outcome": move["outcome"], "error": move["error"],
                 "stream_bytes": 1000, "wire_bytes": 1100, "total_bytes": 2000, "remaining_bytes": 500,
                 "rate_bytes": 10, "dirty_rate_bytes": 1, "passes": 1, "predicted_blackout_ms": 30,

@@ -238,22 +238,6 @@ def test_a_paused_post_copy_is_connected_again(console, pair):
     assert any("connected again" in text for text in told), told
 
 
-def test_memory_is_given_up_by_force_only_when_the_source_is_away(console, pair):
-    source, target = pair
-    slow_down(pair)
-    move = console.migrate(postcopy=True)
-    console.wait_state(move, "moving")
-    target.moves[move].update(journal="running", postcopy="paused")
-    target.emit("migration", target.status(target.moves[move]))
-    console.wait(lambda: console.migration(move)["postcopy"] == "paused", "the news")
-    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
-    assert refused.error_class == "state" and "migration-recover" not in target.calls
-    source.vanish()
-    console.wait(lambda: console.rest("GET", "/v1/systems/system-a")["state"] == "unreachable", "loss")
-    console.rest("POST", f"/v1/migrations/{move}/recover", {"force": True})
-    assert "migration-recover" in target.calls
-
-
 def test_too_late_to_stop(console, pair):
     slow_down(pair)
     move = console.migrate()
@@ -388,34 +372,6 @@ def test_systems_that_are_waited_for_are_named(console, pair):
     console.wait_state(move, "moving")
     pair[0].vanish()
     console.wait(lambda: console.migration(move)["waiting_for"] == ["system-a"], "the source to be missed")
-
-
-def test_recover_by_force(console, pair):
-    source, target = pair
-    slow_down(pair)
-    move = console.migrate()
-    console.wait_state(move, "moving")
-    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
-    assert refused.error_class == "state" and "system-b" in refused.error["message"]
-    facts = target.verbs["system-info"]
-
-    def fails(_):
-        raise Failure("internal", "out of memory")
-    target.verbs["system-info"] = fails  # a system that fails is not off
-    refused = console.refused("POST", f"/v1/migrations/{move}/recover", {"force": True})
-    assert refused.error_class == "state"
-    target.verbs["system-info"] = facts
-    assert "migration-recover" not in source.calls
-    target.vanish()
-
-    def takes_back(arguments):
-        assert arguments["force"] is True
-        source.enter(source.moves[move], "cleaned", outcome="aborted", error={"class": "aborted", "desc": "taken back"})
-        return source.status(source.moves[move])
-    source.verbs["migration-recover"] = takes_back
-    assert console.rest("POST", f"/v1/migrations/{move}/recover", {"force": True})["source_half"]["finished"] is True
-    shown = console.wait_state(move, *FINAL, timeout=20)
-    assert shown["state"] == "failed" and "taken back" in shown["error"]["message"]
 
 
 def test_recover_needs_a_system_that_answers(console, pair):

@@ -134,6 +134,7 @@ reserve_mib = 0
         self.process = None
 
     def call(self, verb, patience=PATIENCE, **arguments):
+        arguments = {name.rstrip("_"): value for name, value in arguments.items()}
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(patience)
             connection.connect(str(self.run / "host.sock"))
@@ -161,6 +162,9 @@ reserve_mib = 0
         """Of an lpm-host that does not run: it looks at them again."""
         with contextlib.closing(sqlite3.connect(self.base / "state" / "host.db")) as database, database:
             database.execute("DELETE FROM document WHERE kind = 'system' AND key LIKE 'emulator-%'")
+
+    def word(self, migration, word, say):
+        return self.call("migration-recover", migration=migration, word=word, say=say, who="tester", from_="a test")
 
     def qemu_pids(self):
         found = subprocess.run(["pgrep", "-f", f"qemu-system.*{self.run}/partitions/"], capture_output=True, text=True)

@@ -178,8 +178,8 @@ def test_only_the_target_has_it(pair, restart):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("force", [False, True])
-def test_nobody_has_it(pair, force):
+@pytest.mark.parametrize("word", [False, True])
+def test_nobody_has_it(pair, word):
     """Neither has it any more: the target refuses when it is asked, or somebody says so at the source; then it can be started."""
     all_of_the_source_dies(pair, "src-post-after")
     for pid in pair.b.qemu_pids():
@@ -189,8 +189,8 @@ def test_nobody_has_it(pair, force):
     wait_for(lambda: pair.status(pair.a)["record"] == "OFFER", "the source offers what only the target can have")
     with pytest.raises(RpcError):
         pair.a.call("partition-start", partition="p1")
-    if force:
-        pair.a.call("migration-recover", migration=pair.migration, force=True)
+    if word:
+        pair.a.word(pair.migration, "target-off", "target sys-b is off")
     else:
         pair.b.call("migration-recover", migration=pair.migration)
     pair.ends(pair.a, "aborted")

@@ -192,13 +192,15 @@ def test_probe(pair):
     assert not found["connected"] and found["error"]
 
 
-def test_target_lost_for_good(pair):
-    """TAKEN, and the target's lpm-host is gone: the source waits, paused, until somebody gives their word."""
+@pytest.mark.parametrize("crash", ["dst-take-after", "dst-cont-after"])
+def test_target_lost_for_good(pair, crash):
+    """TAKEN, and the target is gone: the source waits, paused, until somebody gives their word; since the target may have run it, the
+    source's memory is not gone on with."""
     if b"LPM_CRASH" not in HOST.read_bytes():
         pytest.skip("lpm-host was built without crash points")
     pair.create()
     pair.b.kill()
-    pair.b.start(crash="dst-take-after")
+    pair.b.start(crash=crash)
     pair.says_more(pair.a)
     pair.begin(pair.a, pair.b)
     pair.b.dies()
@@ -214,13 +216,25 @@ def test_target_lost_for_good(pair):
     assert len(pair.numbers(pair.a)) == said  # it did not guess
     with pytest.raises(RpcError):
         pair.a.call("partition-start", partition="p1")
-    pair.a.call("migration-recover", migration=pair.migration, force=True)
-    pair.ends(pair.a, "aborted")
-    pair.says_more(pair.a)
+    for arguments in ({"word": "target-off", "say": "target sys-a is off"}, {"word": "discard", "say": "discard p1 at sys-b"},
+                      {"word": "target-off"}, {"force": True}):
+        with pytest.raises(RpcError) as caught:
+            pair.a.call("migration-recover", migration=pair.migration, **arguments)
+        assert caught.value.error_class == "usage" and "target" in str(caught.value), arguments
+    status = pair.status(pair.a)
+    assert status["sees"] == {"record": "TAKEN", "qemu": "completed"} and status["words"] == []
+    pair.a.word(pair.migration, "target-off", "target sys-b is off")
+    word, = pair.ends(pair.a, "aborted")["words"]
+    assert abs(word.pop("time_us") / 1e6 - time.time()) < 60
+    assert word == {"word": "target-off", "say": "target sys-b is off", "who": "tester", "from": "a test"}
+    assert pair.a.qemu_pids() == []
     pair.b.start()  # it comes back after all
     pair.ends(pair.b, "aborted")
-    assert pair.states() == ["running", None]
-    pair.judge(pair.a)
+    assert pair.states() == ["not-activated", None]
+    pair.a.call("partition-start", partition="p1")
+    pair.tail(pair.a)
+    pair.says_more(pair.a)
+    assert pair.numbers(pair.a)[said:].lstrip(b"\0").split(b"\n")[0] == b"00000001", "it was not booted anew"
     pair.move(pair.a, pair.b)
 
 
@@ -432,12 +446,12 @@ def test_the_owner_deleted_it(pair, active):
         status = pair.b.call("migration-recover", migration=pair.migration)
         assert not status["finished"] and status["journal"] == "loaded"
     wait_for(lambda: pair.status(pair.b)["record"] == "unknown" or active, "the record is missed")
-    pair.b.call("migration-recover", migration=pair.migration, force=True)
+    pair.b.word(pair.migration, "discard", "discard p1 at sys-b")
     pair.ends(pair.b, "aborted")
     assert pair.states() == [None, None] and pair.b.qemu_pids() == []
 
 
-def test_force_reads_the_record_first(pair):
+def test_discarding_reads_the_record_first(pair):
     """What was seen last is not what is: an offer that came since is not thrown away."""
     pair.create(start=False)
     pair.prepare(pair.a, pair.b, active=False)
@@ -450,14 +464,14 @@ def test_force_reads_the_record_first(pair):
     finally:
         pair.b.process.send_signal(signal.SIGCONT)
     try:
-        pair.b.call("migration-recover", migration=pair.migration, force=True)
+        pair.b.word(pair.migration, "discard", "discard p1 at sys-b")
     except RpcError as error:
         assert error.error_class == "state"
     pair.ends(pair.b, "completed")
     pair.ends(pair.a, "completed")
 
 
-def test_force_while_qemu_is_being_started(pair):
+def test_discarding_while_qemu_is_being_started(pair):
     pair.create()
     pair.b.kill()
     pair.b.forget_emulators()  # its start waits for them
@@ -465,12 +479,12 @@ def test_force_while_qemu_is_being_started(pair):
     wait_for(pair.b.answers, "it answers")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         prepared = pool.submit(pair.prepare, pair.a, pair.b)
-        def force():
+        def discard():
             try:
-                return pair.b.call("migration-recover", migration=pair.migration, force=True)
+                return pair.b.word(pair.migration, "discard", "discard p1 at sys-b")
             except (AttributeError, RpcError):
                 return None
-        wait_for(force, "forced")
+        wait_for(discard, "discarded")
         with pytest.raises(RpcError):
             prepared.result(PATIENCE)
     pair.ends(pair.b, "aborted")

@@ -132,13 +132,13 @@ def test_source_is_gone_for_good(pair):
     pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
     phase(pair, pair.b, "fill")
     with pytest.raises(RpcError) as refused:
-        pair.b.call("migration-recover", migration=pair.migration, force=True)
+        pair.b.word(pair.migration, "source-off", "source sys-a is off")
     assert refused.value.error_class == "state", "the source answers"
     qemu = pair.a.qemu_pids()[0]
     os.kill(qemu, signal.SIGSTOP)  # or the mover would still bring what QEMU has said
     pair.a.kill()
     wait_for(lambda: pair.status(pair.b)["postcopy"] == "paused" or pair.status(pair.b)["links"]["lost_ms"], "the loss")
-    pair.b.call("migration-recover", migration=pair.migration, force=True)
+    pair.b.word(pair.migration, "source-off", "source sys-a is off")
     status = pair.ends(pair.b, "completed")
     assert "is lost (it is off" in status["error"]["desc"], status["error"]
     pair.b.call("partition-start", partition="p1")

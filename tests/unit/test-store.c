@@ -360,8 +360,8 @@ static void test_wrong_files(Fixture *fixture, gconstpointer data)
     (void)data;
     lpm_store_close(open_store(fixture->path));
     tamper(fixture->path, "PRAGMA user_version = 99");
-    refuse_to_open(fixture->path, "version 99 is newer than the 1");
-    tamper(fixture->path, "PRAGMA user_version = 1");
+    refuse_to_open(fixture->path, "version 99 is newer than the 2");
+    tamper(fixture->path, "PRAGMA user_version = 2");
     lpm_store_close(open_store(fixture->path));
     tamper(foreign, "CREATE TABLE t (x)");
     refuse_to_open(foreign, "another program");

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Switching off, by the agent that the configuration names, a target that has taken a partition and
+ * vanished: docs/spec/handover.md. What the agent does is verified, and then it is a word like any
+ * other; what it does not do leaves everything as it was.
+ */
+#include "agent.h"
+#include "base/log.h"
+#include "moves.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TRIES           3
+#define TRY_AGAIN_US    (60 * G_TIME_SPAN_SECOND)
+#define HEARD_US        (5 * G_TIME_SPAN_SECOND) /* what the source said is not older */
+#define STATUS_ON       0
+#define STATUS_OFF      2
+#define STATUS_ASKED    5 /* some agents answer before the power is gone */
+#define STATUS_AGAIN_MS 1000
+#define SECRET_MAX      1024
+
+typedef struct {
+    LpmMove *move;
+    const LpmFencing *fencing; /* of the configuration */
+    unsigned asked;
+} Fence;
+
+static const LpmFencing *fencing_of(const LpmMove *move)
+{
+    return g_hash_table_lookup(move->console->config->fencing, move->systems[LPM_HALF_TARGET]);
+}
+
+/*
+ * Whether the target's being off would let the partition go on. Not in post-copy: the target may
+ * have all of its memory, and the source only what it never had to send.
+ */
+static bool would_help(const LpmMove *move)
+{
+    const LpmMobAdvice *advice = lpm_move_advice(move, LPM_HALF_SOURCE);
+    const LpmHalf *source = &move->halves[LPM_HALF_SOURCE];
+    int64_t age = lpm_clock_monotonic_us(move->console->clock) - source->heard_us;
+
+    return advice && advice->word == LPM_MOB_WORD_TARGET_OFF && age < HEARD_US &&
+           strcmp(lpm_json_str(source->status, "sees.qemu", ""), "serving") != 0 &&
+           lpm_systems_need(move->console, move->systems[LPM_HALF_SOURCE], NULL) &&
+           !lpm_systems_need(move->console, move->systems[LPM_HALF_TARGET], NULL);
+}
+
+static void fence_end(Fence *fence)
+{
+    fence->move->fencing.busy = false;
+    fence->move->fencing.next_us =
+        lpm_clock_monotonic_us(fence->move->console->clock) + TRY_AGAIN_US;
+    lpm_move_unref(fence->move);
+    g_free(fence);
+}
+
+static void fail(Fence *fence, const char *what, const char *words)
+{
+    LpmMove *move = fence->move;
+    unsigned left = TRIES - move->fencing.tries;
+
+    g_free(move->fencing.result);
+    move->fencing.result =
+        g_strdup_printf("The fencing agent of %s, %s, %s%s%s; %s.", move->systems[LPM_HALF_TARGET],
+                        fence->fencing->agent, what, *words ? ": " : "", words,
+                        left > 0 ? "it is tried again in a minute"
+                                 : "it is not tried again, and people must see to it");
+    lpm_event_add(move->console, "migration", move->id, NULL, "%s", move->fencing.result);
+    lpm_move_touch(move);
+    fence_end(fence);
+}
+
+/* --- the agent's input --- */
+
+/* The first line of a file that is nobody else's; NULL with @error, which never has the value. */
+static char *read_secret(const char *file, GError **error)
+{
+    char text[SECRET_MAX + 1];
+    struct stat status;
+    ssize_t size;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    bool good = fd >= 0 && fstat(fd, &status) == 0;
+
+    if (good && (!S_ISREG(status.st_mode) || (status.st_mode & 077) != 0)) {
+        close(fd);
+        lpm_error_set(error, LPM_ERROR_DENIED,
+                      "secret %s must be a file that only its owner may read (chmod 600)", file);
+        return NULL;
+    }
+    size = good ? read(fd, text, SECRET_MAX) : -1;
+    if (size < 0) {
+        lpm_error_set(error, LPM_ERROR_STORAGE, "secret %s cannot be read: %s", file,
+                      g_strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (size < 0) {
+        return NULL;
+    }
+    text[size] = '\0';
+    text[strcspn(text, "\r\n")] = '\0';
+    return g_strdup(text);
+}
+
+static void wipe(GString *text)
+{
+    explicit_bzero(text->str, text->allocated_len);
+    g_string_free(text, TRUE);
+}
+
+/* NULL with @error when a secret cannot be had. */
+static GString *agent_input(const LpmFencing *fencing, const char *action, GError **error)
+{
+    GString *input = g_string_sized_new(4096); /* grown, it would leave copies behind */
+
+    g_string_append_printf(input, "action=%s\nplug=%s\nport=%s\n", action, fencing->plug,
+                           fencing->plug);
+    for (char **option = fencing->option; option && *option; option++) {
+        g_string_append_printf(input, "%s\n", *option);
+    }
+    for (char **secret = fencing->secret; secret && *secret; secret++) {
+        const char *file = strchr(*secret, '=') + 1;
+        char *value = read_secret(file, error);
+
+        if (!value) {
+            wipe(input);
+            return NULL;
+        }
+        g_string_append_len(input, *secret, file - *secret);
+        g_string_append_printf(input, "%s\n", value);
+        explicit_bzero(value, strlen(value));
+        g_free(value);
+    }
+    return input;
+}
+
+/* What an agent says may have a secret in it that it was given. g_free(). */
+static char *without_secrets(const LpmFencing *fencing, const char *words)
+{
+    GString *text = g_string_new(words);
+
+    for (char **secret = fencing->secret; secret && *secret; secret++) {
+        char *value = read_secret(strchr(*secret, '=') + 1, NULL);
+
+        if (value && *value) {
+            g_string_replace(text, value, "***", 0);
+        }
+        g_free(value);
+    }
+    g_string_truncate(text, MIN(text->len, 200));
+    return g_string_free(text, FALSE);
+}
+
+static void run_agent(Fence *fence, const char *action, LpmAgentDone done)
+{
+    g_autoptr(GError) error = NULL;
+    GString *input = agent_input(fence->fencing, action, &error);
+
+    if (!input) {
+        fail(fence, "was not run", error->message);
+        return;
+    }
+    lpm_agent_run(fence->fencing->agent, input->str, (unsigned)fence->fencing->timeout_s * 1000,
+                  done, fence);
+    wipe(input);
+}
+
+/* --- off, status, the word --- */
+
+static void on_given(LpmMove *move, const GError *error, void *data)
+{
+    Fence *fence = data;
+
+    (void)move;
+    if (error) {
+        fail(fence, "switched it off, but its word was not taken", error->message);
+        return;
+    }
+    fence_end(fence);
+}
+
+static void give_word(Fence *fence)
+{
+    LpmMove *move = fence->move;
+    char say[LPM_MOB_SAY_MAX];
+    LpmMobNames names = lpm_move_names(move);
+    g_autofree char *who = g_strdup_printf("fencing agent %s", fence->fencing->agent);
+    g_autofree char *from = g_strdup_printf("console %s", move->console->config->name);
+    LpmMoveWord word = {LPM_MOB_WORD_TARGET_OFF, say, who, from};
+
+    (void)lpm_mob_fill(say, sizeof(say), lpm_mob_word_text(LPM_MOB_WORD_TARGET_OFF), &names);
+    g_free(move->fencing.result);
+    move->fencing.result = g_strdup_printf("The fencing agent of %s, %s, has switched it off.",
+                                           move->systems[LPM_HALF_TARGET], fence->fencing->agent);
+    lpm_move_recover(move, &word, on_given, fence);
+}
+
+static void ask_status(Fence *fence);
+
+static gboolean ask_again(gpointer data)
+{
+    ask_status(data);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_status(int status, const char *words, void *data)
+{
+    Fence *fence = data;
+    g_autofree char *clean = without_secrets(fence->fencing, words);
+
+    if (status == STATUS_OFF && lpm_move_is_over(fence->move)) {
+        fence_end(fence); /* somebody else was quicker */
+    } else if (status == STATUS_OFF) {
+        give_word(fence);
+    } else if (status == STATUS_ON && ++fence->asked < STATUS_ASKED) {
+        g_timeout_add(STATUS_AGAIN_MS, ask_again, fence);
+    } else {
+        fail(fence,
+             status == STATUS_ON ? "said that it is done, but its status says that it is still on"
+                                 : "said that it is done, but cannot say that it is off",
+             clean);
+    }
+}
+
+static void ask_status(Fence *fence)
+{
+    run_agent(fence, "status", on_status);
+}
+
+static void on_off(int status, const char *words, void *data)
+{
+    Fence *fence = data;
+    g_autofree char *clean = without_secrets(fence->fencing, words);
+
+    if (status != 0) {
+        fail(fence, "did not switch it off", clean);
+        return;
+    }
+    ask_status(fence);
+}
+
+void lpm_move_consider_fencing(LpmMove *move)
+{
+    const LpmFencing *fencing = fencing_of(move);
+    int64_t now = lpm_clock_monotonic_us(move->console->clock);
+    Fence *fence;
+
+    if (!fencing || fencing->after_s == 0 || !would_help(move)) {
+        move->fencing.stuck_us = 0;
+        return;
+    }
+    if (move->fencing.stuck_us == 0) {
+        move->fencing.stuck_us = now;
+    }
+    if (move->fencing.busy || move->fencing.tries >= TRIES || now < move->fencing.next_us ||
+        now - move->fencing.stuck_us < fencing->after_s * G_TIME_SPAN_SECOND) {
+        return;
+    }
+    move->fencing.busy = true;
+    move->fencing.tries++;
+    lpm_event_add(move->console, "migration", move->id, NULL,
+                  "system %s has partition %s and does not answer for %d s: fencing agent %s is to "
+                  "switch it off",
+                  move->systems[LPM_HALF_TARGET], move->partition, fencing->after_s,
+                  fencing->agent);
+    fence = g_new0(Fence, 1);
+    fence->move = lpm_move_ref(move);
+    fence->fencing = fencing;
+    run_agent(fence, "off", on_off);
+}
