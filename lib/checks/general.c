@@ -2,6 +2,7 @@
 /* Who talks to whom, what must be free, what both sides must know. */
 #include "checks/internal.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static void check_answers(LpmCheckRun *run, const char *side)
@@ -244,6 +245,29 @@ static void check_device_models(LpmCheckRun *run)
     }
 }
 
+enum { ARBITER_QUICK_MS = 50 }; /* what lpm-host waits for before a switchover */
+
+static const char *remedy_for_arbiter(const LpmCheckRun *run)
+{
+    static const struct {
+        const char *kind, *remedy;
+    } rows[] = {
+        {"etcd", "give both systems the same [arbiter:etcd] in their configuration, and see that "
+                 "its endpoints answer both"},
+        {"scsi", "give both systems the same LUN in [arbiter:scsi] of their configuration, and see "
+                 "that its target lets both in"},
+        {"console", "see that lpm-console runs, and that both systems have joined it"},
+    };
+    const char *kind = lpm_json_str(run->facts, "partition.arbiter", "");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (g_str_equal(kind, rows[i].kind)) {
+            return rows[i].remedy;
+        }
+    }
+    return "give both systems the storage that holds the record, or use another arbiter";
+}
+
 static void check_arbiter(LpmCheckRun *run)
 {
     bool reachable;
@@ -253,8 +277,41 @@ static void check_arbiter(LpmCheckRun *run)
                        TEXT("%s can read and change it", run->target),
                        TEXT("it cannot: %s", lpm_json_str(run->facts, "target_check.arbiter_reason",
                                                           "no reason given")),
-                       TEXT("give both systems the storage that holds the record, or use the "
-                            "arbiter \"console\""));
+                       TEXT("%s", remedy_for_arbiter(run)));
+    }
+}
+
+/* A target that does not reach the record says nothing else about it; general.arbiter tells why. */
+static bool record_fact(LpmCheckRun *run, const char *path, int64_t *ret_value)
+{
+    bool reachable = lpm_json_bool(run->facts, "target_check.arbiter_reachable", true);
+
+    return (reachable || lpm_json_at(run->facts, path)) && lpm_fact_int(run, NULL, path, ret_value);
+}
+
+/* One etcd, or one LUN, configured here and another one there, each with a record. */
+static void check_arbiter_same(LpmCheckRun *run)
+{
+    int64_t here, there;
+    bool known = lpm_fact_int(run, NULL, "partition.record_revision", &here);
+
+    if (record_fact(run, "target_check.record_revision", &there) && known && here != there) {
+        lpm_check_fail(run, TEXT("ownership record of partition %s", run->partition),
+                       TEXT("revision %" PRId64 " on %s, as on %s", here, run->target, run->source),
+                       TEXT("revision %" PRId64, there), TEXT("%s", remedy_for_arbiter(run)));
+    }
+}
+
+static void check_arbiter_quick(LpmCheckRun *run)
+{
+    int64_t took;
+
+    if (record_fact(run, "target_check.arbiter_ms", &took) && took > ARBITER_QUICK_MS) {
+        lpm_check_fail(run, TEXT("ownership record of partition %s", run->partition),
+                       TEXT("an answer to %s within %d ms", run->target, ARBITER_QUICK_MS),
+                       TEXT("%" PRId64 " ms", took),
+                       TEXT("the switchover waits until the answers are quick; see what keeps the "
+                            "record, and the network to it, busy"));
     }
 }
 
@@ -345,6 +402,15 @@ static const LpmCheckRow rows[] = {
      "The target reaches the ownership record",
      "The moment of the handover is one change of that record by both systems in turn.",
      check_arbiter},
+    {"general.arbiter-same", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "Both systems see the same ownership record",
+     "Two records, each with its own owner, would let the partition run twice.",
+     check_arbiter_same},
+    {"general.arbiter-quick", LPM_WHEN_ACTIVE, LPM_SEVERITY_WARNING, false, NULL,
+     "The ownership record answers the target quickly",
+     "It is changed twice while the partition stands still, and the switchover waits for quick "
+     "answers.",
+     check_arbiter_quick},
     {"general.arbiter-console", LPM_WHEN_ALWAYS, LPM_SEVERITY_INFO, false, NULL,
      "The ownership record does not depend on the console",
      "Where no common storage keeps the record, the console does, and is then needed during the "

@@ -19,6 +19,8 @@ typedef enum {
     LPM_ARBITER_AUTO,
     LPM_ARBITER_FILE,
     LPM_ARBITER_CONSOLE,
+    LPM_ARBITER_ETCD,
+    LPM_ARBITER_SCSI,
     LPM_ARBITER_N
 } LpmArbiterKind;
 typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;

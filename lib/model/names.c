@@ -7,7 +7,8 @@
 
 const char *const lpm_family_names[LPM_FAMILY_N] = {"x86-64", "power"};
 const char *const lpm_disk_format_names[LPM_FORMAT_N] = {"raw", "qcow2"};
-const char *const lpm_arbiter_kind_names[LPM_ARBITER_N] = {"auto", "file", "console"};
+const char *const lpm_arbiter_kind_names[LPM_ARBITER_N] = {"auto", "file", "console", "etcd",
+                                                           "scsi"};
 const char *const lpm_memory_backing_names[LPM_BACKING_N] = {"private", "shared"};
 static const char *const partition_state_names[LPM_PARTITION_N] = {
     [LPM_PARTITION_NOT_ACTIVATED] = "not-activated",

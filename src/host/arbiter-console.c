@@ -160,7 +160,11 @@ static void console_free(LpmArbiter *arbiter)
 }
 
 static const LpmArbiterOps console_ops = {
-    "console", console_read, console_swap, console_remove, console_free,
+    .name = "console",
+    .read = console_read,
+    .swap = console_swap,
+    .remove = console_remove,
+    .free = console_free,
 };
 
 /* console.json is written by `lpm-host join`: {"name", "address", "port"}. */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The record in a file beside the partition's disk: two slots, an open-file-description lock on the
- * whole file, write of the slot that is not in force, fdatasync. The blocking part is first, the
- * thread that does it last.
+ * whole file, write of the slot that is not in force, fdatasync.
  */
 #include "host/arbiter.h"
 
@@ -243,114 +242,19 @@ typedef struct {
     char *path;
 } FileArbiter;
 
-typedef enum { JOB_READ, JOB_SWAP, JOB_REMOVE } JobKind;
-
-/* One call. The thread owns what is above the line until it ends; the main loop owns the rest. */
-typedef struct {
-    FileArbiter *arbiter; /* a reference; given back on the main loop */
-    JobKind kind;
-    uint64_t expected;
-    LpmRecord next;
-    int64_t deadline_us;
-    LpmArbiterResult result;
-    LpmRecord now;
-    GError *error;
-    /* --- */
-    LpmArbiterReply reply; /* NULL once answered */
-    void *data;
-    guint timer;
-} Job;
-
-static void job_answer(Job *job, LpmArbiterResult result, const LpmRecord *now, const GError *error)
+static LpmArbiterResult file_work(LpmArbiter *arbiter, const LpmArbiterAsk *ask, LpmRecord *ret_now,
+                                  GError **error)
 {
-    LpmArbiterReply reply = job->reply;
-    job->reply = NULL;
-    if (reply) {
-        reply(result, result == LPM_ARBITER_UNKNOWN ? NULL : now, error, job->data);
-    }
-}
-
-/* The file system does not answer: the thread stays behind, its result will be dropped. */
-static gboolean job_too_late(gpointer data)
-{
-    Job *job = data;
-    job->timer = 0;
-    g_autoptr(GError) error = NULL;
-    lpm_error_set(&error, LPM_ERROR_TIMEOUT,
-                  "the file system of the ownership record %s does not answer", job->arbiter->path);
-    job_answer(job, LPM_ARBITER_UNKNOWN, NULL, error);
-    return G_SOURCE_REMOVE;
-}
-
-static void job_run(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-    (void)source;
-    (void)cancellable;
-    Job *job = data;
-    LpmArbiterFile file = {job->arbiter->path, job->arbiter->base.partition, job->deadline_us};
-    switch (job->kind) {
-    case JOB_READ:
-        job->result = lpm_arbiter_file_read(&file, &job->now, &job->error);
-        break;
-    case JOB_SWAP:
-        job->result =
-            lpm_arbiter_file_swap(&file, job->expected, &job->next, &job->now, &job->error);
-        break;
-    case JOB_REMOVE:
-        job->result = lpm_arbiter_file_remove(&file, job->expected, &job->now, &job->error);
+    LpmArbiterFile file = {((FileArbiter *)arbiter)->path, arbiter->partition, ask->deadline_us};
+    switch (ask->verb) {
+    case LPM_ARBITER_SWAP:
+        return lpm_arbiter_file_swap(&file, ask->expected, &ask->next, ret_now, error);
+    case LPM_ARBITER_REMOVE:
+        return lpm_arbiter_file_remove(&file, ask->expected, ret_now, error);
+    case LPM_ARBITER_READ:
         break;
     }
-    g_task_return_boolean(task, TRUE);
-}
-
-static void job_ended(GObject *source, GAsyncResult *result, gpointer data)
-{
-    (void)source;
-    (void)result;
-    Job *job = data;
-    g_clear_handle_id(&job->timer, g_source_remove);
-    job_answer(job, job->result, &job->now, job->error);
-    lpm_arbiter_unref(&job->arbiter->base);
-    g_clear_error(&job->error);
-    g_free(job);
-}
-
-static void job_start(LpmArbiter *arbiter, JobKind kind, uint64_t expected, const LpmRecord *next,
-                      unsigned deadline_ms, LpmArbiterReply reply, void *data)
-{
-    Job *job = g_new0(Job, 1);
-    job->arbiter = (FileArbiter *)lpm_arbiter_ref(arbiter);
-    job->kind = kind;
-    job->expected = expected;
-    if (next) {
-        job->next = *next;
-    }
-    job->deadline_us = g_get_monotonic_time() + (int64_t)deadline_ms * 1000;
-    job->reply = reply;
-    job->data = data;
-    /* A little later than the thread's own deadline, so that its reason is the one that is told. */
-    job->timer = g_timeout_add(deadline_ms + 50, job_too_late, job);
-    g_autoptr(GTask) task = g_task_new(NULL, NULL, job_ended, job);
-    g_task_set_priority(task, G_PRIORITY_HIGH);
-    g_task_set_task_data(task, job, NULL);
-    g_task_run_in_thread(task, job_run);
-}
-
-static void file_read(LpmArbiter *arbiter, unsigned deadline_ms, LpmArbiterReply reply, void *data)
-{
-    job_start(arbiter, JOB_READ, 0, NULL, deadline_ms, reply, data);
-}
-
-static void file_swap(LpmArbiter *arbiter, uint64_t expected, const LpmRecord *next,
-                      unsigned deadline_ms, LpmArbiterReply reply, void *data)
-{
-    job_start(arbiter, JOB_SWAP, expected, next, deadline_ms, reply, data);
-}
-
-static void file_remove(LpmArbiter *arbiter, uint64_t expected, unsigned deadline_ms,
-                        LpmArbiterReply reply, void *data)
-{
-    job_start(arbiter, JOB_REMOVE, expected, NULL, deadline_ms, reply, data);
+    return lpm_arbiter_file_read(&file, ret_now, error);
 }
 
 static void file_free(LpmArbiter *arbiter)
@@ -358,7 +262,12 @@ static void file_free(LpmArbiter *arbiter)
     g_free(((FileArbiter *)arbiter)->path);
 }
 
-static const LpmArbiterOps file_ops = {"file", file_read, file_swap, file_remove, file_free};
+static const LpmArbiterOps file_ops = {
+    .name = "file",
+    .free = file_free,
+    .work = file_work,
+    .worker = "the file system of the ownership record",
+};
 
 LpmArbiter *lpm_arbiter_file_new(const char *path, const uint8_t partition[LPM_RECORD_ID_SIZE])
 {

@@ -12,6 +12,8 @@
 
 typedef struct LpmArbiter LpmArbiter;
 struct LpmHost;
+struct LpmEtcd;
+struct LpmLockLun;
 
 typedef enum {
     LPM_ARBITER_DONE,    /* it is so, durably */
@@ -31,9 +33,21 @@ enum {
     LPM_ARBITER_QUICK_MS = 1000,    /* in the blackout */
 };
 
+/* One call as a thread does it: blocking, until @deadline_us (monotonic) at the latest. */
+typedef enum { LPM_ARBITER_READ, LPM_ARBITER_SWAP, LPM_ARBITER_REMOVE } LpmArbiterVerb;
+
+typedef struct {
+    LpmArbiterVerb verb;
+    uint64_t expected; /* of SWAP and REMOVE */
+    LpmRecord next;    /* of SWAP */
+    int64_t deadline_us;
+} LpmArbiterAsk;
+
 /*
  * What an arbiter implements. @expected is a revision; 0: there must be no record yet. A swap is
- * also lost when @next does not follow (lpm_record_follows()) what is there.
+ * also lost when @next does not follow (lpm_record_follows()) what is there. An arbiter that blocks
+ * has @work and @worker in place of the three functions, and is called in a thread: it may touch
+ * its own constant members only, or what it locks. *ret_now is not used when it returns UNKNOWN.
  */
 typedef struct {
     const char *name; /* as in the profile: "file", "console" */
@@ -43,6 +57,9 @@ typedef struct {
     void (*remove)(LpmArbiter *arbiter, uint64_t expected, unsigned deadline_ms,
                    LpmArbiterReply reply, void *data);
     void (*free)(LpmArbiter *arbiter); /* the implementation's own part */
+    LpmArbiterResult (*work)(LpmArbiter *arbiter, const LpmArbiterAsk *ask, LpmRecord *ret_now,
+                             GError **error);
+    const char *worker; /* who does not answer when @work does not return, before @where */
 } LpmArbiterOps;
 
 /* The common part, first member of each implementation's struct. */
@@ -50,7 +67,7 @@ struct LpmArbiter {
     const LpmArbiterOps *ops;
     unsigned refs;
     uint8_t partition[LPM_RECORD_ID_SIZE];
-    char *where; /* for people: path of the file, name of the console */
+    char *where; /* for people: path of the file, name of the console, ... */
 };
 
 /*
@@ -72,6 +89,10 @@ void lpm_arbiter_remove(LpmArbiter *arbiter, uint64_t expected, unsigned deadlin
 /* --- implementations --- */
 
 LpmArbiter *lpm_arbiter_file_new(const char *path, const uint8_t partition[LPM_RECORD_ID_SIZE]);
+/* @etcd and @lun are kept by reference. */
+LpmArbiter *lpm_arbiter_etcd_new(struct LpmEtcd *etcd, const uint8_t partition[LPM_RECORD_ID_SIZE]);
+LpmArbiter *lpm_arbiter_scsi_new(struct LpmLockLun *lun,
+                                 const uint8_t partition[LPM_RECORD_ID_SIZE]);
 LpmArbiter *lpm_arbiter_console_new(struct LpmHost *host,
                                     const uint8_t partition[LPM_RECORD_ID_SIZE], GError **error);
 

@@ -58,6 +58,17 @@ static const KeyRow rows[] = {
     CHOICE("power", "processor", power_processor, "POWER8 POWER9 POWER10"),
     CHOICE("power", "firmware", power_firmware, "slof vof"),
     TEXT("power", "supply", power_supply),
+    LIST("arbiter:etcd", "endpoints", etcd_endpoints),
+    TEXT("arbiter:etcd", "ca", etcd_ca),
+    TEXT("arbiter:etcd", "cert", etcd_cert),
+    TEXT("arbiter:etcd", "key", etcd_key),
+    TEXT("arbiter:etcd", "prefix", etcd_prefix),
+    TEXT("arbiter:scsi", "portal", scsi_portal),
+    TEXT("arbiter:scsi", "target", scsi_target),
+    NUMBER("arbiter:scsi", "lun", scsi_lun, 0, 16383),
+    TEXT("arbiter:scsi", "initiator", scsi_initiator),
+    TEXT("arbiter:scsi", "chap_user", scsi_chap_user),
+    TEXT("arbiter:scsi", "chap_secret", scsi_chap_secret),
     NUMBER("limits", "active_moves", active_moves, 0, 64),
     NUMBER("limits", "inactive_moves", inactive_moves, 0, 64),
     NUMBER("limits", "memory_mib", memory_mib, 0, LPM_MEMORY_MIB_MAX),
@@ -112,6 +123,16 @@ static LpmHostConfig *defaults(void)
     config->power_processor = g_strdup("POWER9");
     config->power_firmware = g_strdup("slof");
     config->power_supply = g_strdup("/sys/class/power_supply");
+    config->etcd_endpoints = g_strsplit("", ";", 0);
+    config->etcd_ca = g_strdup("");
+    config->etcd_cert = g_strdup("");
+    config->etcd_key = g_strdup("");
+    config->etcd_prefix = g_strdup("/openlpm/records/");
+    config->scsi_portal = g_strdup("");
+    config->scsi_target = g_strdup("");
+    config->scsi_initiator = g_strdup("");
+    config->scsi_chap_user = g_strdup("");
+    config->scsi_chap_secret = g_strdup("");
     config->active_moves = 4;
     config->inactive_moves = 8;
     config->reserve_mib = 256;
@@ -333,6 +354,29 @@ static bool read_named_group(LpmHostConfig *config, GKeyFile *keys, const char *
                 : read_switch(config, keys, group, file, error);
 }
 
+/* What can be said without asking etcd or the target. */
+static bool check_arbiters(const LpmHostConfig *config, const char *file, GError **error)
+{
+    for (char **one = config->etcd_endpoints; *one; one++) {
+        if (!g_str_has_prefix(*one, "https://") && !g_str_has_prefix(*one, "http://")) {
+            return wrong(file, "arbiter:etcd", "endpoints", error,
+                         "each begins with https:// or http://");
+        }
+    }
+    if (!*config->etcd_cert != !*config->etcd_key) {
+        return wrong(file, "arbiter:etcd", "cert", error, "cert and key belong together");
+    }
+    if (*config->scsi_portal && (!*config->scsi_target || !*config->scsi_initiator)) {
+        return wrong(file, "arbiter:scsi", *config->scsi_target ? "initiator" : "target", error,
+                     "needed beside portal");
+    }
+    if (!*config->scsi_chap_user != !*config->scsi_chap_secret) {
+        return wrong(file, "arbiter:scsi", "chap_user", error,
+                     "chap_user and chap_secret belong together");
+    }
+    return true;
+}
+
 static bool check(const LpmHostConfig *config, const char *file, GError **error)
 {
     if (!lpm_name_is_valid(config->name)) {
@@ -354,7 +398,7 @@ static bool check(const LpmHostConfig *config, const char *file, GError **error)
     if (config->mover_port_last < config->mover_port_first) {
         return wrong(file, "mover", "port_last", error, "less than port_first");
     }
-    return true;
+    return check_arbiters(config, file, error);
 }
 
 static bool read_file(LpmHostConfig *config, const char *file, GError **error)
@@ -370,7 +414,7 @@ static bool read_file(LpmHostConfig *config, const char *file, GError **error)
     }
     groups = g_key_file_get_groups(keys, NULL);
     for (char **group = groups; *group; group++) {
-        bool named = strchr(*group, ':') != NULL;
+        bool named = strchr(*group, ':') != NULL && !g_str_has_prefix(*group, "arbiter:");
 
         if (!(named ? read_named_group(config, keys, *group, file, error)
                     : read_plain_group(config, keys, *group, file, error))) {

@@ -43,6 +43,15 @@ typedef struct {
     char *power_processor; /* "POWER8", "POWER9", "POWER10": what this server is under emulation */
     char *power_firmware;  /* "slof" or "vof" */
     char *power_supply;    /* directory of the power-supply class */
+    /* [arbiter:etcd] */
+    char **etcd_endpoints; /* none: this system has no such arbiter */
+    char *etcd_ca, *etcd_cert, *etcd_key;
+    char *etcd_prefix;
+    /* [arbiter:scsi] */
+    char *scsi_portal; /* "": this system has no such arbiter */
+    char *scsi_target, *scsi_initiator;
+    int scsi_lun;
+    char *scsi_chap_user, *scsi_chap_secret; /* "": none; the secret is a file */
     /* [limits] */
     int active_moves, inactive_moves; /* at one time, in and out together */
     int64_t memory_mib;               /* for partitions; 0: the machine's, less reserve_mib */

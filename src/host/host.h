@@ -23,6 +23,8 @@ typedef struct LpmPartition LpmPartition;
 typedef struct LpmMobility LpmMobility;   /* mobility's own state, opaque to the rest */
 typedef struct LpmEmulators LpmEmulators; /* emulator.h */
 typedef struct LpmImages LpmImages;       /* pagestore.h */
+typedef struct LpmEtcd LpmEtcd;           /* etcd.h */
+typedef struct LpmLockLun LpmLockLun;     /* lock-lun.h */
 
 /* End of a long operation; @error is borrowed, NULL when all is well. */
 typedef void (*LpmHostDone)(const GError *error, void *data);
@@ -83,6 +85,8 @@ struct LpmHost {
     const LpmMobilityHooks *hooks; /* NULL: a build or a test without mobility */
     LpmMobility *mobility;
     LpmImages *images; /* NULL: a test without */
+    LpmEtcd *etcd;     /* NULL: not asked yet, as the next one */
+    LpmLockLun *lock_lun;
     bool maintenance;
     GHashTable *digests; /* "device:inode:size:time" -> SHA-256 of boot files, hexadecimal */
     uint16_t rpc_port;   /* that it really listens on; 0: local socket only */

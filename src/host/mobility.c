@@ -201,6 +201,11 @@ typedef struct {
     json_t *facts;
     LpmHostDone done;
     void *data;
+    /* of the target's question to the arbiter */
+    LpmHost *host;
+    LpmArbiter *arbiter; /* a reference */
+    int64_t asked_us;
+    bool again; /* asked the second time */
 } FactsCall;
 
 static void partition_record(json_t *result, const GError *error, void *data)
@@ -209,6 +214,7 @@ static void partition_record(json_t *result, const GError *error, void *data)
     (void)error; /* an owner that is not known is left out, and validation says so */
     if (result) {
         json_object_set(call->facts, "owner", lpm_json_at(result, "owner"));
+        json_object_set(call->facts, "record_revision", lpm_json_at(result, "revision"));
     }
     json_decref(call->facts);
     call->done(NULL, call->data);
@@ -233,18 +239,41 @@ static void partition_facts(LpmPartition *partition, json_t *facts, LpmHostDone 
     lpm_ownership_show(partition, partition_record, facts_call(facts, done, data));
 }
 
+static void target_end(FactsCall *call)
+{
+    lpm_arbiter_unref(call->arbiter);
+    json_decref(call->facts);
+    call->done(NULL, call->data);
+    g_free(call);
+}
+
+static void target_ask(FactsCall *call);
+
+/* The first question may have had to connect; how quick the second one is answered is of interest.
+ */
 static void target_record(LpmArbiterResult result, const LpmRecord *now, const GError *error,
                           void *data)
 {
-    g_autofree FactsCall *call = data;
+    FactsCall *call = data;
     bool there = result == LPM_ARBITER_DONE && now->revision > 0;
     const char *reason = there   ? ""
                          : error ? error->message
                                  : "there is no ownership record where this system looks for it";
     json_object_set_new(call->facts, "arbiter_reachable", json_boolean(there));
     json_object_set_new(call->facts, "arbiter_reason", json_string(reason));
-    json_decref(call->facts);
-    call->done(NULL, call->data);
+    if (there) {
+        int64_t at = lpm_clock_monotonic_us(call->host->clock);
+        json_object_set_new(call->facts, "record_revision",
+                            json_integer((json_int_t)now->revision));
+        json_object_set_new(call->facts, "arbiter_ms",
+                            json_integer((json_int_t)((at - call->asked_us) / 1000)));
+    }
+    if (there && !call->again) {
+        call->again = true;
+        target_ask(call);
+        return;
+    }
+    target_end(call);
 }
 
 typedef struct {
@@ -259,6 +288,12 @@ static gboolean done_later(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static void target_ask(FactsCall *call)
+{
+    call->asked_us = lpm_clock_monotonic_us(call->host->clock);
+    lpm_arbiter_read(call->arbiter, LPM_ARBITER_QUICK_MS, target_record, call);
+}
+
 static void target_facts(LpmHost *host, const LpmProfile *profile, json_t *facts, LpmHostDone done,
                          void *data)
 {
@@ -267,8 +302,10 @@ static void target_facts(LpmHost *host, const LpmProfile *profile, json_t *facts
     LpmMigration *open = lpm_mobility_of(host, profile->uuid);
     json_object_set_new(facts, "unfinished_move", json_string(open ? open->id : ""));
     if (arbiter) {
-        lpm_arbiter_read(arbiter, LPM_ARBITER_QUICK_MS, target_record,
-                         facts_call(facts, done, data));
+        FactsCall *call = facts_call(facts, done, data);
+        call->host = host;
+        call->arbiter = lpm_arbiter_ref(arbiter);
+        target_ask(call);
         return;
     }
     json_object_set_new(facts, "arbiter_reachable", json_false());

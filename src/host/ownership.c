@@ -2,6 +2,8 @@
 #include "host/ownership.h"
 
 #include "host/arbiter.h"
+#include "host/etcd.h"
+#include "host/lock-lun.h"
 
 #include <string.h>
 
@@ -35,6 +37,42 @@ static LpmArbiterKind kind_for(const LpmHost *host, const LpmProfile *profile)
     return !first_disk(profile) && host->credentials ? LPM_ARBITER_CONSOLE : LPM_ARBITER_FILE;
 }
 
+/* The client of etcd is made when it is needed first, and kept with its connections. */
+static LpmArbiter *etcd_for(LpmHost *host, const uint8_t id[LPM_RECORD_ID_SIZE], GError **error)
+{
+    const LpmHostConfig *config = host->config;
+    LpmEtcdConfig etcd = {config->etcd_endpoints, config->etcd_ca, config->etcd_cert,
+                          config->etcd_key, config->etcd_prefix};
+    if (!host->etcd) {
+        host->etcd = lpm_etcd_new(&etcd, error);
+    }
+    return host->etcd ? lpm_arbiter_etcd_new(host->etcd, id) : NULL;
+}
+
+/* The same with the lock LUN and its session. */
+static LpmArbiter *scsi_for(LpmHost *host, const uint8_t id[LPM_RECORD_ID_SIZE], GError **error)
+{
+    const LpmHostConfig *config = host->config;
+    LpmLockLunConfig lun = {config->scsi_portal,    config->scsi_target,
+                            config->scsi_lun,       config->scsi_initiator,
+                            config->scsi_chap_user, config->scsi_chap_secret};
+    if (!host->lock_lun) {
+        host->lock_lun = lpm_lock_lun_new(&lun, error);
+    }
+    return host->lock_lun ? lpm_arbiter_scsi_new(host->lock_lun, id) : NULL;
+}
+
+static LpmArbiter *file_for(LpmHost *host, const LpmProfile *profile,
+                            const uint8_t id[LPM_RECORD_ID_SIZE], GError **error)
+{
+    const LpmFileRef *disk = first_disk(profile);
+    if (!disk) {
+        return file_in(host->config->state_dir, profile, id);
+    }
+    const char *pool = lpm_host_pool_path(host, disk->pool, error);
+    return pool ? file_in(pool, profile, id) : NULL;
+}
+
 LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GError **error)
 {
     uint8_t id[LPM_RECORD_ID_SIZE];
@@ -43,15 +81,19 @@ LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GEr
                       profile->uuid);
         return NULL;
     }
-    const LpmFileRef *disk = first_disk(profile);
-    if (kind_for(host, profile) == LPM_ARBITER_CONSOLE) {
+    switch (kind_for(host, profile)) {
+    case LPM_ARBITER_CONSOLE:
         return lpm_arbiter_console_new(host, id, error);
+    case LPM_ARBITER_ETCD:
+        return etcd_for(host, id, error);
+    case LPM_ARBITER_SCSI:
+        return scsi_for(host, id, error);
+    case LPM_ARBITER_AUTO:
+    case LPM_ARBITER_FILE:
+    case LPM_ARBITER_N:
+        break;
     }
-    if (!disk) {
-        return file_in(host->config->state_dir, profile, id);
-    }
-    const char *pool = lpm_host_pool_path(host, disk->pool, error);
-    return pool ? file_in(pool, profile, id) : NULL;
+    return file_for(host, profile, id, error);
 }
 
 bool lpm_ownership_stays(LpmPartition *partition, const LpmProfile *changed, GError **error)

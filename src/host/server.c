@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/service.h"
 #include "host/emulator.h"
+#include "host/etcd.h"
+#include "host/lock-lun.h"
 #include "host/pagestore.h"
 #include "host/partition.h"
 
@@ -234,6 +236,8 @@ void lpm_server_close(LpmHost *host)
         close(host->lock_fd);
     }
     g_main_loop_unref(host->loop);
+    lpm_etcd_unref(host->etcd);
+    lpm_lock_lun_unref(host->lock_lun);
     lpm_host_config_free(host->config);
     g_free(host);
 }

@@ -194,11 +194,11 @@ class Pair:
     def other(self, system):
         return self.b if system is self.a else self.a
 
-    def create(self, name="p1", shared=True, start=True, memory_mib=64, program=COUNTER):
+    def create(self, name="p1", shared=True, start=True, memory_mib=64, program=COUNTER, **more):
         (self.pool / f"{name}.img").write_bytes(program.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024 * 1024 - 512))
         profile = {"name": name, "family": "x86-64", "processors": 1, "memory_mib": memory_mib, "guest_agent": False,
                    "memory_backing": "shared" if shared else "private",
-                   "disks": [{"name": "disk0", "pool": "shared", "file": f"{name}.img", "format": "raw"}]}
+                   "disks": [{"name": "disk0", "pool": "shared", "file": f"{name}.img", "format": "raw"}], **more}
         self.profile = self.a.call("partition-create", profile=profile)["profile"]
         if start:
             self.a.call("partition-start", partition=name)

@@ -114,6 +114,8 @@ static const Case cases[] = {
     {"general.device-models", X86, TC "unknown_devices", "[\"virtio-sound-pci\"]",
      "device model virtio-sound-pci"},
     {"general.arbiter", X86, TC "arbiter_reachable", "false", "ownership record of partition web1"},
+    {"general.arbiter-same", X86, TC "record_revision", "4", "ownership record of partition web1"},
+    {"general.arbiter-quick", X86, TC "arbiter_ms", "51", "ownership record of partition web1"},
     {"general.arbiter-console", X86, P "arbiter", "\"console\"",
      "ownership record of partition web1"},
     {"general.overrides", X86, "options.overrides", "[\"network.swich\"]",

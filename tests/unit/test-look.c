@@ -40,7 +40,12 @@ static void fake_free(LpmArbiter *arbiter)
     (void)arbiter;
 }
 
-static const LpmArbiterOps fake_ops = {"fake", fake_read, fake_swap, NULL, fake_free};
+static const LpmArbiterOps fake_ops = {
+    .name = "fake",
+    .read = fake_read,
+    .swap = fake_swap,
+    .free = fake_free,
+};
 
 static int64_t now_us;
 

@@ -178,7 +178,8 @@ static const Refusal refusals[] = {
         "a unicast address in lower case, such as \"52:54:00:12:34:56\"")},
     {"console", "\"yes\"", IS("console", "\"yes\"", "true or false")},
     {"memory_backing", "\"huge\"", IS("memory_backing", "\"huge\"", "\"private\", \"shared\"")},
-    {"arbiter", "\"etcd\"", IS("arbiter", "\"etcd\"", "\"auto\", \"file\", \"console\"")},
+    {"arbiter", "\"paper\"",
+     IS("arbiter", "\"paper\"", "\"auto\", \"file\", \"console\", \"etcd\", \"scsi\"")},
     {"max_blackout_ms", "-5", IS("max_blackout_ms", "-5", "a whole number from 0 to 600000")},
 };
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ownership records kept by etcd, or on a lock LUN of tgt, both in the namespace `san`: validation, moves, and the keeper away."""
+
+import json
+import os
+import signal
+
+import pytest
+from lablib import wait_for
+from tidy import half
+from witness import Witness
+
+ETCD_PORT, ISCSI_PORT = 2379, 3260
+SLOW = 12_000_000  # bytes/s: the copy takes some seconds
+TARGET = "iqn.2026-01.org.example:locks"
+
+
+def start_etcd(lab):
+    url = f"http://{lab.address('san')}:{ETCD_PORT}"
+    lab.start("san", "etcd", "etcd", "--data-dir", lab.dir / "etcd", "--listen-client-urls", url, "--advertise-client-urls", url,
+              "--listen-peer-urls", "http://127.0.0.1:2380")
+    wait_for(lambda: "true" in lab.run("san", "curl", "-s", f"{url}/health", check=False).stdout, 20, "etcd answers")
+
+
+def start_tgtd(lab):
+    environment = {**os.environ, "TGT_IPC_SOCKET": str(lab.dir / "tgt")}
+    image = lab.dir / "locks.img"
+    image.write_bytes(bytes(1 << 20))
+
+    def tgtadm(*words):
+        return lab.run("san", "tgtadm", "-C", "1", "--lld", "iscsi", "--op", *words, check=False, env=environment).returncode == 0
+    lab.start("san", "tgtd", "tgtd", "-f", "-C", "1", env=environment)
+    wait_for(lambda: tgtadm("new", "--mode", "target", "--tid", "1", "-T", TARGET), 20, "tgtd answers")
+    assert tgtadm("new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "-b", str(image))
+    assert tgtadm("bind", "--mode", "target", "--tid", "1", "-I", "ALL")
+
+
+def groups(lab, place):
+    return {
+        "arbiter:etcd": {"endpoints": f"http://{lab.address('san')}:{ETCD_PORT}"},
+        "arbiter:scsi": {"portal": f"{lab.address('san')}:{ISCSI_PORT}", "target": TARGET, "lun": "1",
+                         "initiator": f"iqn.2026-01.org.example:{place}"},
+    }
+
+
+@pytest.fixture(scope="module")
+def keepers(lab):
+    start_etcd(lab)
+    start_tgtd(lab)
+    for place in lab.systems:
+        lab.start_host_again(place, groups(lab, place))
+    return {"etcd": lab.pid("etcd"), "scsi": lab.pid("tgtd")}
+
+
+def findings(lab, partition):
+    return lab.lpm_json("validate", partition.name, "system-b", check=False)["results"][0]["findings"]
+
+
+@pytest.mark.parametrize("arbiter", ["etcd", "scsi"])
+def test_moves_with_the_keeper_away_for_a_while(lab, create, keepers, arbiter):
+    partition = create("system-a", f"kept-{arbiter}", "x86-64", 111 if arbiter == "etcd" else 112, arbiter=arbiter)
+    assert not [one for one in findings(lab, partition) if "arbiter" in json.dumps(one)]
+    witness = Witness(lab, partition)
+    try:
+        assert lab.migrate(partition.name, "system-b")["state"] == "completed"
+        migration = lab.migrate(partition.name, "system-a", wait=False, max_rate=SLOW)
+        wait_for(lambda: half(lab, "system-b", migration)["phase"] == "copy", 30, "copying", 0.1)
+        os.kill(keepers[arbiter], signal.SIGSTOP)
+        try:
+            wait_for(lambda: "switchover held back" in lab.log("lpm-host-system-b"), 60, "the switchover held back", 0.2)
+            assert half(lab, "system-b", migration)["journal"] == "precopy"
+            assert witness.still_running()
+        finally:
+            os.kill(keepers[arbiter], signal.SIGCONT)
+        assert lab.wait_for_migration(migration, 60)["state"] == "completed"
+        assert lab.where(partition.name) == "system-a"
+        witness.judge()
+    finally:
+        witness.end()
+
+
+def test_another_keeper_is_found_by_validation(lab, create, keepers):
+    """The target looks into an etcd, or at a place in it, that knows nothing of the partition."""
+    partition = create("system-a", "elsewhere", "x86-64", 113, arbiter="etcd", start=False)
+    changes = groups(lab, "system-b")
+    changes["arbiter:etcd"]["prefix"] = "/elsewhere/"
+    lab.start_host_again("system-b", changes)
+    try:
+        found = [one for one in findings(lab, partition) if one["check"] == "general.arbiter"]
+        assert len(found) == 1 and "[arbiter:etcd]" in json.dumps(found), found
+    finally:
+        lab.start_host_again("system-b", groups(lab, "system-b"))
+    assert not [one for one in findings(lab, partition) if "arbiter" in json.dumps(one)]
