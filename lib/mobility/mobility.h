@@ -40,9 +40,10 @@ typedef enum {
     LPM_MOB_REC_BACK,    /* BACK of this move: the source owns it, the move is off */
     LPM_MOB_REC_OFFER,   /* OFFER of this move */
     LPM_MOB_REC_TAKEN,   /* TAKEN of this move */
-    LPM_MOB_REC_TARGET,  /* another owner than the source: this move's target, or whoever came after
-                          */
-    LPM_MOB_REC_LATER,   /* the source owns it, but a later move has written it */
+    LPM_MOB_REC_TARGET,  /* another owner than the source: this move's target, or (for the source)
+                          * whoever came after it */
+    LPM_MOB_REC_LATER,   /* a later move has written it: the source owns it, or (for the target) a
+                          * third system does */
     LPM_MOB_REC_UNKNOWN, /* the arbiter did not answer, or there is no valid record */
     LPM_MOB_REC_N,
 } LpmMobRecordView;

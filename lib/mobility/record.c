@@ -221,6 +221,15 @@ LpmMobRecordView lpm_record_view(const LpmRecord *record, const char *source,
     return record->revision == revision ? LPM_MOB_REC_SOURCE : LPM_MOB_REC_LATER;
 }
 
+LpmMobRecordView lpm_record_view_at(const LpmRecord *record, const LpmRecordHalf *half)
+{
+    LpmMobRecordView view = lpm_record_view(record, half->source, half->move, half->revision);
+    bool other = half->side == LPM_MOB_SRC
+                     ? record && record->epoch <= half->epoch
+                     : record && strncmp(record->owner, half->target, LPM_RECORD_NAME_SIZE) != 0;
+    return view == LPM_MOB_REC_TARGET && other ? LPM_MOB_REC_LATER : view;
+}
+
 static int digit(char c)
 {
     if (c >= '0' && c <= '9') {

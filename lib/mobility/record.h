@@ -81,6 +81,20 @@ bool lpm_record_follows(const LpmRecord *now, const LpmRecord *next);
 LpmMobRecordView lpm_record_view(const LpmRecord *record, const char *source,
                                  const uint8_t move[LPM_RECORD_ID_SIZE], uint64_t revision);
 
+/* One half of a move, for what it sees. Names and id are borrowed. */
+typedef struct {
+    LpmMobMachine side; /* SRC or DST */
+    const char *source, *target;
+    const uint8_t *move;
+    uint64_t revision, epoch; /* of the record when its journal began; epoch: at the source only */
+} LpmRecordHalf;
+
+/*
+ * The same for @half, which knows more: an owner changes with a higher epoch only, and at the
+ * target "target" is itself. A third system that came after this move makes it LATER there.
+ */
+LpmMobRecordView lpm_record_view_at(const LpmRecord *record, const LpmRecordHalf *half);
+
 /* 32 or 36 hexadecimal digits (dashes ignored) to 16 bytes. False when it is not that. */
 bool lpm_record_id_from_text(const char *text, uint8_t out[LPM_RECORD_ID_SIZE]);
 /* 32 hexadecimal digits and a final zero. */

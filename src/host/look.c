@@ -21,12 +21,16 @@ static LpmLogFields fields_of(const LpmMigration *migration)
 LpmMobRecordView lpm_mig_record_view(const LpmMigration *migration)
 {
     const LpmRecord *record = migration->record_known ? &migration->record : NULL;
-    LpmMobRecordView view = lpm_record_view(record, lpm_mig_source_name(migration),
-                                            migration->id_bytes, migration->base_revision);
-    /* An owner changes only with a higher epoch. Anything else is for people to look at. */
-    bool strange = view == LPM_MOB_REC_TARGET && migration->side == LPM_MOB_SRC &&
-                   record->epoch <= migration->base_epoch;
-    return strange ? LPM_MOB_REC_LATER : view;
+    bool src = migration->side == LPM_MOB_SRC;
+    LpmRecordHalf half = {
+        .side = (LpmMobMachine)migration->side,
+        .source = lpm_mig_source_name(migration),
+        .target = src ? migration->peer : migration->self,
+        .move = migration->id_bytes,
+        .revision = migration->base_revision,
+        .epoch = migration->base_epoch,
+    };
+    return lpm_record_view_at(record, &half);
 }
 
 static void note_record(LpmMigration *migration, const LpmRecord *now)

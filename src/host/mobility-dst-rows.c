@@ -330,14 +330,42 @@ static void write_and_go_on(DstMove *move, LpmMobEvent event)
     lpm_mig_next(migration, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
 }
 
-/* Where intent cannot be written (a full disk) it never runs here: the source, which stands still
- * for it, has it back. */
+static void ended_unwritten(const GError *error, void *data)
+{
+    LpmMigration *migration = data;
+    lpm_mig_note_error(migration, error);
+    lpm_mig_next(migration, error ? LPM_NEXT_LATER : LPM_NEXT_NOW);
+    lpm_mig_unref(migration);
+}
+
+/*
+ * Where intent cannot be written (a full disk) the source, which stands still for it, has it back.
+ * QEMU is ended before that: a swap to BACK whose answer is lost may still win when the next look
+ * finds TAKEN and room on the disk, and what is not here any more cannot be let run then. In
+ * post-copy the source could not go on without it: there it is tried again.
+ */
+static void intent_unwritten(DstMove *move)
+{
+    LpmMigration *migration = &move->base;
+    if (!migration->active) {
+        do_return(move);
+    } else if (migration->postcopy || !migration->partition) {
+        lpm_mig_next(migration, LPM_NEXT_LATER);
+    } else {
+        move->ending_qemu = true;
+        move->loaded_known = false;
+        lpm_mig_ref(migration);
+        lpm_partition_end_qemu(migration->partition, "the handover cannot be written down",
+                               ended_unwritten, move);
+    }
+}
+
 static void do_intent(DstMove *move)
 {
     g_autoptr(GError) error = NULL;
     if (!lpm_mig_journal(&move->base, LPM_MOB_EV_TAKEN, &error)) {
         lpm_mig_note_error(&move->base, error);
-        do_return(move);
+        intent_unwritten(move);
         return;
     }
     move->base.record_fresh = true;
@@ -421,11 +449,14 @@ static void gave_up_memory(LpmMigration *migration, LpmArbiterResult result, con
     swapped(migration, result, error);
 }
 
-/* Post-copy, and its QEMU is gone: the source keeps memory that nobody will ask for. */
+/*
+ * Post-copy, and the source keeps memory that nobody will ask for: QEMU is gone here, or the movers
+ * ended before the source's QEMU could hear that all has come.
+ */
 static bool must_tell_source(const DstMove *move)
 {
     const LpmMigration *migration = &move->base;
-    return migration->postcopy && !move->filled && migration->record_known &&
+    return migration->postcopy && !(move->filled && move->peer_closed) && migration->record_known &&
            migration->record.state == LPM_RECORD_RUN;
 }
 

@@ -241,12 +241,34 @@ static void on_hint(DstMove *move, const LpmStreamHint *hint)
     lpm_mig_look(migration);
 }
 
+/*
+ * A record that was changed between prepare and start would make this half take the offer for
+ * another move's, and what has come would be discarded: in post-copy too late.
+ */
+static void on_begun(DstMove *move, const json_t *message)
+{
+    LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    if (off_course(move) ||
+        lpm_json_int(message, "revision", 0) == (int64_t)migration->base_revision) {
+        return;
+    }
+    lpm_error_set(&error, LPM_ERROR_CONFLICT,
+                  "the ownership record of partition %s was changed by another move between "
+                  "prepare and start; nothing was copied yet, start the move again",
+                  migration->name);
+    lpm_dst_trouble(move, error);
+}
+
 /* Words of the source's lpm-host. */
 static void on_peer(DstMove *move, const LpmStreamPeer *peer)
 {
     g_autoptr(json_t) message = lpm_json_parse((const char *)peer->data, peer->size, NULL);
-    if (strcmp(lpm_json_str(message, "event", ""), "memory-lost") == 0 && move->base.postcopy &&
-        !move->filled) {
+    const char *event = lpm_json_str(message, "event", "");
+    if (strcmp(event, "begun") == 0) {
+        on_begun(move, message);
+    }
+    if (strcmp(event, "memory-lost") == 0 && move->base.postcopy && !move->filled) {
         lpm_dst_lost(move, "its QEMU there ended");
     }
 }

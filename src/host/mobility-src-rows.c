@@ -69,12 +69,17 @@ static void decide(SrcMove *move, unsigned view)
     lpm_mig_decide(&move->base, over ? (unsigned)LPM_MOB_SRC_QEMU_COMPLETED : view);
 }
 
-/* A QEMU that serves memory may take its time to answer; it is not ended for that. */
+/*
+ * A QEMU that serves memory may take its time to answer; it is not ended for that. Once the target
+ * does not want it any more (BACK) it must answer: it may have completed, and can go on then.
+ */
 static unsigned no_answer(const SrcMove *move)
 {
-    return !has_qemu(move)                       ? LPM_MOB_SRC_QEMU_DEAD
-           : move->base.postcopy && !move->given ? LPM_MOB_SRC_QEMU_SERVING
-                                                 : LPM_MOB_SRC_QEMU_UNSURE;
+    bool serves =
+        move->base.postcopy && !move->given && lpm_mig_record_view(&move->base) != LPM_MOB_REC_BACK;
+    return !has_qemu(move) ? LPM_MOB_SRC_QEMU_DEAD
+           : serves        ? LPM_MOB_SRC_QEMU_SERVING
+                           : LPM_MOB_SRC_QEMU_UNSURE;
 }
 
 /* All is given; the target's word that it is right must not be cut off with the mover. */

@@ -301,6 +301,15 @@ static void resumed(const GError *error, void *data)
     lpm_mig_unref(&move->base);
 }
 
+/* Both halves must have begun with the same record, or the target will not know its offer. */
+static void tell_base(SrcMove *move)
+{
+    g_autoptr(json_t) message = lpm_json_pack("{s:s, s:I}", "event", "begun", "revision",
+                                              (json_int_t)move->base.base_revision);
+    g_autofree char *text = lpm_json_text(message);
+    lpm_mover_send_peer(move->base.mover, text);
+}
+
 static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
 {
     LpmMigration *migration = &move->base;
@@ -318,6 +327,7 @@ static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
     if (off_course(move)) {
         return;
     }
+    tell_base(move);
     lpm_src_copy(move);
 }
 
