@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps build demo check check-long cases faults soak bench fuzz sanitize install clean help
+.PHONY: all deps build demo check check-long cases simulate faults soak bench fuzz sanitize install clean help
 
 all: build
 
@@ -11,6 +11,7 @@ help:
 	@echo "make check        every test but the long ones"
 	@echo "make check-long   the long ones"
 	@echo "make cases K=EXPR lab cases whose name matches"
+	@echo "make simulate     handovers with faults, simulated (N=1000000 SEED=...; ONE=SEED tells one run in words; MUTANTS=1 breaks the rules)"
 	@echo "make faults       the fault matrix: each part of a move harmed in each phase (CELLS=N SEED=S STOP=60 ONLY=regex LABS=2 OUT=file)"
 	@echo "make soak         N=1000 moves to and fro with random faults (SEED=S LABS=2 OUT=file)"
 	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
@@ -51,6 +52,10 @@ faults: build
 soak: build
 	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/faults/soak.py --moves $(or $(N),1000) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(LABS),--labs $(LABS)) $(if $(OUT),--out "$(OUT)")
+
+simulate: build
+	@$(BUILD)/tests/simulate/simulate $(if $(MUTANTS),--mutants,$(if $(ONE),--one $(ONE),--runs $(or $(N),1000000))) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(MUTANT),--mutant $(MUTANT))
 
 bench: build
 	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) bench/bench.py $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs $(PAIRS)) \
