@@ -45,7 +45,7 @@ static const LpmMobAdvice src_rows[] = {
      "By its journal {source} has copied nothing of {partition} yet, but QEMU there is in "
      "post-copy.",
      WHO_CHANGED, STRANGE, ""},
-    {J(POST), R(OFFER), Q(SERVING), W(TARGET_OFF),
+    {J(POST) | J(ABORT), R(OFFER), Q(SERVING), W(TARGET_OFF),
      "Memory of {partition} is at {source}, which can only hand it out any more; {partition} was "
      "offered to {target}.",
      "whether {target} will take it", WAIT_TARGET, ANEW_AT_SOURCE},
