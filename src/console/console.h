@@ -26,6 +26,7 @@ typedef struct {
     GHashTable *moves;        /* migration id -> LpmMove (moves.h), owned */
     GHashTable *creating;     /* names of partitions that are being created, owned */
     GHashTable *users;        /* hash of API token -> name, owned; filled from the store */
+    bool moves_missed;        /* a system told of a move with one that is not known here (yet) */
     int64_t last_event;       /* number of the newest event */
     int64_t joins_allowed_us; /* rate limit of join: time up to which attempts are spent */
 } LpmConsole;

@@ -425,8 +425,11 @@ static void adopt(LpmConsole *console, LpmSystem *system, const json_t *status)
     g_autoptr(GError) error = NULL;
 
     if (!*id || lpm_json_bool(status, "finished", true) ||
-        g_hash_table_contains(console->moves, id) ||
-        !g_hash_table_contains(console->systems, peer)) {
+        g_hash_table_contains(console->moves, id)) {
+        return;
+    }
+    if (!g_hash_table_contains(console->systems, peer)) {
+        console->moves_missed = true; /* until the other system has joined */
         return;
     }
     if (!lpm_moves_adopt(console, id, &request, &error)) {
@@ -449,13 +452,31 @@ static void on_migrations(json_t *result, const GError *error, void *data)
     lpm_system_unref(system);
 }
 
+static void ask_for_moves(LpmSystem *system)
+{
+    lpm_system_call(system, "migration-list", NULL, ASK_TIMEOUT_MS, on_migrations,
+                    lpm_system_ref(system));
+}
+
+/* Of every system but @connected, which was just asked. */
+static void ask_once_more(gpointer name, gpointer system, gpointer connected)
+{
+    (void)name;
+    if (system != connected && ((LpmSystem *)system)->state == LPM_SYSTEM_CONNECTED) {
+        ask_for_moves(system);
+    }
+}
+
 void lpm_moves_connected(LpmConsole *console, LpmSystem *system)
 {
     GList *moves = g_hash_table_get_values(console->moves);
 
     tell_discards(console, system);
-    lpm_system_call(system, "migration-list", NULL, ASK_TIMEOUT_MS, on_migrations,
-                    lpm_system_ref(system));
+    ask_for_moves(system);
+    if (console->moves_missed) {
+        console->moves_missed = false;
+        g_hash_table_foreach(console->systems, ask_once_more, system);
+    }
     for (GList *item = moves; item; item = item->next) {
         LpmMove *move = item->data;
 

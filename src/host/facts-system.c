@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/emulator.h"
 #include "host/facts.h"
+#include "host/release.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -205,13 +206,14 @@ json_t *lpm_facts_system(LpmHost *host)
     for (size_t i = 0; i < host->config->n_pools; i++) {
         json_array_append_new(pools, json_string(host->config->pools[i].name));
     }
-    facts = lpm_json_pack("{s:s, s:s, s:[i,i], s:[i], s:s, s:{s:s}, s:o, s:o, s:o, s:o, s:o}",
-                          "name", lpm_host_name(host), "version", LPM_VERSION, "rpc_versions", 1, 2,
-                          "stream_versions", 1, "state",
-                          host->maintenance ? "maintenance" : "operating", "power", "state",
-                          lpm_facts_power_state(host->config->power_supply), "memory",
-                          memory_facts(host), "processors", processor_facts(host), "emulators",
-                          emulator_facts(host), "switches", switches, "pools", pools);
+    facts =
+        lpm_json_pack("{s:s, s:s, s:o, s:o, s:s, s:{s:s}, s:o, s:o, s:o, s:o, s:o}", "name",
+                      lpm_host_name(host), "version", lpm_release_version(), "rpc_versions",
+                      lpm_release_rpc_versions(), "stream_versions", lpm_release_stream_versions(),
+                      "state", host->maintenance ? "maintenance" : "operating", "power", "state",
+                      lpm_facts_power_state(host->config->power_supply), "memory",
+                      memory_facts(host), "processors", processor_facts(host), "emulators",
+                      emulator_facts(host), "switches", switches, "pools", pools);
     set_mover(host, facts);
     set_slots(host, facts);
     json_object_set_new(facts, "postcopy", lpm_facts_postcopy(host));

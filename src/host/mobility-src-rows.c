@@ -516,7 +516,8 @@ static bool word_applies(const SrcMove *move, GError **error)
     const LpmMigration *migration = &move->base;
     LpmMobRecordView view = lpm_mig_record_view(migration);
     bool offered = view == LPM_MOB_REC_OFFER && (!has_qemu(move) || migration->postcopy);
-    if (migration->mover_connected) {
+    /* A mover that waits for a lost link is no sign of life. */
+    if (migration->mover_connected && migration->links.lost_us == 0) {
         return lpm_error_set(error, LPM_ERROR_STATE,
                              "%s still answers: it decides about partition %s", migration->peer,
                              migration->name);

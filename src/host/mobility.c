@@ -183,7 +183,6 @@ static void system_facts(LpmHost *host, json_t *facts)
                                       host->config->active_moves, "active_used", count(host, true),
                                       "inactive_limit", host->config->inactive_moves,
                                       "inactive_used", count(host, false)));
-    json_object_set_new(facts, "stream_versions", lpm_json_pack("[i]", LPM_STREAM_VERSION));
     mover_facts(host, facts);
     vasi_facts(facts);
 }

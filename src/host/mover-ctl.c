@@ -2,6 +2,7 @@
 #include "host/mover-ctl.h"
 
 #include "bytes/bytes.h"
+#include "host/release.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -501,6 +502,7 @@ LpmMover *lpm_mover_start(const LpmMoverSpec *spec, const LpmMoverHandlers *hand
                                          G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, mover, NULL);
     g_subprocess_wait_async(process, NULL, process_ended, mover);
     LpmStreamMessage message = {.config = spec->config};
+    message.config.features = lpm_release_stream_features();
     lpm_mover_send(mover, LPM_STREAM_CONFIG, &message);
     return mover;
 }

@@ -2,6 +2,8 @@
 /* Phases and the status of one half (docs/spec/host-rpc.md). */
 #include "host/migration.h"
 
+#include "host/release.h"
+
 #include <string.h>
 
 static const char *const phase_names[LPM_PHASE_N] = {
@@ -192,9 +194,11 @@ json_t *lpm_mig_status(const LpmMigration *migration)
     json_object_set_new(status, "coding", coding_json(&migration->stats.coded));
     json_object_set_new(status, "convergence", convergence_json(migration));
     json_object_set_new(status, "links", lpm_links_json(migration));
-    json_object_set_new(status, "sees", sees_json(migration));
-    json_object_set_new(status, "words",
-                        migration->words ? json_incref(migration->words) : json_array());
+    if (lpm_release_has_words()) {
+        json_object_set_new(status, "sees", sees_json(migration));
+        json_object_set_new(status, "words",
+                            migration->words ? json_incref(migration->words) : json_array());
+    }
     json_object_set_new(status, "phases", phases_json(migration));
     return status;
 }

@@ -5,6 +5,8 @@
  */
 #include "host/migration.h"
 
+#include "host/release.h"
+
 #include <string.h>
 
 /* A console of RPC version 1 says "force": it has asked its operator, and knows no words. */
@@ -50,6 +52,9 @@ bool lpm_mig_word_read(const LpmMigration *migration, const json_t *arguments,
     bool force = lpm_json_bool(arguments, "force", false);
     LpmMobWord word = lpm_mob_word_from_name(name);
     *ret_word = LPM_MOB_WORD_NONE;
+    if (name && !lpm_release_has_words()) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "unknown argument \"word\"");
+    }
     if (!name && !force) {
         return true;
     }

@@ -51,14 +51,16 @@ class RpcError(Exception):
 class System:
     """One lpm-host with its directories, and calls to it over its local socket."""
 
-    def __init__(self, directory, name, address, pool, authority, database=None):
-        self.name, self.address = name, address
+    def __init__(self, directory, name, address, pool, authority, database=None, port=0):
+        """Without an authority it joins a console (join())."""
+        self.name, self.address, self.port = name, address, port
+        self.environment = {}
         self.base = pathlib.Path(directory) / name
         tls = self.base / "state" / "tls"
         tls.mkdir(parents=True)
         self.run = pathlib.Path(directory) / name[-1]
-        cert, key = authority.certificate(name)
-        for source, target in ((authority.ca, "ca.pem"), (cert, "cert.pem"), (key, "key.pem")):
+        cert, key = authority.certificate(name) if authority else (None, None)
+        for source, target in ((authority.ca, "ca.pem"), (cert, "cert.pem"), (key, "key.pem")) if authority else ():
             (tls / target).write_bytes(pathlib.Path(source).read_bytes())
             (tls / target).chmod(0o600)
         if database:
@@ -70,7 +72,7 @@ state_dir = {self.base}/state
 run_dir = {self.run}
 [rpc]
 address = {address}
-port = 0
+port = {port}
 [mover]
 program = {MOVER}
 addresses = {address}
@@ -102,7 +104,7 @@ reserve_mib = 0
         self.dies()
 
     def launch(self, crash):
-        environment = dict(os.environ, LPM_DATA_DIR=str(ROOT / "data"))
+        environment = dict(os.environ, LPM_DATA_DIR=str(ROOT / "data"), **self.environment)
         environment.pop("LPM_CRASH", None)
         if crash:
             environment["LPM_CRASH"] = crash
@@ -163,6 +165,18 @@ reserve_mib = 0
         with contextlib.closing(sqlite3.connect(self.base / "state" / "host.db")) as database, database:
             database.execute("DELETE FROM document WHERE kind = 'system' AND key LIKE 'emulator-%'")
 
+    def join(self, console):
+        """A console of tests/console; also while it runs, and also another one than before."""
+        token = console.rest("POST", "/v1/systems", {"name": self.name})["token"]
+        subprocess.run([str(HOST), "--config", str(self.config), "join", "--console", f"127.0.0.1:{console.rpc_port}",
+                        "--name", self.name, "--token", token], check=True, capture_output=True)
+        console.wait(lambda: console.rest("GET", f"/v1/systems/{self.name}")["state"] == "connected", self.name, 30)
+
+    def as_version_1(self):
+        """Of an lpm-host that does not run: its database as the release before left it."""
+        with contextlib.closing(sqlite3.connect(self.base / "state" / "host.db")) as database, database:
+            database.executescript("DROP TABLE release; PRAGMA user_version = 1;")
+
     def word(self, migration, word, say):
         return self.call("migration-recover", migration=migration, word=word, say=say, who="tester", from_="a test")
 
@@ -179,11 +193,11 @@ reserve_mib = 0
 class Pair:
     """Two systems that share a pool, and one partition on the first."""
 
-    def __init__(self, directory, authority, database=None):
+    def __init__(self, directory, authority, database=None, ports=(0, 0)):
         self.pool = pathlib.Path(directory) / "pool"
         self.pool.mkdir()
-        self.a = System(directory, "sys-a", "127.0.0.2", self.pool, authority, database)
-        self.b = System(directory, "sys-b", "127.0.0.3", self.pool, authority, database)
+        self.a = System(directory, "sys-a", "127.0.0.2", self.pool, authority, database, ports[0])
+        self.b = System(directory, "sys-b", "127.0.0.3", self.pool, authority, database, ports[1])
         self.output = []
         self.tails = {}
 
@@ -284,3 +298,4 @@ class Pair:
 
 
 sys.path.insert(0, str(ROOT / "tests" / "mover"))
+sys.path.append(str(ROOT / "tests" / "console"))
