@@ -2,7 +2,6 @@
 """Moves between two lpm-hosts, good ones and those that end early."""
 import concurrent.futures
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -385,55 +384,6 @@ def test_damaged_journal(pair):
     assert pair.states()[0] == "running"
 
 
-@pytest.fixture
-def small_disk(pair):
-    """The first system's state lies on a file system of 24 MiB."""
-    state = pair.a.base / "state"
-    pair.a.terminate()
-    kept = pair.a.base / "kept"
-    shutil.copytree(state, kept)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(state)], check=True)
-    try:
-        shutil.copytree(kept, state, dirs_exist_ok=True)
-        pair.a.start()
-        yield state
-        pair.a.kill()
-    finally:
-        subprocess.run(["umount", str(state)], check=True)
-
-
-def fill(path):
-    with open(path, "wb") as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-                file.flush()
-        except OSError:
-            pass
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
-def test_full_disk(pair, small_disk):
-    """The journal cannot be written any more in mid copy: the partition runs on, and the move ends when there is room."""
-    pair.create()
-    pair.begin(pair.a, pair.b, max_rate=200_000)
-    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
-    fill(small_disk / "filler")
-    pair.a.call("migration-stop", migration=pair.migration)
-    time.sleep(1)
-    status = pair.status(pair.a)
-    assert status["journal"] == "precopy" and not status["finished"], "the entry could not be written"
-    pair.says_more(pair.a)
-    (small_disk / "filler").unlink()
-    pair.ends(pair.a, "aborted")
-    pair.ends(pair.b, "aborted")
-    pair.says_more(pair.a)
-    pair.judge(pair.a)
-    with open(small_disk / "filler", "wb") as file:
-        file.write(bytes(12 << 20))
-    with pytest.raises(RpcError, match="MiB left for the journal") as caught:
-        pair.begin(pair.a, pair.b)
-    assert caught.value.error_class == "storage"
 @pytest.mark.parametrize("active", [False, True])
 def test_the_owner_deleted_it(pair, active):
     """The target made ready, the source never began, and its owner deleted the partition: somebody's word ends the rest."""
