@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps build demo check check-long cases simulate faults soak bench fuzz sanitize install clean help
+.PHONY: all deps build demo check check-long cases model simulate faults soak bench fuzz sanitize install clean help
 
 all: build
 
@@ -14,6 +14,7 @@ help:
 	@echo "make simulate     handovers with faults, simulated (N=1000000 SEED=...; ONE=SEED tells one run in words; MUTANTS=1 breaks the rules)"
 	@echo "make faults       the fault matrix: each part of a move harmed in each phase (CELLS=N SEED=S STOP=60 ONLY=regex LABS=2 OUT=file)"
 	@echo "make soak         N=1000 moves to and fro with random faults (SEED=S LABS=2 OUT=file)"
+	@echo "make model        the handover's model: exhaustively within bounds, every mutant found (MODEL_MORE='source=3' goes further)"
 	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
 	@echo "make fuzz         every fuzz target for SECONDS=30"
 	@echo "make sanitize     the movers' tests under ThreadSanitizer, then AddressSanitizer (also in check-long)"
@@ -56,6 +57,9 @@ soak: build
 simulate: build
 	@$(BUILD)/tests/simulate/simulate $(if $(MUTANTS),--mutants,$(if $(ONE),--one $(ONE),--runs $(or $(N),1000000))) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(MUTANT),--mutant $(MUTANT))
+
+model: deps
+	@scripts/model
 
 bench: build
 	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) bench/bench.py $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs $(PAIRS)) \
