@@ -2,6 +2,8 @@
 /* What must hold, whatever fails. Some more is asserted where it happens: qemu.c, host.c. */
 #include "sim.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 void sim_violate(Sim *sim, const char *rule)
@@ -105,4 +107,80 @@ void sim_check_end(Sim *sim)
     if (why) {
         sim_violate(sim, why);
     }
+}
+
+/* --- which rows were taken --- */
+
+enum { ROWS_MAX = 64 };
+
+static uint64_t taken[LPM_MOB_DRV][ROWS_MAX];
+
+static const LpmMobRow *rows_of(unsigned machine, size_t *ret_n)
+{
+    return machine == LPM_MOB_SRC ? lpm_mob_src_rows(ret_n) : lpm_mob_dst_rows(ret_n);
+}
+
+void sim_count_row(LpmMobMachine machine, const LpmMobRow *row)
+{
+    size_t n = 0;
+    size_t i = (size_t)(row - rows_of(machine, &n));
+    if (i < n && i < ROWS_MAX) {
+        taken[machine][i]++;
+    }
+}
+
+static void print_masks(unsigned machine, const LpmMobRow *row)
+{
+    for (unsigned j = 0; j < 8; j++) {
+        if (row->journal >> j & 1 && lpm_mob_state_name((LpmMobMachine)machine, j)[0] != '?') {
+            printf(" %s", lpm_mob_state_name((LpmMobMachine)machine, j));
+        }
+    }
+    printf(" |");
+    for (unsigned r = 0; r < LPM_MOB_REC_N; r++) {
+        if (row->record >> r & 1) {
+            printf(" %s", lpm_mob_record_view_name((LpmMobRecordView)r));
+        }
+    }
+    printf(" |");
+    for (unsigned q = 0; q < LPM_MOB_SRC_QEMU_N; q++) {
+        if (row->qemu >> q & 1) {
+            printf(" %s", lpm_mob_qemu_name((LpmMobMachine)machine, q));
+        }
+    }
+    printf(" | %s\n", lpm_mob_action_text((LpmMobMachine)machine, row->action));
+}
+
+void sim_print_rows(void)
+{
+    for (unsigned machine = LPM_MOB_SRC; machine <= LPM_MOB_DST; machine++) {
+        size_t n = 0;
+        const LpmMobRow *rows = rows_of(machine, &n);
+        for (size_t i = 0; i < n; i++) {
+            printf("%12" PRIu64 " %s", taken[machine][i],
+                   machine == LPM_MOB_SRC ? "source:" : "target:");
+            print_masks(machine, &rows[i]);
+        }
+    }
+}
+
+bool sim_all_rows_taken(void)
+{
+    bool all = true;
+    for (unsigned machine = LPM_MOB_SRC; machine <= LPM_MOB_DST; machine++) {
+        size_t n = 0;
+        const LpmMobRow *rows = rows_of(machine, &n);
+        bool src = machine == LPM_MOB_SRC;
+        unsigned report = src ? (unsigned)LPM_MOB_SRC_DO_REPORT : (unsigned)LPM_MOB_DST_DO_REPORT;
+        unsigned nothing =
+            src ? (unsigned)LPM_MOB_SRC_DO_NOTHING : (unsigned)LPM_MOB_DST_DO_NOTHING;
+        for (size_t i = 0; i < n && i < ROWS_MAX; i++) {
+            if (rows[i].action != report && rows[i].action != nothing && taken[machine][i] == 0) {
+                printf("never taken: %s", src ? "source:" : "target:");
+                print_masks(machine, &rows[i]);
+                all = false;
+            }
+        }
+    }
+    return all;
 }

@@ -42,7 +42,7 @@ LpmMobRecordView sim_host_view(const Sim *sim, unsigned h)
     LpmRecordHalf half = {
         .side = host->is_target ? LPM_MOB_DST : LPM_MOB_SRC,
         .source = sim_names[source],
-        .target = sim_names[1 - source],
+        .target = sim->mutant == SIM_MUTANT_THIRD ? sim->record.owner : sim_names[1 - source],
         .move = id,
         .revision = host->base_revision,
         .epoch = host->base_epoch,
@@ -253,6 +253,7 @@ void sim_host_decide(Sim *sim, unsigned h)
     }
     host->row = row;
     host->pc = SIM_PC_ACT;
+    sim_count_row(machine, row);
     if (row->action == report) {
         sim_violate(sim, "a row of \"cannot be\" applied");
     }

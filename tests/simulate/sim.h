@@ -165,6 +165,8 @@ typedef enum {
     SIM_MUTANT_NO_COMPARE,
     SIM_MUTANT_RETURN_ALIVE,
     SIM_MUTANT_WORD_ALIVE,
+    SIM_MUTANT_THIRD,
+    SIM_MUTANT_NO_RELEASE,
     SIM_MUTANT_N,
 } SimMutant;
 
@@ -285,6 +287,11 @@ bool sim_is_settled(const Sim *sim);
 /* check.c */
 void sim_check(Sim *sim);
 void sim_check_end(Sim *sim);
+/* Over all runs: how often each row of the tables was taken. */
+void sim_count_row(LpmMobMachine machine, const LpmMobRow *row);
+void sim_print_rows(void);
+/* Whether each was but those that must never be, and those of a half that has no move. */
+bool sim_all_rows_taken(void);
 void sim_starts_to_run(Sim *sim, unsigned h);
 void sim_violate(Sim *sim, const char *rule);
 

@@ -14,7 +14,7 @@ typedef struct {
     uint64_t runs, seed, one;
     bool has_one;
     SimMutant mutant;
-    bool mutants;
+    bool mutants, rows, all_rows;
 } Options;
 
 static double seconds(void)
@@ -48,7 +48,7 @@ static int run_all(const Options *options)
         if (sim_run(&sim, seed, options->mutant, false)) {
             if (failed++ == 0) {
                 replay(seed, options->mutant);
-                printf("again: simulate --one 0x%" PRIx64 " --mutant %s\n", seed,
+                printf("again: make simulate ONE=0x%" PRIx64 " MUTANT=%s\n", seed,
                        sim_mutant_name(options->mutant));
             }
         }
@@ -56,11 +56,14 @@ static int run_all(const Options *options)
         steps += sim.step;
     }
     double took = seconds() - began;
+    if (options->rows) {
+        sim_print_rows();
+    }
     printf("seed 0x%" PRIx64 ": %" PRIu64 " handovers, %" PRIu64 " steps in %.1f s, %.0f handovers "
            "a second\n",
            options->seed, moves, steps, took, (double)moves / took);
     printf("%" PRIu64 " passed, %" PRIu64 " failed\n", options->runs - failed, failed);
-    return failed > 0;
+    return failed > 0 || (options->all_rows && !sim_all_rows_taken());
 }
 
 /* Each broken rule must be noticed. */
@@ -86,7 +89,8 @@ static int run_mutants(const Options *options)
 static int usage(FILE *out)
 {
     fprintf(out,
-            "usage: simulate [--runs N] [--seed S] [--mutant NAME]   N runs\n"
+            "usage: simulate [--runs N] [--seed S] [--mutant NAME] [--rows] [--all-rows]\n"
+            "           N runs; --rows: how often each row was taken; --all-rows: each must be\n"
             "       simulate --one SEED [--mutant NAME]             one run, told in words\n"
             "       simulate --mutants [--seed S]                   every broken rule is noticed\n"
             "broken rules:\n");
@@ -143,6 +147,10 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--mutants") == 0) {
             options.mutants = true;
+        } else if (strcmp(argv[i], "--rows") == 0) {
+            options.rows = true;
+        } else if (strcmp(argv[i], "--all-rows") == 0) {
+            options.all_rows = true;
         } else if (i + 1 == argc || !read_option(&options, argv[i], argv[i + 1])) {
             return usage(stderr);
         } else {

@@ -221,7 +221,8 @@ static void do_discard(Sim *sim, unsigned h)
 static bool must_tell_source(const Sim *sim, unsigned h)
 {
     const SimHost *host = &sim->host[h];
-    return host->postcopy && !(sim->qemu[h].filled && host->closed) && host->known &&
+    bool heard = host->closed || sim->mutant == SIM_MUTANT_NO_RELEASE;
+    return host->postcopy && !(sim->qemu[h].filled && heard) && host->known &&
            host->record.state == LPM_RECORD_RUN;
 }
 

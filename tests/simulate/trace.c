@@ -74,6 +74,8 @@ static const struct {
     [SIM_MUTANT_NO_COMPARE] = {"no-compare", "the arbiter compares the revision only"},
     [SIM_MUTANT_RETURN_ALIVE] = {"return-alive", "BACK for want of intent, with QEMU still there"},
     [SIM_MUTANT_WORD_ALIVE] = {"word-alive", "the word at TAKEN leaves the source's QEMU as it is"},
+    [SIM_MUTANT_THIRD] = {"third", "a target takes whoever came after it for itself"},
+    [SIM_MUTANT_NO_RELEASE] = {"no-release", "a source that did not hear the end serves for ever"},
 };
 
 const char *sim_mutant_name(SimMutant mutant)
