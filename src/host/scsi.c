@@ -113,9 +113,14 @@ LpmScsi *lpm_scsi_connect(const LpmScsiTarget *target, int64_t deadline_us, GErr
     scsi->lun = target->lun;
     scsi->name = g_strdup_printf("LUN %d of %s at %s", target->lun, target->target, target->portal);
     scsi->deadline_us = deadline_us;
+    /* One after the other: the library's own function for both leaks when it is given up. */
     scsi->waiting = true;
-    if (iscsi_full_connect_async(iscsi, target->portal, target->lun, answered, scsi) != 0 ||
-        !wait_for(scsi) || scsi->status != SCSI_STATUS_GOOD) {
+    bool good = iscsi_connect_async(iscsi, target->portal, answered, scsi) == 0 && wait_for(scsi) &&
+                scsi->status == SCSI_STATUS_GOOD;
+    scsi->waiting = true;
+    good = good && iscsi_login_async(iscsi, answered, scsi) == 0 && wait_for(scsi) &&
+           scsi->status == SCSI_STATUS_GOOD;
+    if (!good) {
         lost(scsi, "login", error);
         lpm_scsi_close(scsi);
         return NULL;

@@ -137,7 +137,7 @@ static bool etcd_answers(LpmEtcd *etcd)
     return answer != NULL;
 }
 
-void etcd_start(Server *server)
+void etcd_launch(Server *server)
 {
     g_autofree char *data = server_file(server, "etcd"), *ca = server_file(server, "ca.pem");
     if (server->tls && !g_file_test(ca, G_FILE_TEST_EXISTS)) {
@@ -147,15 +147,26 @@ void etcd_start(Server *server)
     g_autofree char *cert = server_file(server, "own.pem"),
                     *key = server_file(server, "own-key.pem");
     g_autofree char *peer = g_strdup_printf("http://127.0.0.1:%d", server->peer_port);
-    g_autofree char *cluster = g_strdup_printf("default=%s", peer);
-    const char *argv[32] = {"etcd",  "--data-dir",
-                            data,    "--listen-client-urls",
-                            url,     "--advertise-client-urls",
-                            url,     "--listen-peer-urls",
-                            peer,    "--initial-advertise-peer-urls",
-                            peer,    "--initial-cluster",
-                            cluster, "--log-level",
-                            "error", NULL};
+    const char *name = server->name ? server->name : "default";
+    g_autofree char *alone = g_strdup_printf("%s=%s", name, peer);
+    const char *argv[32] = {"etcd",
+                            "--data-dir",
+                            data,
+                            "--listen-client-urls",
+                            url,
+                            "--advertise-client-urls",
+                            url,
+                            "--listen-peer-urls",
+                            peer,
+                            "--initial-advertise-peer-urls",
+                            peer,
+                            "--initial-cluster",
+                            server->cluster ? server->cluster : alone,
+                            "--name",
+                            name,
+                            "--log-level",
+                            "error",
+                            NULL};
     static const char *const tls[] = {"--client-cert-auth",
                                       "--trusted-ca-file",
                                       "CA",
@@ -171,6 +182,10 @@ void etcd_start(Server *server)
                                                     : tls[i];
     }
     start(server, argv);
+}
+
+void etcd_wait(Server *server)
+{
     g_autoptr(LpmEtcd) etcd = etcd_client(server);
     for (int64_t end = g_get_monotonic_time() + PATIENCE_US; !etcd_answers(etcd);) {
         if (g_get_monotonic_time() > end) {
@@ -178,6 +193,12 @@ void etcd_start(Server *server)
         }
         g_usleep(LOOK_US);
     }
+}
+
+void etcd_start(Server *server)
+{
+    etcd_launch(server);
+    etcd_wait(server);
 }
 
 /* --- tgt --- */

@@ -15,6 +15,7 @@ typedef struct {
     bool tls;  /* etcd: with certificates of its own making, in @directory */
     bool chap; /* tgt: user "lpm", secret in @directory */
     int peer_port;
+    const char *name, *cluster; /* etcd: of several members; NULL: alone */
 } Server;
 
 /* A directory and a port; nothing runs yet. */
@@ -25,6 +26,8 @@ void server_kill(Server *server);
 
 /* Return when it answers; what was written before is still there. */
 void etcd_start(Server *server);
+void etcd_launch(Server *server); /* does not wait: a member waits for others */
+void etcd_wait(Server *server);
 void tgt_start(Server *server, const char *image);
 
 char *server_file(const Server *server, const char *name);

@@ -156,6 +156,79 @@ static void damaged(void)
     server_clear(&server);
 }
 
+/* --- three members --- */
+
+enum { MEMBERS = 3 };
+
+static bool is_leader(const Server *server)
+{
+    g_autoptr(LpmEtcd) etcd = etcd_client(server);
+    g_autoptr(json_t) request = json_object();
+    g_autoptr(json_t) answer = lpm_etcd_post(etcd, "/v3/maintenance/status", request, true,
+                                             g_get_monotonic_time() + 5000000, NULL);
+    const char *leader = lpm_json_str(answer, "leader", "");
+    return *leader && g_str_equal(leader, lpm_json_str(answer, "header.member_id", "?"));
+}
+
+/* Reads until it is answered; milliseconds. */
+static int until_answered(LpmArbiter *arbiter, LpmRecord *ret_now)
+{
+    int64_t begin = g_get_monotonic_time();
+    while (ask(arbiter, LPM_ARBITER_READ, NULL, 1000, ret_now, NULL) != LPM_ARBITER_DONE) {
+        g_assert_cmpint(g_get_monotonic_time() - begin, <, 20000000);
+    }
+    return (int)((g_get_monotonic_time() - begin) / 1000);
+}
+
+/* The leader dies: the others go on with what was written. Two are dead: nobody is told what may be
+ * out of date. */
+static void cluster(void)
+{
+    static const char *const names[MEMBERS] = {"a", "b", "c"};
+    Server servers[MEMBERS];
+    g_autoptr(GPtrArray) members = g_ptr_array_new_with_free_func(g_free);
+    char *urls[MEMBERS + 1] = {NULL};
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        server_init(&servers[i]);
+        servers[i].name = names[i];
+        urls[i] = etcd_url(&servers[i]);
+        g_ptr_array_add(members,
+                        g_strdup_printf("%s=http://127.0.0.1:%d", names[i], servers[i].peer_port));
+    }
+    g_ptr_array_add(members, NULL);
+    g_autofree char *all = g_strjoinv(",", (char **)members->pdata);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        servers[i].cluster = all;
+        etcd_launch(&servers[i]);
+    }
+    LpmEtcdConfig config = {urls, "", "", "", "/lpm-test/"};
+    g_autoptr(LpmEtcd) etcd = lpm_etcd_new(&config, NULL);
+    g_autoptr(LpmArbiter) arbiter = lpm_arbiter_etcd_new(etcd, uuid);
+    LpmRecord first = first_of(uuid), now;
+    GError *error = NULL;
+    etcd_wait(&servers[0]);
+    g_assert_cmpint(ask(arbiter, LPM_ARBITER_SWAP, &first, 5000, &now, &error), ==,
+                    LPM_ARBITER_DONE);
+    g_assert_no_error(error);
+    unsigned leader = is_leader(&servers[0]) ? 0 : is_leader(&servers[1]) ? 1 : 2;
+    server_kill(&servers[leader]);
+    int took = until_answered(arbiter, &now);
+    g_test_message("the leader was killed: an answer after %d ms", took);
+    g_assert_cmpuint(now.revision, ==, 1);
+    server_kill(&servers[(leader + 1) % MEMBERS]);
+    g_assert_cmpint(ask(arbiter, LPM_ARBITER_READ, NULL, 1500, &now, &error), ==,
+                    LPM_ARBITER_UNKNOWN);
+    g_test_message("two are dead: %s", error->message);
+    g_clear_error(&error);
+    etcd_launch(&servers[leader]);
+    until_answered(arbiter, &now);
+    g_assert_cmpuint(now.revision, ==, 1);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        server_clear(&servers[i]);
+        g_free(urls[i]);
+    }
+}
+
 static void refused(void)
 {
     static const struct {
@@ -181,6 +254,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     g_test_add_func("/arbiter-etcd/refused", refused);
     g_test_add_func("/arbiter-etcd/endpoints", endpoints);
+    g_test_add_func("/arbiter-etcd/cluster", cluster);
     g_test_add_func("/arbiter-etcd/certificates", certificates);
     g_test_add_func("/arbiter-etcd/damaged", damaged);
     return g_test_run();

@@ -285,8 +285,15 @@ static void killed_swapper(Fixture *f, gconstpointer data)
         worst = MAX(worst, g_get_monotonic_time() - begin);
         g_assert_cmpuint(now.revision, >=, told);
         g_assert_cmpuint(now.revision, <=, told + 1);
+        /* etcd may have had the victim's last transaction still before it; the LUN refuses it. */
         LpmRecord next = step_of(&now);
-        ASSERT_ASK(LPM_ARBITER_DONE, arbiter, LPM_ARBITER_SWAP, now.revision, &next, &now);
+        if (ask(arbiter, LPM_ARBITER_SWAP, now.revision, &next, PATIENT_MS, &now, NULL) !=
+            LPM_ARBITER_DONE) {
+            g_assert_false(f->kind->scsi);
+            g_assert_cmpuint(now.revision, ==, told + 1);
+            next = step_of(&now);
+            ASSERT_ASK(LPM_ARBITER_DONE, arbiter, LPM_ARBITER_SWAP, now.revision, &next, &now);
+        }
     }
     g_test_message("%s: the longest read after one of %d kills: %d ms", f->kind->name, KILLS,
                    (int)(worst / 1000));
@@ -361,6 +368,51 @@ static void away(Fixture *f, gconstpointer data)
     ASSERT_ASK(LPM_ARBITER_DONE, arbiter, LPM_ARBITER_SWAP, after.revision, &next, &now);
 }
 
+typedef struct {
+    GMainLoop *loop;
+    unsigned open, good;
+} Many;
+
+static void one_answered(LpmArbiterResult result, const LpmRecord *now, const GError *error,
+                         void *data)
+{
+    Many *many = data;
+    many->good += result == LPM_ARBITER_DONE && now->revision == 1;
+    if (error) {
+        g_test_message("%s", error->message);
+    }
+    if (--many->open == 0) {
+        g_main_loop_quit(many->loop);
+    }
+}
+
+/* One lpm-host's partitions share its client; threads take turns or connect besides. */
+static void many_at_once(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    enum { PARTITIONS = 24 };
+    LpmArbiter *arbiters[PARTITIONS];
+    Many many = {.loop = g_main_loop_new(NULL, FALSE), .open = PARTITIONS};
+    g_autoptr(LpmLockLun) lun = f->kind->scsi ? tgt_client(&f->server, "alpha") : NULL;
+    g_autoptr(LpmEtcd) etcd = f->kind->scsi ? NULL : etcd_client(&f->server);
+    for (uint8_t i = 0; i < PARTITIONS; i++) {
+        uint8_t id[16] = {(uint8_t)(i + 1)};
+        LpmRecord first;
+        lpm_record_first(id, "alpha", 1, &first);
+        arbiters[i] = lun ? lpm_arbiter_scsi_new(lun, id) : lpm_arbiter_etcd_new(etcd, id);
+        lpm_arbiter_swap(arbiters[i], 0, &first, PATIENT_MS, one_answered, &many);
+    }
+    g_main_loop_run(many.loop);
+    g_assert_cmpuint(many.good, ==, PARTITIONS);
+    for (unsigned i = 0; i < PARTITIONS; i++) {
+        LpmRecord now;
+        ASSERT_ASK(LPM_ARBITER_DONE, arbiters[i], LPM_ARBITER_READ, 0, NULL, &now);
+        g_assert_cmpuint(now.revision, ==, 1);
+        lpm_arbiter_unref(arbiters[i]);
+    }
+    g_main_loop_unref(many.loop);
+}
+
 static int by_size(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -407,6 +459,7 @@ int main(int argc, char **argv)
         {"two-partitions", two_partitions},
         {"race", many_race},
         {"killed-swapper", killed_swapper},
+        {"many-at-once", many_at_once},
         {"away", away},
         {"latency", latency},
     };

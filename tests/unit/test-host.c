@@ -85,6 +85,14 @@ static const struct {
     {"[store]\nuse=maybe\n", "[store]", "use"},
     {"[store]\ndirectory=images\n", "[store]", "directory"},
     {"[mover]\nport_first=9\nport_last=8\n", "[mover]", "port_last"},
+    {"[arbiter:paper]\na=b\n", "[arbiter:paper]", "group"},
+    {"[arbiter:etcd]\nendpoint=x\n", "[arbiter:etcd]", "endpoint"},
+    {"[arbiter:etcd]\nendpoints=https://a:1;b:2\n", "[arbiter:etcd]", "endpoints"},
+    {"[arbiter:etcd]\nkey=/x\n", "[arbiter:etcd]", "together"},
+    {"[arbiter:scsi]\nportal=192.0.2.1:3260\n", "[arbiter:scsi]", "target"},
+    {"[arbiter:scsi]\nportal=192.0.2.1:3260\ntarget=iqn.x\n", "[arbiter:scsi]", "initiator"},
+    {"[arbiter:scsi]\nlun=-1\n", "[arbiter:scsi]", "lun"},
+    {"[arbiter:scsi]\nchap_user=x\n", "[arbiter:scsi]", "chap_secret"},
 };
 
 static void test_config_wrong(void)
