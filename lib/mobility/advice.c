@@ -97,12 +97,13 @@ static const LpmMobAdvice src_rows[] = {
     {J(ABORT), R(OFFER), Q(PRE) | Q(DEVICE), W(NONE),
      "{partition} was offered to {target}, but QEMU at {source} is still sending.", WHO_CHANGED,
      STRANGE, ""},
-    {J_OPEN, R(TARGET), Q(SERVING), W(NONE),
+    {J_OPEN, R(TARGET), Q(SERVING), W(TARGET_OFF),
      "{partition} is at {target}, and some of its memory is at {source} only.",
      "when the rest of it will have come",
      "switch neither system off; where the link was lost, the console connects them again by "
      "itself",
-     ""},
+     "the memory that {source} still has is given up; {partition} belongs to {target}, and can be "
+     "started anew there from its disks when that is back"},
     {J_OPEN, R(LATER), ANY, W(NONE),
      "A later move has written the ownership record of {partition} before {source} had cleaned up "
      "after this one.",

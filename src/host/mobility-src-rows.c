@@ -500,7 +500,7 @@ static void ended_for_word(const GError *error, void *data)
     SrcMove *move = data;
     LpmMigration *migration = &move->base;
     move->ending_qemu = false;
-    if (error) {
+    if (error || lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET) {
         move->started(error, move->started_data);
         move->started = NULL;
         lpm_mig_look(migration);
@@ -508,6 +508,13 @@ static void ended_for_word(const GError *error, void *data)
         swap_for_word(move);
     }
     lpm_mig_unref(migration);
+}
+
+/* Post-copy: it keeps memory for a target that has gone with the rest of it. */
+static bool serves_nobody(const SrcMove *move)
+{
+    return move->base.postcopy && has_qemu(move) &&
+           lpm_mig_record_view(&move->base) == LPM_MOB_REC_TARGET;
 }
 
 /* Whether the target's being off changes anything here. */
@@ -522,7 +529,7 @@ static bool word_applies(const SrcMove *move, GError **error)
                              "%s still answers: it decides about partition %s", migration->peer,
                              migration->name);
     }
-    if (view != LPM_MOB_REC_TAKEN && !offered) {
+    if (view != LPM_MOB_REC_TAKEN && !offered && !serves_nobody(move)) {
         return lpm_error_set(error, LPM_ERROR_STATE,
                              "the ownership record of partition %s is not in the hands of %s, so "
                              "that its being off changes nothing: recover without that word",
@@ -547,10 +554,11 @@ void lpm_mig_src_target_off(LpmMigration *migration, const json_t *word, LpmHost
     move->started = done;
     move->started_data = data;
     /* The target may have let it run and have written to its disks: what is here is out of date. */
-    if (lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN && has_qemu(move)) {
+    bool taken = lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN && has_qemu(move);
+    if (taken || serves_nobody(move)) {
         move->ending_qemu = true;
         lpm_mig_ref(migration);
-        lpm_partition_end_qemu(migration->partition, "the target may have let it run",
+        lpm_partition_end_qemu(migration->partition, "the target had taken it and is off",
                                ended_for_word, move);
     } else {
         swap_for_word(move);

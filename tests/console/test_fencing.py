@@ -132,6 +132,7 @@ def alive(pid):
     return False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("journal, record, qemu, target_away", [
     ("post", "TAKEN", "completed", False), ("post", "OFFER", "completed", True), ("post", "unknown", "completed", True),
     ("post", "TAKEN", "serving", True), ("precopy", "source", "running", True)])
@@ -144,6 +145,7 @@ def test_nobody_is_switched_off_for_less(console, pair, agent, move, journal, re
     assert agent.runs() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after_s", [0, None])
 def test_off_by_default(console, pair, agent, move, after_s):  # noqa: F811
     configure(console, agent.config(after_s=after_s))
@@ -152,6 +154,7 @@ def test_off_by_default(console, pair, agent, move, after_s):  # noqa: F811
     assert agent.runs() == []
 
 
+@pytest.mark.long
 def test_the_target_comes_back_in_time(console, pair, agent, move):  # noqa: F811
     configure(console, agent.config(after_s=6))
     taken(console, pair, move)

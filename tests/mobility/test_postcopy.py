@@ -146,3 +146,29 @@ def test_source_is_gone_for_good(pair):
     pair.a.start()
     pair.ends(pair.a, "completed")
     assert pair.states() == [None, "running"]
+
+
+def test_target_is_gone_for_good(pair):
+    """It owns the partition, and its memory at the source is of no use to anybody: somebody says so, and the source is rid of it."""
+    pair.create(program=NOISE)
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    phase(pair, pair.b, "fill")
+    for qemu in pair.b.qemu_pids():
+        os.kill(qemu, signal.SIGSTOP)  # or it would say that it has ended
+    pair.b.kill()
+    for qemu in pair.b.qemu_pids():
+        os.kill(qemu, signal.SIGKILL)
+    wait_for(lambda: pair.status(pair.a)["sees"] == {"record": "target", "qemu": "serving"}, "the source sees it")
+    def given():
+        try:
+            return pair.a.word(pair.migration, "target-off", "target sys-b is off")
+        except RpcError as refused:
+            assert refused.error_class == "state"  # its mover has not noticed yet
+            return None
+    wait_for(given, "the word to be taken")
+    pair.ends(pair.a, "completed")
+    assert pair.a.qemu_pids() == []
+    pair.b.start()
+    pair.ends(pair.b, "completed")
+    pair.b.call("partition-start", partition="p1")
+    assert pair.states() == [None, "running"]

@@ -76,6 +76,7 @@ def overridden(console, **options):
     return [finding["check"] for finding in result["findings"] if finding["severity"] == "error"], result
 
 
+@pytest.mark.long
 def test_a_console_that_is_killed_and_started_again(site):
     console = site.new_console()
     site.create()
@@ -121,6 +122,7 @@ def test_a_new_console_finds_the_moves(site, when):
     assert site.states() == ["running", None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("older", ["a", "b"])
 def test_neighbours_under_a_console(site, older):
     system = getattr(site, older)
