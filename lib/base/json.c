@@ -44,9 +44,13 @@ char *lpm_json_text(const json_t *value)
 
 char *lpm_json_shown(const json_t *value)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    char *text =
+        value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
     char *shown;
 
+    if (!value) {
+        return g_strdup("missing");
+    }
     g_assert(text);
     shown =
         strlen(text) <= SHOWN_MAX ? g_strdup(text) : g_strdup_printf("%.*s...", SHOWN_MAX, text);

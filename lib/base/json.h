@@ -21,7 +21,8 @@ json_t *lpm_json_parse(const char *text, size_t length, GError **error) G_GNUC_W
 /* Compact text, to be g_free()d. Keys keep their order. */
 char *lpm_json_text(const json_t *value);
 
-/* The same for error messages: ASCII, and cut with "..." after 60 characters. To be g_free()d. */
+/* The same for error messages: ASCII, and cut with "..." after 60 characters; "missing" for NULL.
+ * To be g_free()d. */
 char *lpm_json_shown(const json_t *value);
 
 /*

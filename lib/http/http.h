@@ -5,9 +5,9 @@
  * path, reads and checks the arguments from path, query and body into one object, asks who the
  * bearer of the token is, and only then calls the route's function.
  *
- * Limits: LPM_HTTP_BODY_MAX, LPM_HTTP_CONNECTIONS_MAX, and LPM_HTTP_REQUEST_SECONDS from the start
- * of a connection, or from the end of the answer before, to the last byte of the request; then the
- * connection is closed.
+ * Limits: LPM_HTTP_BODY_MAX, LPM_HTTP_CONNECTIONS_MAX, LPM_HTTP_SAME_IP_MAX, and
+ * LPM_HTTP_REQUEST_SECONDS from the start of a connection, or from the end of the answer before, to
+ * the last byte of the request; then the connection is closed.
  */
 #pragma once
 
@@ -19,6 +19,7 @@
 
 #define LPM_HTTP_BODY_MAX        ((size_t)1 << 20)
 #define LPM_HTTP_CONNECTIONS_MAX 512
+#define LPM_HTTP_SAME_IP_MAX     128 /* of them from one address */
 #define LPM_HTTP_REQUEST_SECONDS 30
 #define LPM_HTTP_PARAMETERS_MAX  4 /* variable parts of one path */
 

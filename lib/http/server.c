@@ -137,6 +137,8 @@ static void attach(LpmHttpServer *server)
     source->server = server;
     source->tag = g_source_add_unix_fd(&source->source, info->epoll_fd, G_IO_IN);
     server->source = &source->source;
+    /* As lib/rpc's: whoever asks without end must not keep the rest from its turn. */
+    g_source_set_priority(server->source, G_PRIORITY_DEFAULT_IDLE);
     g_source_attach(server->source, NULL);
 }
 
@@ -159,6 +161,7 @@ bool lpm_http_server_listen(LpmHttpServer *server, const char *address, uint16_t
         MHD_OPTION_HTTPS_MEM_CERT, cert_pem, MHD_OPTION_HTTPS_MEM_KEY, key_pem,
         MHD_OPTION_HTTPS_PRIORITIES, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)LPM_HTTP_CONNECTIONS_MAX,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)LPM_HTTP_SAME_IP_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         CONNECTION_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, server,
         MHD_OPTION_NOTIFY_COMPLETED, lpm_http_completed, server, MHD_OPTION_END);

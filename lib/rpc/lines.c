@@ -10,6 +10,12 @@
 #include <unistd.h>
 
 #define READ_SIZE 65536
+/* Handed out before others of the main loop have their turn: who sends many short lines, each of
+ * which makes work, must not be heard alone. */
+#define LINES_A_TURN 32
+/* Not before what others put off until the main loop has nothing else to do: that would be never.
+ */
+#define PRIORITY G_PRIORITY_DEFAULT_IDLE
 
 typedef struct {
     GBytes *bytes;
@@ -23,7 +29,9 @@ struct LpmRpcLines {
     GSource *reader;
     GSource *writer;
     GSource *failing; /* an idle source that tells a failure of sending */
+    GSource *more;    /* hands out what is left of the input; nothing is read meanwhile */
     GByteArray *input;
+    size_t searched; /* bytes of the input without a line end */
     size_t line_max;
     GQueue output; /* of Chunk */
     size_t unsent;
@@ -61,6 +69,7 @@ static void close_stream(LpmRpcLines *lines)
     drop_source(&lines->reader);
     drop_source(&lines->writer);
     drop_source(&lines->failing);
+    drop_source(&lines->more);
     if (stream && G_IS_TLS_CONNECTION(stream)) {
         g_autoptr(GIOStream) base = NULL;
 
@@ -101,24 +110,27 @@ static GError *lost(const char *why)
 
 /* --- in --- */
 
-/* Hands out the complete lines in the buffer, of which bytes from @searched on are new. False: too
- * long a line. */
-static bool deliver(LpmRpcLines *lines, size_t searched)
+/* Hands out the complete lines in the buffer, as many as a turn has. False: too long a line. */
+static bool deliver(LpmRpcLines *lines, bool *ret_all)
 {
     size_t start = 0;
+    unsigned turn = 0;
 
-    while (lines->handlers) {
+    *ret_all = false;
+    while (lines->handlers && turn++ < LINES_A_TURN) {
         char *text = (char *)lines->input->data + start;
-        char *end =
-            memchr((char *)lines->input->data + searched, '\n', lines->input->len - searched);
+        char *end = memchr((char *)lines->input->data + lines->searched, '\n',
+                           lines->input->len - lines->searched);
         size_t length;
 
         if (!end) {
+            lines->searched = lines->input->len;
+            *ret_all = true;
             break;
         }
         length = (size_t)(end - text);
-        searched = start + length + 1;
-        start = searched;
+        start += length + 1;
+        lines->searched = start;
         if (length > lines->line_max) {
             return false;
         }
@@ -129,7 +141,42 @@ static bool deliver(LpmRpcLines *lines, size_t searched)
         }
     }
     g_byte_array_remove_range(lines->input, 0, (guint)start);
-    return lines->input->len <= lines->line_max;
+    lines->searched -= start;
+    return !*ret_all || lines->input->len <= lines->line_max;
+}
+
+static gboolean on_more(void *data);
+
+/* Delivers now, and arranges for what is left. */
+static void take_turn(LpmRpcLines *lines)
+{
+    bool all;
+
+    if (!deliver(lines, &all)) {
+        if (lines->handlers) {
+            fail(lines, g_error_new(LPM_ERROR, LPM_ERROR_PROTOCOL,
+                                    "the connection is closed: a line of more than %zu bytes came",
+                                    lines->line_max));
+        }
+    } else if (all) {
+        drop_source(&lines->more);
+    } else if (!lines->more && lines->stream) {
+        lines->more = g_idle_source_new();
+        g_source_set_priority(lines->more, PRIORITY);
+        g_source_set_callback(lines->more, on_more, lines, NULL);
+        g_source_attach(lines->more, NULL);
+    }
+}
+
+static gboolean on_more(void *data)
+{
+    LpmRpcLines *lines = data;
+
+    lines->refs++;
+    take_turn(lines);
+    lines_unref(lines);
+    /* A source that was destroyed meanwhile stays so whatever is returned. */
+    return G_SOURCE_CONTINUE;
 }
 
 static gboolean on_readable(GObject *object, void *data)
@@ -140,6 +187,9 @@ static gboolean on_readable(GObject *object, void *data)
     size_t before = lines->input->len;
     gssize n;
 
+    if (lines->more) {
+        return G_SOURCE_CONTINUE;
+    }
     g_byte_array_set_size(lines->input, (guint)(before + READ_SIZE));
     n = g_pollable_input_stream_read_nonblocking(in, lines->input->data + before, READ_SIZE, NULL,
                                                  &error);
@@ -152,13 +202,10 @@ static gboolean on_readable(GObject *object, void *data)
         fail(lines, lost(error->message));
     } else if (n == 0) {
         fail(lines, lost("the other side closed it"));
-    } else if (!deliver(lines, before) && lines->handlers) {
-        fail(lines, g_error_new(LPM_ERROR, LPM_ERROR_PROTOCOL,
-                                "the connection is closed: a line of more than %zu bytes came",
-                                lines->line_max));
+    } else {
+        take_turn(lines);
     }
     lines_unref(lines);
-    /* A source that was destroyed meanwhile stays so whatever is returned. */
     return G_SOURCE_CONTINUE;
 }
 
@@ -330,6 +377,7 @@ LpmRpcLines *lpm_rpc_lines_new(GIOStream *stream, size_t line_max,
     lines->data = data;
     g_queue_init(&lines->output);
     lines->reader = g_pollable_input_stream_create_source(G_POLLABLE_INPUT_STREAM(in), NULL);
+    g_source_set_priority(lines->reader, PRIORITY);
     g_source_set_callback(lines->reader, G_SOURCE_FUNC(on_readable), lines, NULL);
     g_source_attach(lines->reader, NULL);
     return lines;

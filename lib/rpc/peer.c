@@ -218,14 +218,43 @@ void lpm_rpc_server_emit(LpmRpcServer *server, const char *event, json_t *data)
 
 /* --- life --- */
 
+bool lpm_rpc_peer_make_room(LpmRpcServer *server, bool shaking)
+{
+    unsigned most = shaking ? LPM_RPC_HANDSHAKES_MAX : LPM_RPC_STRANGERS_MAX, there = 0;
+    LpmRpcPeer *oldest = NULL;
+
+    for (GList *item = server->peers.head; item; item = item->next) {
+        LpmRpcPeer *peer = item->data;
+
+        if (peer->role == LPM_RPC_ANONYMOUS && (peer->shaking || !shaking)) {
+            there++;
+            oldest = oldest || peer->running > 0 ? oldest : peer;
+        }
+    }
+    if (there >= most && oldest) {
+        lpm_rpc_peer_close(oldest);
+    }
+    return there < most || oldest;
+}
+
+/* Whether one more of @name may be served. */
+static bool is_within_limits(const LpmRpcServer *server, LpmRpcRole role, const char *name)
+{
+    unsigned known = 0, same = 0;
+
+    for (GList *item = server->peers.head; item; item = item->next) {
+        const LpmRpcPeer *peer = item->data;
+
+        known += peer->role != LPM_RPC_ANONYMOUS;
+        same += peer->role == role && g_strcmp0(peer->name, name) == 0;
+    }
+    return role == LPM_RPC_ANONYMOUS || (known < LPM_RPC_PEERS_MAX && same < LPM_RPC_SAME_PEER_MAX);
+}
+
 LpmRpcPeer *lpm_rpc_peer_add(LpmRpcServer *server)
 {
-    LpmRpcPeer *peer;
+    LpmRpcPeer *peer = g_new0(LpmRpcPeer, 1);
 
-    if (server->peers.length >= LPM_RPC_PEERS_MAX) {
-        return NULL;
-    }
-    peer = g_new0(LpmRpcPeer, 1);
     peer->refs = 1;
     peer->server = server;
     peer->role = LPM_RPC_ANONYMOUS;
@@ -252,6 +281,11 @@ void lpm_rpc_peer_unref(LpmRpcPeer *peer)
 
 void lpm_rpc_peer_serve(LpmRpcPeer *peer, GIOStream *stream, LpmRpcRole role, const char *name)
 {
+    if (!is_within_limits(peer->server, role, name)) {
+        g_object_unref(stream);
+        lpm_rpc_peer_close(peer);
+        return;
+    }
     peer->role = role;
     peer->name = g_strdup(name);
     peer->lines = lpm_rpc_lines_new(stream, LPM_RPC_LINE_MAX, &line_handlers, peer);
@@ -262,13 +296,21 @@ void lpm_rpc_peer_close(LpmRpcPeer *peer)
 {
     LpmRpcServer *server = g_steal_pointer(&peer->server);
 
+    lpm_rpc_peer_ref(peer);
     lpm_rpc_peer_set_deadline(peer, 0);
+    if (peer->hello) {
+        GSource *hello = g_steal_pointer(&peer->hello);
+
+        g_source_destroy(hello); /* and gives back its reference of the peer */
+        g_source_unref(hello);
+    }
     g_clear_pointer(&peer->lines, lpm_rpc_lines_free);
     g_cancellable_cancel(peer->handshake);
     if (server) {
         g_queue_remove(&server->peers, peer);
         lpm_rpc_peer_unref(peer);
     }
+    lpm_rpc_peer_unref(peer);
 }
 
 static gboolean on_deadline(void *data)

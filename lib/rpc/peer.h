@@ -19,7 +19,9 @@ struct LpmRpcPeer {
     LpmRpcServer *server; /* NULL: gone, or this peer is out of its list */
     LpmRpcLines *lines;   /* NULL: not through the handshake, or closed */
     GSource *deadline;    /* of the handshake, then of an anonymous peer */
+    GSource *hello;       /* waits for the first message; NULL: it is there */
     GCancellable *handshake;
+    bool shaking; /* in its handshake */
     LpmRpcRole role;
     char *name;
     bool subscribed;
@@ -27,12 +29,17 @@ struct LpmRpcPeer {
     unsigned running; /* requests */
 };
 
-/* Adds a peer that is not identified yet. Borrowed from the server; NULL when there are too many.
+/*
+ * Before one more stranger is let in, or into its handshake (@shaking): ends the oldest such one
+ * when there are as many as may be. False: those that there are have requests running.
  */
+bool lpm_rpc_peer_make_room(LpmRpcServer *server, bool shaking);
+/* Adds a peer that is not identified yet. Borrowed from the server. */
 LpmRpcPeer *lpm_rpc_peer_add(LpmRpcServer *server);
 LpmRpcPeer *lpm_rpc_peer_ref(LpmRpcPeer *peer);
 void lpm_rpc_peer_unref(LpmRpcPeer *peer);
-/* From now on it is @name, and its lines on @stream (taken over) are served. @name is copied. */
+/* From now on it is @name, and its lines on @stream (taken over) are served. @name is copied. It is
+ * closed instead when there are too many that are known, or of that name. */
 void lpm_rpc_peer_serve(LpmRpcPeer *peer, GIOStream *stream, LpmRpcRole role, const char *name);
 /* Closes it and takes it off its server's list; its requests may still be answered, to nobody. */
 void lpm_rpc_peer_close(LpmRpcPeer *peer);

@@ -15,9 +15,14 @@
 
 #define LPM_RPC_LINE_MAX ((size_t)1 << 20) /* longest accepted line, bytes */
 #define LPM_RPC_OUTPUT_MAX                                                                         \
-    ((size_t)8 << 20)             /* most unsent bytes; a peer that reads no more is closed */
-#define LPM_RPC_PEERS_MAX    256u /* connections of one server */
-#define LPM_RPC_REQUESTS_MAX 64u  /* unanswered requests of one peer; more are BUSY */
+    ((size_t)8 << 20)               /* most unsent bytes; a peer that reads no more is closed */
+#define LPM_RPC_PEERS_MAX     1024u /* connections of one server whose other end is known */
+#define LPM_RPC_SAME_PEER_MAX 64u   /* of them with the same name; "local" is one */
+/* TLS connections that are in their handshake or anonymous; one more ends the oldest that waits for
+ * nothing, so that strangers who say nothing shut nobody out */
+#define LPM_RPC_STRANGERS_MAX  64u
+#define LPM_RPC_HANDSHAKES_MAX 8u  /* of them in their handshake, each in a thread of GIO's pool */
+#define LPM_RPC_REQUESTS_MAX   64u /* unanswered requests of one peer; more are BUSY */
 #define LPM_RPC_HANDSHAKE_MS                                                                       \
     10000u /* a TLS peer that is not through its handshake by then is closed */
 #define LPM_RPC_ANONYMOUS_MS                                                                       \

@@ -47,6 +47,15 @@ void lpm_api_system_add(LpmHttpRequest *request, json_t *arguments, void *data)
         fail(request, error);
         return;
     }
+    if (!g_hash_table_contains(console->systems, name) &&
+        g_hash_table_size(console->systems) >= (unsigned)console->config->max_systems) {
+        lpm_error_set(&error, LPM_ERROR_BUSY,
+                      "system \"%s\": this console has %d systems, as many as max_systems of its "
+                      "configuration lets it have; remove one or raise the limit",
+                      name, console->config->max_systems);
+        fail(request, error);
+        return;
+    }
     token = lpm_join_token_new(console, name, &expires, &error);
     if (!token) {
         fail(request, error);

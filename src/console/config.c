@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include "model/model.h"
+
 #include <string.h>
 
 #define GROUP         "console"
@@ -26,6 +28,7 @@ static const KeyRow console_rows[] = {
     {"rpc_port", TYPE_PORT, OFFSET(rpc_port), 1, 65535},
     {"data_dir", TYPE_TEXT, OFFSET(data_dir), 0, 0},
     {"max_moves", TYPE_INT, OFFSET(max_moves), 1, 1000},
+    {"max_systems", TYPE_INT, OFFSET(max_systems), 1, 10000},
     {"history", TYPE_INT64, OFFSET(history), 10, 1000000},
     {NULL, TYPE_TEXT, 0, 0, 0},
 };
@@ -67,6 +70,7 @@ LpmConsoleConfig *lpm_console_config_new(void)
     config->rpc_port = 7600;
     config->data_dir = g_strdup(data ? data : LPM_DATA_DIR);
     config->max_moves = 16;
+    config->max_systems = 1000;
     config->history = 1000;
     config->fencing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, fencing_free);
     return config;
@@ -257,6 +261,11 @@ LpmConsoleConfig *lpm_console_config_load(const char *file, GError **error)
     }
     if (!config->state_dir) {
         config->state_dir = g_path_get_dirname(file);
+    }
+    if (!lpm_name_is_valid(config->name)) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] name: \"%s\" is no legal name", file, GROUP,
+                      config->name);
+        return NULL;
     }
     if (!config->addresses[0]) {
         lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] addresses is missing", file, GROUP);

@@ -24,6 +24,7 @@ typedef struct {
     uint16_t https_port, rpc_port;
     char *data_dir;      /* processor compatibility modes and emulators */
     int max_moves;       /* of one system at one time, in and out together */
+    int max_systems;     /* joined and invited */
     int64_t history;     /* ended migrations, and events, that are kept */
     GHashTable *fencing; /* name of system -> LpmFencing */
 } LpmConsoleConfig;

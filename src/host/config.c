@@ -69,6 +69,7 @@ static const KeyRow rows[] = {
     TEXT("arbiter:scsi", "initiator", scsi_initiator),
     TEXT("arbiter:scsi", "chap_user", scsi_chap_user),
     TEXT("arbiter:scsi", "chap_secret", scsi_chap_secret),
+    NUMBER("limits", "partitions", partitions, 0, 10000),
     NUMBER("limits", "active_moves", active_moves, 0, 64),
     NUMBER("limits", "inactive_moves", inactive_moves, 0, 64),
     NUMBER("limits", "memory_mib", memory_mib, 0, LPM_MEMORY_MIB_MAX),
@@ -133,6 +134,7 @@ static LpmHostConfig *defaults(void)
     config->scsi_initiator = g_strdup("");
     config->scsi_chap_user = g_strdup("");
     config->scsi_chap_secret = g_strdup("");
+    config->partitions = 1000;
     config->active_moves = 4;
     config->inactive_moves = 8;
     config->reserve_mib = 256;

@@ -53,6 +53,7 @@ typedef struct {
     int scsi_lun;
     char *scsi_chap_user, *scsi_chap_secret; /* "": none; the secret is a file */
     /* [limits] */
+    int partitions;                   /* that it may have, active or not */
     int active_moves, inactive_moves; /* at one time, in and out together */
     int64_t memory_mib;               /* for partitions; 0: the machine's, less reserve_mib */
     int64_t reserve_mib;

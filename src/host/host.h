@@ -88,6 +88,7 @@ struct LpmHost {
     LpmEtcd *etcd;     /* NULL: not asked yet, as the next one */
     LpmLockLun *lock_lun;
     bool maintenance;
+    guint logs_timer;
     GHashTable *digests; /* "device:inode:size:time" -> SHA-256 of boot files, hexadecimal */
     uint16_t rpc_port;   /* that it really listens on; 0: local socket only */
     int lock_fd;
@@ -165,6 +166,8 @@ struct LpmPartition {
     guint timer;                      /* reconnects a lost QMP connection */
     GPtrArray *nonces;                /* of LpmNonce (facts.h), beside its disks; NULL: none */
     guint nonce_timer;
+    guint tell_timer;      /* its state has changed and is told later */
+    int64_t told_until_us; /* monotonic; how much of what it may tell is used up */
 
     const LpmMigrationLink *link; /* NULL: no migration; set by lpm_partition_attach() */
 };
@@ -178,6 +181,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmPartition, lpm_partition_unref)
  * failure. EXISTS when the name, the UUID or a MAC is taken by another one. Borrowed.
  */
 LpmPartition *lpm_partition_add(LpmHost *host, LpmProfile *profile, GError **error);
+/* The same for one that is new here: BUSY when the limit of the configuration is reached. */
+LpmPartition *lpm_partition_add_new(LpmHost *host, LpmProfile *profile, GError **error);
 /* Writes the profile down: from now on the partition belongs to this system. */
 bool lpm_partition_keep(LpmPartition *partition, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Removes profile and runtime from the database, the run directory, and the partition from the

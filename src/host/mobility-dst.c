@@ -524,7 +524,7 @@ static LpmPartition *take_partition(DstMove *move, GError **error)
         lpm_profile_free(profile);
         return NULL;
     }
-    return lpm_partition_add(host, profile, error);
+    return lpm_partition_add_new(host, profile, error);
 }
 
 static bool read_arguments(DstMove *move, const json_t *arguments, GError **error)

@@ -21,7 +21,9 @@ enum {
     SEAL_MS = 120000, /* the disk takes what is left of an image */
     ABORT_MS = 1000,
     LOOK_MS = 1000,
-    SILENCE_MS = 8000, /* STATS come every 100 ms; movers give each other 5 s */
+    SILENCE_MS = 8000,                /* STATS come every 100 ms; movers give each other 5 s */
+    FRAMES_A_SECOND = 2000,           /* many times what a move needs: its descriptor is ... */
+    BYTES_A_SECOND = 8 * 1024 * 1024, /* ... read before everything else */
 };
 
 /* A descriptor on its way: goes with the byte at @at of what is still to be written. */
@@ -36,6 +38,9 @@ struct LpmMover {
     int control;
     guint in_watch, out_watch, timer, silence_watch;
     gint64 heard_us; /* when it said something last; monotonic */
+    gint64 since_us; /* when @frames was 0; monotonic */
+    unsigned frames;
+    size_t bytes;
     uint8_t migration[LPM_STREAM_ID_SIZE];
     GByteArray *in, *out;
     GArray *passing; /* Passing: descriptors that go with what is in out */
@@ -131,8 +136,21 @@ static void note_error(LpmMover *mover, const LpmStreamMessage *message)
     mover->reason = g_strdup(message->reason.reason);
 }
 
+/* Whether it says so much that nobody else here would be heard: it may be another's by now. */
+static bool floods(LpmMover *mover, size_t size)
+{
+    mover->heard_us = g_get_monotonic_time();
+    if (mover->heard_us - mover->since_us > G_USEC_PER_SEC) {
+        mover->since_us = mover->heard_us;
+        mover->frames = 0;
+        mover->bytes = 0;
+    }
+    mover->bytes += size;
+    return ++mover->frames > FRAMES_A_SECOND || mover->bytes > BYTES_A_SECOND;
+}
+
 /* Hands on what is whole in the buffer. False when the descriptor is of no more use. */
-static bool handle_frames(LpmMover *mover)
+static bool handle_frames(LpmMover *mover, const char **ret_why)
 {
     size_t done = 0;
     bool good = true;
@@ -148,6 +166,10 @@ static bool handle_frames(LpmMover *mover)
         }
         good = (status == LPM_STREAM_OK || status == LPM_STREAM_SKIP);
         good = good && lpm_stream_verify(&mover->verifier, &header) <= LPM_STREAM_SKIP;
+        if (good && floods(mover, used)) {
+            *ret_why = "it said more than it may in a second, and was killed";
+            good = false;
+        }
         if (good && status == LPM_STREAM_OK) {
             if (header.type == LPM_STREAM_ERROR) {
                 note_error(mover, &message);
@@ -155,7 +177,6 @@ static bool handle_frames(LpmMover *mover)
             if (header.type == LPM_STREAM_CONNECTED && mover->silence_watch == 0) {
                 mover->silence_watch = g_timeout_add(LOOK_MS, look_for_silence, mover);
             }
-            mover->heard_us = g_get_monotonic_time();
             mover->handlers.event(header.type, &message, mover->handlers.data);
         }
         done += used;
@@ -182,12 +203,13 @@ static gboolean on_readable(int fd, GIOCondition condition, gpointer data)
         g_byte_array_set_size(mover->in, 0);
     }
     mover->busy++;
-    bool good = got > 0 && (mover->released || handle_frames(mover));
+    const char *why = "a malformed frame on its control descriptor";
+    bool good = got > 0 && (mover->released || handle_frames(mover, &why));
     if (!good) {
         mover->in_watch = 0;
         if (got > 0) {
             g_subprocess_force_exit(mover->process);
-            tell_gone(mover, "a malformed frame on its control descriptor");
+            tell_gone(mover, why);
         }
         /* Otherwise its exit status, which follows at once, says more than the closed descriptor.
          */
@@ -210,12 +232,14 @@ static gboolean on_readable(int fd, GIOCondition condition, gpointer data)
 /* What it said last is still in the socket: an ERROR explains the exit status. */
 static void drain(LpmMover *mover)
 {
+    const char *why;
+
     while (mover->in_watch != 0 && !mover->released) {
         guint had = mover->in->len;
         g_byte_array_set_size(mover->in, had + READ_SIZE);
         ssize_t got = read(mover->control, mover->in->data + had, READ_SIZE);
         g_byte_array_set_size(mover->in, had + (got > 0 ? (guint)got : 0));
-        if (got <= 0 || !handle_frames(mover)) {
+        if (got <= 0 || !handle_frames(mover, &why)) {
             return;
         }
     }

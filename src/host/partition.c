@@ -9,6 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Changes of a partition's state are told at once, up to so many in a row ... */
+#define TELL_EVERY_US (100 * G_TIME_SPAN_MILLISECOND)
+#define TELL_BURST_US (5 * G_TIME_SPAN_SECOND)
+#define TELL_LATER_MS 250 /* ... and then the last of them after this time */
+
 LpmPartition *lpm_partition_ref(LpmPartition *partition)
 {
     partition->refs++;
@@ -23,6 +28,7 @@ void lpm_partition_unref(LpmPartition *partition)
     g_clear_handle_id(&partition->pidfd_watch, g_source_remove);
     g_clear_handle_id(&partition->end_timer, g_source_remove);
     g_clear_handle_id(&partition->timer, g_source_remove);
+    g_clear_handle_id(&partition->tell_timer, g_source_remove);
     g_clear_handle_id(&partition->nonce_timer, g_source_remove);
     lpm_qmp_free(partition->qmp);
     lpm_qga_free(partition->agent);
@@ -108,6 +114,19 @@ LpmPartition *lpm_partition_add(LpmHost *host, LpmProfile *profile, GError **err
     return partition;
 }
 
+LpmPartition *lpm_partition_add_new(LpmHost *host, LpmProfile *profile, GError **error)
+{
+    if (g_hash_table_size(host->partitions) >= (unsigned)host->config->partitions) {
+        lpm_error_set(error, LPM_ERROR_BUSY,
+                      "%s has %u partitions, as many as [limits] partitions of its configuration "
+                      "lets it have; delete one, move one away, or raise the limit",
+                      lpm_host_name(host), g_hash_table_size(host->partitions));
+        lpm_profile_free(profile);
+        return NULL;
+    }
+    return lpm_partition_add(host, profile, error);
+}
+
 bool lpm_partition_keep(LpmPartition *partition, GError **error)
 {
     g_autoptr(json_t) json = lpm_profile_to_json(partition->profile);
@@ -170,10 +189,45 @@ json_t *lpm_partition_event(const LpmPartition *partition)
                          lpm_partition_state_name(partition->state), "reason", partition->reason);
 }
 
-void lpm_partition_set_state(LpmPartition *partition, LpmPartitionState state, const char *reason)
+static void tell_state(LpmPartition *partition)
 {
     const LpmLogFields fields = {.partition = partition->profile->name};
+    const char *reason = partition->reason;
 
+    if (partition->state == LPM_PARTITION_ERROR) {
+        lpm_log_error(&fields, "error: %s", reason ? reason : "no reason known");
+    } else {
+        lpm_log_info(&fields, "%s%s%s", lpm_partition_state_name(partition->state),
+                     reason ? ": " : "", reason ? reason : "");
+    }
+    lpm_host_emit(partition->host, "partition", lpm_partition_event(partition));
+}
+
+static gboolean on_tell_later(gpointer data)
+{
+    LpmPartition *partition = data;
+
+    partition->tell_timer = 0;
+    tell_state(partition);
+    return G_SOURCE_REMOVE;
+}
+
+/* A state that QEMU changes all the time is told now and then: its words would fill the log, and
+ * drown those of other partitions. */
+static bool may_tell(LpmPartition *partition)
+{
+    int64_t now = lpm_clock_monotonic_us(partition->host->clock);
+
+    partition->told_until_us = MAX(partition->told_until_us, now - TELL_BURST_US) + TELL_EVERY_US;
+    if (partition->told_until_us <= now) {
+        return true;
+    }
+    partition->told_until_us -= TELL_EVERY_US;
+    return false;
+}
+
+void lpm_partition_set_state(LpmPartition *partition, LpmPartitionState state, const char *reason)
+{
     if (partition->state == state && g_strcmp0(partition->reason, reason) == 0) {
         return;
     }
@@ -182,13 +236,14 @@ void lpm_partition_set_state(LpmPartition *partition, LpmPartitionState state, c
         g_free(partition->reason);
         partition->reason = g_strdup(reason);
     }
-    if (state == LPM_PARTITION_ERROR) {
-        lpm_log_error(&fields, "error: %s", reason ? reason : "no reason known");
-    } else {
-        lpm_log_info(&fields, "%s%s%s", lpm_partition_state_name(state), reason ? ": " : "",
-                     reason ? reason : "");
+    if (partition->tell_timer) {
+        return;
     }
-    lpm_host_emit(partition->host, "partition", lpm_partition_event(partition));
+    if (may_tell(partition)) {
+        tell_state(partition);
+    } else {
+        partition->tell_timer = g_timeout_add(TELL_LATER_MS, on_tell_later, partition);
+    }
 }
 
 bool lpm_partition_attach(LpmPartition *partition, const LpmMigrationLink *link, GError **error)

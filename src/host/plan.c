@@ -140,6 +140,53 @@ LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error)
     return g_steal_pointer(&plan);
 }
 
+static bool same_file(const LpmFileRef *one, const LpmFileRef *other)
+{
+    return g_strcmp0(one->pool, other->pool) == 0 && g_strcmp0(one->file, other->file) == 0;
+}
+
+/* Whether @other may go on with its disk when @profile gets @disk. */
+static bool leaves_alone(const LpmProfile *profile, const LpmDisk *disk, const LpmProfile *other,
+                         GError **error)
+{
+    for (size_t i = 0; i < other->n_disks; i++) {
+        const LpmDisk *theirs = &other->disks[i];
+
+        if (same_file(&disk->at, &theirs->at) && !(disk->read_only && theirs->read_only)) {
+            return lpm_error_set(error, LPM_ERROR_STORAGE,
+                                 "partition %s: its disk %s, file %s of pool %s, belongs to "
+                                 "partition %s here; correct the profile at its source",
+                                 profile->name, disk->name, disk->at.file, disk->at.pool,
+                                 other->name);
+        }
+    }
+    return true;
+}
+
+/* What comes in is the other system's word, and must not reach what other partitions have here. */
+static bool check_others(const LpmPartition *partition, const LpmProfile *profile, GError **error)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    if (strcmp(profile->uuid, partition->profile->uuid) != 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "partition %s: its runtime says UUID %s, its profile %s",
+                             partition->profile->name, profile->uuid, partition->profile->uuid);
+    }
+    g_hash_table_iter_init(&iter, partition->host->partitions);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const LpmPartition *other = value;
+
+        for (size_t i = 0; other != partition && i < profile->n_disks; i++) {
+            if (!leaves_alone(profile, &profile->disks[i], other->profile, error)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GError **error)
 {
     LpmHost *host = partition->host;
@@ -153,7 +200,8 @@ LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GErro
     /* What runs may differ from the profile in things that were changed for the next start. */
     plan->profile =
         as_built ? lpm_profile_from_json(as_built, error) : copy_profile(partition->profile, error);
-    if (!plan->profile || !check_machine(host, emulator, plan->profile, error)) {
+    if (!plan->profile || !check_others(partition, plan->profile, error) ||
+        !check_machine(host, emulator, plan->profile, error)) {
         return NULL;
     }
     plan->activated_with =

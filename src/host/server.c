@@ -6,6 +6,7 @@
 #include "host/emulator.h"
 #include "host/etcd.h"
 #include "host/lock-lun.h"
+#include "host/logs.h"
 #include "host/pagestore.h"
 #include "host/partition.h"
 
@@ -212,6 +213,7 @@ LpmHost *lpm_server_open(LpmHostConfig *config, const char *data_dir, const LpmM
     }
     read_system(host);
     lpm_images_open(host);
+    lpm_logs_watch(host);
     try_credentials(host);
     lpm_adopt_all(host, on_adopted, host);
     return host;
@@ -223,6 +225,7 @@ void lpm_server_close(LpmHost *host)
         host->hooks->close(host);
     }
     lpm_service_stopping();
+    g_clear_handle_id(&host->logs_timer, g_source_remove);
     lpm_rpc_server_free(host->server);
     host->server = NULL;
     g_hash_table_unref(host->partitions);

@@ -311,7 +311,7 @@ static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
         g_clear_pointer(&profile, lpm_profile_free);
     }
     if (profile) {
-        partition = lpm_partition_add(host, profile, &error);
+        partition = lpm_partition_add_new(host, profile, &error);
     }
     if (!partition) {
         lpm_rpc_request_fail(request, error);

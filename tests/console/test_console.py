@@ -38,7 +38,8 @@ def test_wrong_command_lines(tmp_path, argv, code, monkeypatch):
 
 @pytest.mark.parametrize("text, named", [
     ("[console]\naddresses=a\nhttps_prot=1\n", "https_prot"), ("[other]\nx=1\n", "other"),
-    ("[console]\naddresses=a\nrpc_port=99999\n", "rpc_port"), ("[console]\n", "addresses")])
+    ("[console]\naddresses=a\nrpc_port=99999\n", "rpc_port"), ("[console]\n", "addresses"),
+    ("[console]\naddresses=a\nname=a/b\n", "name")])
 def test_wrong_configuration_is_named(tmp_path, text, named):
     path = tmp_path / "console.conf"
     path.write_text(text)
@@ -354,6 +355,38 @@ def test_half_open_connections_do_not_shut_others_out(shared_console):
     assert time.monotonic() - start < 3
     for connection in hoard:
         connection.close()
+
+
+def test_one_address_has_only_its_share_of_connections(shared_console):
+    hoard = [socket.create_connection(("127.0.0.1", shared_console.https_port), 5, ("127.0.0.2", 0)) for _ in range(200)]
+    try:
+        assert shared_console.rest("GET", "/v1/health")
+        closed = 0
+        for connection in hoard:
+            connection.setblocking(False)
+            try:
+                closed += connection.recv(1) == b""
+            except BlockingIOError:
+                pass
+            except ConnectionError:
+                closed += 1
+        assert closed == 200 - 128
+    finally:
+        for connection in hoard:
+            connection.close()
+
+
+def test_a_console_has_only_so_many_systems(console):
+    with open(console.state / "console.conf", "a") as config:
+        config.write("max_systems=2\n")
+    console.kill()
+    console.start()
+    for name in ("system-a", "system-b", "system-a"):
+        assert console.rest("POST", "/v1/systems", {"name": name})["token"]
+    refused = console.refused("POST", "/v1/systems", {"name": "system-c"})
+    assert refused.error_class == "busy" and "max_systems" in str(refused)
+    console.rest("DELETE", "/v1/systems/system-b")
+    assert console.rest("POST", "/v1/systems", {"name": "system-c"})["token"]
 
 
 def test_secrets_are_not_logged(console, pair):

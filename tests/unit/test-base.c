@@ -128,10 +128,12 @@ static void test_json_shown(void)
     g_autoptr(json_t) big = json_string(long_text);
     g_autofree char *small_shown = lpm_json_shown(accent);
     g_autofree char *big_shown = lpm_json_shown(big);
+    g_autofree char *none_shown = lpm_json_shown(NULL);
 
     g_assert_cmpstr(small_shown, ==, "\"caf\\u00E9\"");
     g_assert_cmpuint(strlen(big_shown), ==, 63);
     g_assert_true(g_str_has_suffix(big_shown, "x..."));
+    g_assert_cmpstr(none_shown, ==, "missing");
 }
 
 static void test_json_paths(void)

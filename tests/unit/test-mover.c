@@ -7,7 +7,6 @@
 #include "inbox.h"
 #include "outbox.h"
 #include "queue.h"
-#include "sandbox.h"
 #include "sha256-pair.h"
 #include "throttle.h"
 
@@ -526,133 +525,6 @@ static void key_proof_depends_on_everything(void)
     g_assert_false(key_proof_equal(one, other));
 }
 
-/* --- sandbox --- */
-
-static void try_open(void)
-{
-    (void)!open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
-static void try_socket(void)
-{
-    (void)!socket(AF_INET, SOCK_STREAM, 0);
-}
-
-static void try_connect(void)
-{
-    struct sockaddr address = {.sa_family = AF_INET};
-    (void)!connect(0, &address, sizeof(address));
-}
-
-static void try_exec(void)
-{
-    execl("/bin/true", "true", NULL);
-}
-
-static void try_fork(void)
-{
-    (void)!fork();
-}
-
-static void try_kill(void)
-{
-    kill(1, 0);
-}
-
-static void try_executable_memory(void)
-{
-    (void)!mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-}
-
-static void try_making_code(void)
-{
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    mprotect(page, 4096, PROT_READ | PROT_EXEC);
-}
-
-static void try_ptrace(void)
-{
-    syscall(SYS_ptrace, 0, 0, 0, 0);
-}
-
-static void try_unlink(void)
-{
-    unlink("/nonexistent/file");
-}
-
-static void try_privileges(void)
-{
-    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-}
-
-static void try_memory_of_others(void)
-{
-    syscall(SYS_process_vm_readv, 1, NULL, 0, NULL, 0, 0);
-}
-
-static void do_what_is_allowed(void)
-{
-    uint8_t random[8];
-    int pair[2] = {-1, -1};
-    (void)!write(pair[0], random, 0);
-    free(malloc(8 << 20));
-    struct timespec nap = {.tv_nsec = 1000};
-    nanosleep(&nap, NULL);
-    (void)clock_ns();
-    (void)!pread(-1, random, 1, 0);
-}
-
-/* Wait status of a child that locks itself in and then does @what. */
-static int locked_in(void (*what)(void))
-{
-    pid_t child = fork();
-    g_assert_cmpint(child, >=, 0);
-    if (child == 0) {
-        char reason[128];
-        if (!sandbox_enter(reason, sizeof(reason)))
-            _exit(99);
-        what();
-        _exit(42);
-    }
-    int status;
-    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-    return status;
-}
-
-static void sandbox_kills_what_is_forbidden(void)
-{
-    static const struct {
-        const char *name;
-        void (*what)(void);
-    } forbidden[] = {
-        {"open", try_open},
-        {"socket", try_socket},
-        {"connect", try_connect},
-        {"execve", try_exec},
-        {"fork", try_fork},
-        {"kill", try_kill},
-        {"mmap with PROT_EXEC", try_executable_memory},
-        {"mprotect with PROT_EXEC", try_making_code},
-        {"ptrace", try_ptrace},
-        {"unlink", try_unlink},
-        {"prctl", try_privileges},
-        {"process_vm_readv", try_memory_of_others},
-    };
-    for (size_t i = 0; i < G_N_ELEMENTS(forbidden); i++) {
-        g_test_message("%s", forbidden[i].name);
-        int status = locked_in(forbidden[i].what);
-        g_assert_true(WIFSIGNALED(status));
-        g_assert_cmpint(WTERMSIG(status), ==, SIGSYS);
-    }
-}
-
-static void sandbox_allows_what_is_needed(void)
-{
-    int status = locked_in(do_what_is_allowed);
-    g_assert_true(WIFEXITED(status));
-    g_assert_cmpint(WEXITSTATUS(status), ==, 42);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -679,7 +551,5 @@ int main(int argc, char **argv)
     g_test_add_func("/mover/digest/sha256-pair", sha256_pair_is_sha256);
     g_test_add_func("/mover/digest/page", page_digest_is_keyed);
     g_test_add_func("/mover/digest/proof", key_proof_depends_on_everything);
-    g_test_add_func("/mover/sandbox/forbidden", sandbox_kills_what_is_forbidden);
-    g_test_add_func("/mover/sandbox/allowed", sandbox_allows_what_is_needed);
     return g_test_run();
 }

@@ -259,6 +259,59 @@ static void test_silent_client(Fixture *fixture, G_GNUC_UNUSED const void *data)
     close(fd);
 }
 
+/* More than may be: each new one ends the oldest, so that who speaks is always served. */
+static void test_strangers(Fixture *fixture, G_GNUC_UNUSED const void *data)
+{
+    int fds[LPM_RPC_STRANGERS_MAX + 20];
+    Connected connected = {0};
+    char byte;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        fds[i] = open_tcp(fixture->port);
+        while (g_main_context_iteration(NULL, FALSE)) {
+        }
+    }
+    lpm_rpc_connect_tls(ADDRESS, fixture->port, fixture->console, "host1", 5000, NULL, NULL, NULL,
+                        on_connected, &connected);
+    WAIT_FOR(connected.done == 1);
+    g_assert_no_error(connected.error);
+    g_assert_cmpint(recv(fds[0], &byte, 1, MSG_DONTWAIT), ==, 0);
+    g_assert_cmpint(recv(fds[G_N_ELEMENTS(fds) - 1], &byte, 1, MSG_DONTWAIT), ==, -1);
+    lpm_rpc_client_free(connected.client);
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        close(fds[i]);
+    }
+}
+
+/* One name has its share, and another one its own. */
+static void test_same_peer(Fixture *fixture, G_GNUC_UNUSED const void *data)
+{
+    Connected of_console[LPM_RPC_SAME_PEER_MAX + 1] = {0};
+    Connected of_system = {0};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) answer = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(of_console); i++) {
+        lpm_rpc_connect_tls(ADDRESS, fixture->port, fixture->console, "host1", 5000, NULL, NULL,
+                            NULL, on_connected, &of_console[i]);
+        WAIT_FOR(of_console[i].done == 1);
+    }
+    g_assert_false(of_console[LPM_RPC_SAME_PEER_MAX].client &&
+                   (answer = lpm_rpc_call_sync(of_console[LPM_RPC_SAME_PEER_MAX].client, "whoami",
+                                               NULL, 5000, NULL)));
+    answer = lpm_rpc_call_sync(of_console[0].client, "whoami", NULL, 5000, &error);
+    g_assert_no_error(error);
+    lpm_rpc_connect_tls(ADDRESS, fixture->port, fixture->system, "host1", 5000, NULL, NULL, NULL,
+                        on_connected, &of_system);
+    WAIT_FOR(of_system.done == 1);
+    g_assert_no_error(of_system.error);
+    lpm_rpc_client_free(of_system.client);
+    for (size_t i = 0; i < G_N_ELEMENTS(of_console); i++) {
+        lpm_rpc_client_free(of_console[i].client);
+        g_clear_error(&of_console[i].error);
+    }
+}
+
 static void test_plain_text(Fixture *fixture, G_GNUC_UNUSED const void *data)
 {
     int fd = open_tcp(fixture->port);
@@ -324,6 +377,8 @@ int main(int argc, char **argv)
     ADD("anonymous", TRUE, test_anonymous);
     ADD("long-lines", FALSE, test_long_lines);
     ADD("plain-text", FALSE, test_plain_text);
+    ADD("strangers", FALSE, test_strangers);
+    ADD("same-peer", FALSE, test_same_peer);
     ADD("silent-client", FALSE, test_silent_client);
     ADD("silent-server", FALSE, test_silent_server);
     ADD("listen-errors", FALSE, test_listen_errors);

@@ -168,6 +168,24 @@ static void test_deep_and_long(Fixture *fixture, G_GNUC_UNUSED const void *data)
     raw_free(raw);
 }
 
+/* Many short requests at once wait in line behind one of somebody else. */
+static void test_turns(Fixture *fixture, G_GNUC_UNUSED const void *data)
+{
+    const char *ask = "{\"execute\":\"whoami\"}";
+    Raw *loud = raw_open(fixture);
+    Raw *quiet = raw_open(fixture);
+
+    assert_answer(quiet, ask, "{\"return\":{\"role\":0,\"name\":\"local\"}}");
+    for (int i = 0; i < 3000; i++) {
+        lpm_rpc_lines_send(loud->lines, ask, strlen(ask), -1);
+    }
+    assert_answer(quiet, ask, "{\"return\":{\"role\":0,\"name\":\"local\"}}");
+    g_assert_cmpuint(loud->got.length, <, 1000);
+    WAIT_FOR(loud->got.length == 3000);
+    raw_free(loud);
+    raw_free(quiet);
+}
+
 static void test_too_many_requests(Fixture *fixture, G_GNUC_UNUSED const void *data)
 {
     Raw *raw = raw_open(fixture);
@@ -187,21 +205,21 @@ static void test_too_many_requests(Fixture *fixture, G_GNUC_UNUSED const void *d
 
 static void test_too_many_peers(Fixture *fixture, G_GNUC_UNUSED const void *data)
 {
-    Raw *raws[LPM_RPC_PEERS_MAX];
+    Raw *raws[LPM_RPC_SAME_PEER_MAX];
     Raw *excess;
 
-    for (unsigned i = 0; i < LPM_RPC_PEERS_MAX; i++) {
+    for (unsigned i = 0; i < LPM_RPC_SAME_PEER_MAX; i++) {
         raws[i] = raw_open(fixture);
         /* The backlog of the listening socket is shorter than this. */
         while (g_main_context_iteration(NULL, FALSE)) {
         }
     }
-    assert_answer(raws[LPM_RPC_PEERS_MAX - 1], "{\"execute\":\"whoami\"}",
+    assert_answer(raws[LPM_RPC_SAME_PEER_MAX - 1], "{\"execute\":\"whoami\"}",
                   "{\"return\":{\"role\":0,\"name\":\"local\"}}");
     excess = raw_open(fixture);
     WAIT_FOR(excess->closed);
     raw_free(excess);
-    for (unsigned i = 0; i < LPM_RPC_PEERS_MAX; i++) {
+    for (unsigned i = 0; i < LPM_RPC_SAME_PEER_MAX; i++) {
         g_assert_false(raws[i]->closed);
         raw_free(raws[i]);
     }
@@ -390,6 +408,7 @@ int main(int argc, char **argv)
     ADD("answers", test_answers);
     ADD("refusals", test_refusals);
     ADD("deep-and-long", test_deep_and_long);
+    ADD("turns", test_turns);
     ADD("too-many-requests", test_too_many_requests);
     ADD("too-many-peers", test_too_many_peers);
     ADD("events", test_events);
