@@ -20,8 +20,15 @@ RECOVERS_S = 10  # what is allowed; slower is told, not failed, where the machin
 SLOW_COPY = 150_000  # bytes/s
 
 
+TRIES = 3  # of a move that is refused before the harm: an emulated system under load may not answer in time
+
+
 class Wrong(AssertionError):
     """An invariant does not hold."""
+
+
+class TooEarly(Exception):
+    """The move ended before the phase came."""
 
 
 class Move:
@@ -75,11 +82,18 @@ class Hold:
         return {"LPM_CRASH": f"{self.phase.point},stop"} if self.place else {}
 
     def wait(self):
-        if self.place is None:
-            wait_for(self.move.copies, HOLD_S, "the copy has begun")
-            return
-        self.pid = self.stage.daemon(self.place)
-        wait_for(lambda: state_letter(self.pid) == "T", HOLD_S, f"{self.place} stands still at {self.phase.point}")
+        self.pid = self.stage.daemon(self.place) if self.place else None
+        wait_for(self.reached, HOLD_S, f"{self.place} stands still at {self.phase.point}")
+
+    def reached(self):
+        if self.move.copies() if self.place is None else state_letter(self.pid) == "T":
+            return True
+        if self.move.request.result:
+            status = self.stage.rest("GET", f"/v1/migrations/{self.move.find()}")
+            if status["finished"]:
+                reasons = [f"{one['check']}: {one.get('found')}" for one in status["findings"] if one["severity"] == "error"]
+                raise TooEarly(f"{status['state']}: {(status['error'] or {}).get('message')} {reasons}")
+        return False
 
     def release(self):
         if self.pid:
@@ -161,6 +175,7 @@ def judge_history(stage, move, place):
 
 def judge(stage, move, status, harm):
     """Raises Wrong or History; returns the outcome in a word."""
+    stage.connected()
     place = stage.holder()
     if place is None:
         raise Wrong("no system, or more than one, has the partition by its record")
@@ -176,7 +191,7 @@ def judge(stage, move, status, harm):
         stage.disk.check()
         judge_startable(stage, place, other)
     stage.line(place).grows()
-    nothing_left(stage, stage.partitions[NAME], place)
+    nothing_left(stage, stage.partitions[NAME], place, nonces=True)
     return f"{status['state']}{'' if running else ', started again'}", said
 
 
@@ -231,6 +246,22 @@ def early_end(stage, move, harm):
     return harm.fault_name == "gone" and settled(stage, move)
 
 
+def begin_until_held(move, hold, harm):
+    rate = {} if hold.place else {"max_rate": SLOW_COPY}
+    for left in reversed(range(TRIES)):
+        move.begin(**rate, **harm.options)
+        try:
+            hold.wait()
+            return
+        except TooEarly as error:
+            print(f"begun again: {error}", flush=True)
+            if not left:
+                raise Wrong(f"the phase never came: {error}") from None
+            time.sleep(2)
+            move.known.add(move.migration)
+            move.migration = None
+
+
 def run_cell(stage, cell):
     """{"result": "passed"|"failed"|"not applicable", ...}"""
     began = time.monotonic()
@@ -243,9 +274,7 @@ def run_cell(stage, cell):
     ended = False
     try:
         arm(stage, hold, harm)
-        rate = {} if hold.place else {"max_rate": SLOW_COPY}
-        move.begin(**rate, **harm.options)
-        hold.wait()
+        begin_until_held(move, hold, harm)
         over = do_harm(stage, move, hold, harm)
         ended = True
         status, seconds = wait_settled(stage, move, over)

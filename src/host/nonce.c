@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 #define NONCE_LIFE_S 60
-#define NONCE_TEXT   64 /* most that is read of one */
+#define NONCE_LEFT_S 600 /* then a system that died has left it */
+#define NONCE_TEXT   64  /* most that is read of one */
 #define NONCE_PREFIX "nonce-"
 #define DIGEST_CHUNK (1u << 20)
 
@@ -59,6 +60,28 @@ static bool write_durably(const char *path, const char *text)
     return good;
 }
 
+/*
+ * A system that dies over a validation leaves its nonces. The next one that comes by takes them
+ * away; how old they are says the file system's own clock, in the age of @newest, just written.
+ */
+static void sweep(const char *directory, const char *newest)
+{
+    struct stat now, info;
+    GDir *dir = g_dir_open(directory, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(directory, name, NULL);
+
+        if (g_str_has_prefix(name, NONCE_PREFIX) && lstat(newest, &now) == 0 &&
+            lstat(path, &info) == 0 && S_ISREG(info.st_mode) &&
+            now.st_mtim.tv_sec - info.st_mtim.tv_sec > NONCE_LEFT_S) {
+            (void)g_unlink(path);
+        }
+    }
+    g_clear_pointer(&dir, g_dir_close);
+}
+
 static LpmNonce *put_one(LpmHost *host, const LpmDisk *disk)
 {
     LpmNonce *nonce = g_new0(LpmNonce, 1);
@@ -82,6 +105,8 @@ static LpmNonce *put_one(LpmHost *host, const LpmDisk *disk)
     if (!nonce->path || !write_durably(nonce->path, nonce->nonce)) {
         g_free(nonce->nonce);
         nonce->nonce = g_strdup("");
+    } else {
+        sweep(parent, nonce->path);
     }
     return nonce;
 }

@@ -422,6 +422,19 @@ def test_somebody_else_holds_the_disk(host):
     assert f"process {os.getpid()}" in facts["disks"][0]["locked_by"]
 
 
+def test_nonces_that_a_dead_system_left_are_swept(host):
+    host.create()
+    beside = host.base / "disks" / ".lpm"
+    beside.mkdir(exist_ok=True)
+    left, fresh, other = (beside / name for name in ("nonce-" + "0" * 32, "nonce-" + "1" * 32, "record"))
+    for path in (left, fresh, other):
+        path.write_text("x")
+    for path in (left, other):
+        os.utime(path, (1, 1))
+    host.call("nonce-put", partition="p1")
+    assert not left.exists() and fresh.exists() and other.exists()
+
+
 def test_nonces_never_read_other_files(host):
     profile = host.create()
     (host.base / "disks" / "secret").write_text("abcdef")
