@@ -254,6 +254,14 @@ static bool give_word(Recovery *recovery, LpmMigration *migration, LpmMobWord wo
     return true;
 }
 
+/* Ready for a source that has not come: whoever asks for recovery now has given the move up before
+ * it began, as a console that died over it. Else it would wait for connect_timeout_ms. */
+static bool waits_for_source(const LpmMigration *migration)
+{
+    return migration->side == LPM_MOB_DST && migration->journal == LPM_MOB_DST_PREPARED &&
+           !migration->mover_connected;
+}
+
 static void recover_open(Recovery *recovery, LpmMigration *migration, const json_t *arguments)
 {
     g_autoptr(GError) error = NULL;
@@ -272,6 +280,8 @@ static void recover_open(Recovery *recovery, LpmMigration *migration, const json
         if (migration->rows) {
             migration->looks = 0;
             lpm_mig_look(migration);
+        } else if (waits_for_source(migration)) {
+            (void)lpm_mig_dst_discard(migration, NULL, NULL);
         }
         g_timeout_add(RECOVER_STEP_MS, recovery_step, recovery);
     }

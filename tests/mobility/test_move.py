@@ -157,6 +157,17 @@ def test_host_killed_while_copying(pair, who):
     pair.judge(pair.a, pair.b)
 
 
+def test_recovered_before_it_began(pair):
+    """A console that died between prepare and start asks the target to recover: it does not wait for a source that will not come."""
+    pair.create()
+    pair.prepare(pair.a, pair.b)
+    pair.b.call("migration-recover", migration=pair.migration)
+    pair.ends(pair.b, "aborted", patience=3)
+    assert pair.states() == ["running", None] and not pair.b.qemu_pids()
+    pair.move(pair.a, pair.b)
+    pair.judge(pair.a, pair.b)
+
+
 def test_refusals(pair):
     pair.create(shared=False)
     with pytest.raises(RpcError, match="not 32 hexadecimal digits"):
