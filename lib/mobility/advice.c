@@ -128,7 +128,11 @@ static const LpmMobAdvice dst_rows[] = {
      "All of {partition} but a part of its memory has come to {target}, where it never ran; it "
      "belongs to {source}.",
      "whether {source} will offer it",
-     "wait for {source}: only together can they go on with {partition}", DISCARD_STAKE},
+     "wait for {source}: only together can they go on with {partition}",
+     "what has come to {target} is thrown away; it never ran there, but QEMU at {source} cannot go "
+     "on "
+     "without it any more: {partition} stays with {source}, and can be started anew there from its "
+     "disks"},
     {D(LOADED), R(OFFER) | R(TAKEN), T(UNSURE), W(NONE),
      "{partition} was offered to {target}; QEMU there does not answer.",
      "whether QEMU at {target} has it whole", LOOK_QEMU, ""},

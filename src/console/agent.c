@@ -34,6 +34,7 @@ static void run_unref(Run *run)
     g_clear_object(&run->process);
     g_clear_object(&run->cancel);
     g_string_free(run->words, TRUE);
+    explicit_bzero(run->input, strlen(run->input)); /* it has secrets */
     g_free(run->input);
     g_free(run->failure);
     g_free(run);

@@ -16,6 +16,7 @@ void lpm_event_add(LpmConsole *console, const char *kind, const char *object, co
                    const char *format, ...)
 {
     LpmLogFields fields = {.object = object};
+    g_autofree char *raw = NULL;
     g_autofree char *message = NULL;
     g_autofree char *key = NULL;
     g_autoptr(json_t) event = NULL;
@@ -23,8 +24,9 @@ void lpm_event_add(LpmConsole *console, const char *kind, const char *object, co
     va_list args;
 
     va_start(args, format);
-    message = g_strdup_vprintf(format, args);
+    raw = g_strdup_vprintf(format, args);
     va_end(args);
+    message = g_utf8_make_valid(raw, -1); /* another program's words, or cut within a character */
     lpm_log_info(&fields, "%s %s: %s", kind, object, message);
     key = g_strdup_printf("%016" G_GINT64_FORMAT, ++console->last_event);
     event =

@@ -22,10 +22,13 @@
 #define STATUS_ASKED    5 /* some agents answer before the power is gone */
 #define STATUS_AGAIN_MS 1000
 #define SECRET_MAX      1024
+#define WORDS_SHOWN     200 /* bytes of what an agent said */
+#define ASK_TIMEOUT_MS  3000
 
 typedef struct {
     LpmMove *move;
     const LpmFencing *fencing; /* of the configuration */
+    GPtrArray *values;         /* of the secrets that the agent was given last */
     unsigned asked;
 } Fence;
 
@@ -36,7 +39,8 @@ static const LpmFencing *fencing_of(const LpmMove *move)
 
 /*
  * Whether the target's being off would let the partition go on. Not in post-copy: the target may
- * have all of its memory, and the source only what it never had to send.
+ * have all of its memory, and the source only what it never had to send. Not while the source still
+ * hears it, which would refuse the word; and not one that was deleted, which nobody asks any more.
  */
 static bool would_help(const LpmMove *move)
 {
@@ -46,7 +50,9 @@ static bool would_help(const LpmMove *move)
 
     return advice && advice->word == LPM_MOB_WORD_TARGET_OFF && age < HEARD_US &&
            strcmp(lpm_json_str(source->status, "sees.qemu", ""), "serving") != 0 &&
+           lpm_json_int(source->status, "links.up", 0) == 0 &&
            lpm_systems_need(move->console, move->systems[LPM_HALF_SOURCE], NULL) &&
+           lpm_move_system(move, LPM_HALF_TARGET) &&
            !lpm_systems_need(move->console, move->systems[LPM_HALF_TARGET], NULL);
 }
 
@@ -56,6 +62,7 @@ static void fence_end(Fence *fence)
     fence->move->fencing.next_us =
         lpm_clock_monotonic_us(fence->move->console->clock) + TRY_AGAIN_US;
     lpm_move_unref(fence->move);
+    g_ptr_array_unref(fence->values);
     g_free(fence);
 }
 
@@ -108,6 +115,12 @@ static char *read_secret(const char *file, GError **error)
     return g_strdup(text);
 }
 
+static void free_secret(gpointer value)
+{
+    explicit_bzero(value, strlen(value));
+    g_free(value);
+}
+
 static void wipe(GString *text)
 {
     explicit_bzero(text->str, text->allocated_len);
@@ -115,8 +128,9 @@ static void wipe(GString *text)
 }
 
 /* NULL with @error when a secret cannot be had. */
-static GString *agent_input(const LpmFencing *fencing, const char *action, GError **error)
+static GString *agent_input(Fence *fence, const char *action, GError **error)
 {
+    const LpmFencing *fencing = fence->fencing;
     GString *input = g_string_sized_new(4096); /* grown, it would leave copies behind */
 
     g_string_append_printf(input, "action=%s\nplug=%s\nport=%s\n", action, fencing->plug,
@@ -124,6 +138,7 @@ static GString *agent_input(const LpmFencing *fencing, const char *action, GErro
     for (char **option = fencing->option; option && *option; option++) {
         g_string_append_printf(input, "%s\n", *option);
     }
+    g_ptr_array_set_size(fence->values, 0);
     for (char **secret = fencing->secret; secret && *secret; secret++) {
         const char *file = strchr(*secret, '=') + 1;
         char *value = read_secret(file, error);
@@ -134,33 +149,31 @@ static GString *agent_input(const LpmFencing *fencing, const char *action, GErro
         }
         g_string_append_len(input, *secret, file - *secret);
         g_string_append_printf(input, "%s\n", value);
-        explicit_bzero(value, strlen(value));
-        g_free(value);
+        g_ptr_array_add(fence->values, value);
     }
     return input;
 }
 
 /* What an agent says may have a secret in it that it was given. g_free(). */
-static char *without_secrets(const LpmFencing *fencing, const char *words)
+static char *without_secrets(const Fence *fence, const char *words)
 {
-    GString *text = g_string_new(words);
+    g_autoptr(GString) text = g_string_new(words);
 
-    for (char **secret = fencing->secret; secret && *secret; secret++) {
-        char *value = read_secret(strchr(*secret, '=') + 1, NULL);
+    for (guint i = 0; i < fence->values->len; i++) {
+        const char *value = g_ptr_array_index(fence->values, i);
 
-        if (value && *value) {
+        if (*value) {
             g_string_replace(text, value, "***", 0);
         }
-        g_free(value);
     }
-    g_string_truncate(text, MIN(text->len, 200));
-    return g_string_free(text, FALSE);
+    g_string_truncate(text, MIN(text->len, WORDS_SHOWN));
+    return g_utf8_make_valid(text->str, -1); /* it may have been cut within a character */
 }
 
 static void run_agent(Fence *fence, const char *action, LpmAgentDone done)
 {
     g_autoptr(GError) error = NULL;
-    GString *input = agent_input(fence->fencing, action, &error);
+    GString *input = agent_input(fence, action, &error);
 
     if (!input) {
         fail(fence, "was not run", error->message);
@@ -179,7 +192,10 @@ static void on_given(LpmMove *move, const GError *error, void *data)
 
     (void)move;
     if (error) {
-        fail(fence, "switched it off, but its word was not taken", error->message);
+        fail(fence,
+             lpm_call_is_unsure(error) ? "switched it off, and its word may have been taken"
+                                       : "switched it off, but its word was not taken",
+             error->message);
         return;
     }
     fence_end(fence);
@@ -212,7 +228,7 @@ static gboolean ask_again(gpointer data)
 static void on_status(int status, const char *words, void *data)
 {
     Fence *fence = data;
-    g_autofree char *clean = without_secrets(fence->fencing, words);
+    g_autofree char *clean = without_secrets(fence, words);
 
     if (status == STATUS_OFF && lpm_move_is_over(fence->move)) {
         fence_end(fence); /* somebody else was quicker */
@@ -236,13 +252,53 @@ static void ask_status(Fence *fence)
 static void on_off(int status, const char *words, void *data)
 {
     Fence *fence = data;
-    g_autofree char *clean = without_secrets(fence->fencing, words);
+    g_autofree char *clean = without_secrets(fence, words);
 
     if (status != 0) {
         fail(fence, "did not switch it off", clean);
         return;
     }
     ask_status(fence);
+}
+
+/* One agent at a time: two that switch the same system off would be in each other's way. */
+static bool is_being_fenced(const LpmMove *move)
+{
+    GHashTableIter iter;
+    gpointer other;
+
+    g_hash_table_iter_init(&iter, move->console->moves);
+    while (g_hash_table_iter_next(&iter, NULL, &other)) {
+        const LpmMove *one = other;
+
+        if (one->fencing.busy &&
+            strcmp(one->systems[LPM_HALF_TARGET], move->systems[LPM_HALF_TARGET]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last look before it loses its power: what the console knew may be some seconds old. */
+static void on_target_asked(json_t *result, const GError *error, void *data)
+{
+    Fence *fence = data;
+    g_autoptr(LpmMove) move = lpm_move_ref(fence->move);
+
+    (void)result;
+    if (!error || !lpm_call_is_unsure(error) || lpm_move_is_over(move) || !would_help(move)) {
+        move->fencing.stuck_us = 0;
+        fence_end(fence);
+        move->fencing.next_us = 0;
+        return;
+    }
+    move->fencing.tries++;
+    lpm_event_add(move->console, "migration", move->id, NULL,
+                  "system %s has partition %s and does not answer for %d s: fencing agent %s is to "
+                  "switch it off",
+                  move->systems[LPM_HALF_TARGET], move->partition, fence->fencing->after_s,
+                  fence->fencing->agent);
+    run_agent(fence, "off", on_off);
 }
 
 void lpm_move_consider_fencing(LpmMove *move)
@@ -258,19 +314,15 @@ void lpm_move_consider_fencing(LpmMove *move)
     if (move->fencing.stuck_us == 0) {
         move->fencing.stuck_us = now;
     }
-    if (move->fencing.busy || move->fencing.tries >= TRIES || now < move->fencing.next_us ||
+    if (is_being_fenced(move) || move->fencing.tries >= TRIES || now < move->fencing.next_us ||
         now - move->fencing.stuck_us < fencing->after_s * G_TIME_SPAN_SECOND) {
         return;
     }
     move->fencing.busy = true;
-    move->fencing.tries++;
-    lpm_event_add(move->console, "migration", move->id, NULL,
-                  "system %s has partition %s and does not answer for %d s: fencing agent %s is to "
-                  "switch it off",
-                  move->systems[LPM_HALF_TARGET], move->partition, fencing->after_s,
-                  fencing->agent);
     fence = g_new0(Fence, 1);
     fence->move = lpm_move_ref(move);
     fence->fencing = fencing;
-    run_agent(fence, "off", on_off);
+    fence->values = g_ptr_array_new_with_free_func(free_secret);
+    lpm_system_ask_now(lpm_move_system(move, LPM_HALF_TARGET), "system-info", NULL, ASK_TIMEOUT_MS,
+                       on_target_asked, fence);
 }

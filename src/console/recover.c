@@ -41,12 +41,29 @@ static void recover_free(Recover *recover)
 static void tell_end(const Recover *recover, const GError *error)
 {
     LpmMove *move = recover->move;
+    const char *how = !error                      ? "was taken"
+                      : lpm_call_is_unsure(error) ? "may have been taken"
+                                                  : "was not taken";
 
     if (recover->word) {
         lpm_event_add(move->console, "migration", move->id, recover->who,
-                      "the word \"%s\", given from %s, was %s%s%s", recover->say, recover->from,
-                      error ? "not taken" : "taken", error ? ": " : "",
-                      error ? error->message : "");
+                      "the word \"%s\", given from %s, %s%s%s", recover->say, recover->from, how,
+                      error ? ": " : "", error ? error->message : "");
+    }
+}
+
+/* No answer: it may have been heard, and be carried out yet. */
+static void warn_unsure(Recover *recover)
+{
+    GError **error = &recover->errors[recover->side];
+    g_autoptr(GError) bare = NULL;
+
+    if (recover->word && *error && lpm_call_is_unsure(*error)) {
+        bare = g_steal_pointer(error);
+        lpm_error_set(error, (LpmErrorCode)bare->code,
+                      "%s; the word may be carried out yet: keep system %s off, look with \"lpm "
+                      "migration show %s\", and give the word again where that says so",
+                      bare->message, recover->move->systems[!recover->side], recover->move->id);
     }
 }
 
@@ -55,6 +72,7 @@ static void recover_end(Recover *recover)
     const GError *error = NULL;
 
     lpm_move_judge(recover->move);
+    warn_unsure(recover);
     if (!recover->word) {
         recover->move->relinked_us = 0; /* at once */
         lpm_move_relink(recover->move);
@@ -168,6 +186,15 @@ static void on_other_asked(json_t *result, const GError *error, void *data)
     recover_end(recover);
 }
 
+/*
+ * Nothing that is discarded ever ran, and so nobody need be off for that; but from post-copy, QEMU
+ * at the source cannot go on without what has come to the target.
+ */
+static bool is_half(const LpmMove *move)
+{
+    return lpm_json_str(move->halves[LPM_HALF_TARGET].status, "postcopy", NULL) != NULL;
+}
+
 LpmMobNames lpm_move_names(const LpmMove *move)
 {
     return (LpmMobNames){move->systems[LPM_HALF_SOURCE], move->systems[LPM_HALF_TARGET],
@@ -209,9 +236,8 @@ void lpm_move_recover(LpmMove *move, const LpmMoveWord *word, LpmMoveDone done, 
     lpm_event_add(move->console, "migration", move->id, word->who,
                   "the word \"%s\" is given from %s", word->say, word->from);
     other = lpm_move_system(move, !recover->side);
-    /* Nothing that was discarded ever ran: that needs nobody to be off. */
-    if (other && word->word != LPM_MOB_WORD_DISCARD) {
-        lpm_system_call(other, "system-info", NULL, ASK_TIMEOUT_MS, on_other_asked, recover);
+    if (other && (word->word != LPM_MOB_WORD_DISCARD || is_half(move))) {
+        lpm_system_ask_now(other, "system-info", NULL, ASK_TIMEOUT_MS, on_other_asked, recover);
     } else {
         recover_go(recover);
     }

@@ -218,6 +218,20 @@ void lpm_system_ask(LpmSystem *system, const char *verb, json_t *arguments, unsi
     put(question);
 }
 
+void lpm_system_ask_now(LpmSystem *system, const char *verb, json_t *arguments, unsigned timeout_ms,
+                        LpmRpcReply reply, void *data)
+{
+    if (system->console && system->address && !system->client) {
+        system->again = true; /* the question waits for the end of this attempt */
+        if (system->retry) {
+            g_source_remove(system->retry);
+            system->retry = 0;
+            connect_now(system);
+        }
+    }
+    lpm_system_ask(system, verb, arguments, timeout_ms, reply, data);
+}
+
 /* --- measuring --- */
 
 typedef struct {

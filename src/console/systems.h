@@ -70,6 +70,11 @@ void lpm_system_call(LpmSystem *system, const char *verb, json_t *arguments, uns
 void lpm_system_ask(LpmSystem *system, const char *verb, json_t *arguments, unsigned timeout_ms,
                     LpmRpcReply reply, void *data);
 
+/* The same, and where there is no connection one is tried now, whatever was seen before: for those
+ * who must know that a system does not answer. */
+void lpm_system_ask_now(LpmSystem *system, const char *verb, json_t *arguments, unsigned timeout_ms,
+                        LpmRpcReply reply, void *data);
+
 /* @facts (system-info) is borrowed, NULL when the system did not answer; @error says why. */
 typedef void (*LpmSystemMeasured)(json_t *facts, const LpmLink *link, const GError *error,
                                   void *data);

@@ -117,11 +117,15 @@ bool lpm_links_were_lost(const LpmMigration *migration, int64_t ms)
 json_t *lpm_links_json(const LpmMigration *migration)
 {
     const LpmLinks *links = &migration->links;
+    unsigned cleaned = migration->side == LPM_MOB_SRC ? (unsigned)LPM_MOB_SRC_CLEANED
+                                                      : (unsigned)LPM_MOB_DST_CLEANED;
+    /* Those of a mover that died are gone with it. */
+    bool alive = migration->mover || migration->journal == cleaned;
     if (!links->each[0].known) {
         return json_null();
     }
     json_t *json = lpm_json_pack(
-        "{s:i, s:I, s:i, s:I, s:s?}", "up", (int)count_up(links), "of",
+        "{s:i, s:I, s:i, s:I, s:s?}", "up", alive ? (int)count_up(links) : 0, "of",
         (json_int_t)migration->options.connections, "reconnects", (int)migration->stats.reconnects,
         "resent_bytes", (json_int_t)migration->stats.resent_bytes, "reason", links->reason);
     json_object_set_new(json, "lost_ms",

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { RECONNECT_MS = 1000 };
+enum { RECONNECT_MS = 1000, WORD_END_MS = 5000 /* for a killed QEMU to end */ };
 
 static SrcMove *src(LpmMigration *migration)
 {
@@ -471,43 +471,92 @@ static void act(LpmMigration *migration, unsigned action)
 
 /* --- the operator's word --- */
 
+/* Answers whoever gave the word, once. */
+static void word_answered(SrcMove *move, const GError *error)
+{
+    LpmHostDone done = move->started;
+    g_clear_handle_id(&move->word_timer, g_source_remove);
+    move->started = NULL;
+    if (done) {
+        done(error, move->started_data);
+    }
+    lpm_mig_look(&move->base);
+}
+
+static void word_was_late(SrcMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(
+        &error, LPM_ERROR_CONFLICT,
+        "the ownership record of partition %s has changed meanwhile: %s was quicker, look "
+        "again",
+        migration->name, migration->peer);
+    word_answered(move, error);
+}
+
 static void word_given(LpmMigration *migration, LpmArbiterResult result, const GError *error)
 {
     SrcMove *move = src(migration);
-    g_autoptr(GError) failure = error ? g_error_copy(error) : NULL;
+    g_autoptr(GError) failure = NULL;
     if (result == LPM_ARBITER_LOST) {
-        lpm_error_set(
-            &failure, LPM_ERROR_CONFLICT,
-            "%s was quicker: the ownership record of partition %s has changed, look again",
-            migration->peer, migration->name);
+        word_was_late(move);
+        return;
     }
-    move->started(failure, move->started_data);
-    move->started = NULL;
-    lpm_mig_look(migration);
+    if (error) {
+        lpm_error_set(&failure, (LpmErrorCode)error->code,
+                      "%s; whether partition %s was given back is not known: keep %s off, and give "
+                      "the word again",
+                      error->message, migration->name, migration->peer);
+    }
+    word_answered(move, failure);
 }
 
-static void swap_for_word(SrcMove *move)
-{
-    LpmMigration *migration = &move->base;
-    bool taken = lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN;
-    lpm_mig_swap(migration, LPM_RECORD_BACK, taken ? LPM_RECORD_BY_WORD : LPM_RECORD_BY_OWNER,
-                 "word", word_given);
-}
+static void carry_out_word(LpmMigration *migration, const GError *error);
 
-/* A QEMU that cannot be ended keeps what may be out of date: then the word is not carried out. */
 static void ended_for_word(const GError *error, void *data)
 {
     SrcMove *move = data;
     LpmMigration *migration = &move->base;
+    move->word_ends_qemu = false;
     move->ending_qemu = false;
-    if (error || lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET) {
-        move->started(error, move->started_data);
-        move->started = NULL;
-        lpm_mig_look(migration);
+    g_clear_handle_id(&move->word_timer, g_source_remove);
+    if (!move->started) {
+        lpm_mig_look(migration); /* too late: nobody waits for it any more */
+    } else if (error) {
+        word_answered(move, error);
     } else {
-        swap_for_word(move);
+        lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, carry_out_word);
     }
     lpm_mig_unref(migration);
+}
+
+/* What the word says may not be true any more when QEMU ends some day. */
+static gboolean ends_too_late(gpointer data)
+{
+    SrcMove *move = data;
+    const LpmMigration *migration = &move->base;
+    g_autoptr(GError) error = NULL;
+    move->word_timer = 0;
+    lpm_error_set(&error, LPM_ERROR_TIMEOUT,
+                  "QEMU of partition %s on %s was killed and does not end: it may wait for its "
+                  "disks. Nothing was given back; when it has ended, give the word again",
+                  migration->name, migration->self);
+    word_answered(move, error);
+    return G_SOURCE_REMOVE;
+}
+
+static void end_for_word(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    move->word_timer = g_timeout_add(WORD_END_MS, ends_too_late, move);
+    if (!move->word_ends_qemu) {
+        move->word_ends_qemu = true;
+        move->ending_qemu = true;
+        lpm_mig_ref(migration);
+        lpm_partition_end_qemu(migration->partition, "the target had taken it and is off",
+                               ended_for_word, move);
+    }
 }
 
 /* Post-copy: it keeps memory for a target that has gone with the rest of it. */
@@ -515,6 +564,34 @@ static bool serves_nobody(const SrcMove *move)
 {
     return move->base.postcopy && has_qemu(move) &&
            lpm_mig_record_view(&move->base) == LPM_MOB_REC_TARGET;
+}
+
+/*
+ * The record was just read: what was known of it may be seconds old, and a target that has changed
+ * it since (has given the partition back, or taken it) was not off. At TAKEN, the target may have
+ * let it run and have written to its disks: what is here is out of date, and is ended before
+ * anything may let it go on.
+ */
+static void carry_out_word(LpmMigration *migration, const GError *error)
+{
+    SrcMove *move = src(migration);
+    bool taken = lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN;
+    g_autoptr(GError) unread = NULL;
+    if (error) {
+        lpm_error_set(&unread, (LpmErrorCode)error->code,
+                      "%s; nothing was given back: keep %s off, and give the word again",
+                      error->message, migration->peer);
+        word_answered(move, unread);
+    } else if (migration->record.revision != move->word_revision) {
+        word_was_late(move);
+    } else if ((taken && has_qemu(move)) || serves_nobody(move)) {
+        end_for_word(move);
+    } else if (lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET) {
+        word_answered(move, NULL); /* it served nobody, and has ended */
+    } else {
+        lpm_mig_swap(migration, LPM_RECORD_BACK, taken ? LPM_RECORD_BY_WORD : LPM_RECORD_BY_OWNER,
+                     "word", word_given);
+    }
 }
 
 /* Whether the target's being off changes anything here. */
@@ -528,6 +605,13 @@ static bool word_applies(const SrcMove *move, GError **error)
         return lpm_error_set(error, LPM_ERROR_STATE,
                              "%s still answers: it decides about partition %s", migration->peer,
                              migration->name);
+    }
+    if (view == LPM_MOB_REC_UNKNOWN) {
+        return lpm_error_set(error, LPM_ERROR_STORAGE,
+                             "the ownership record of partition %s cannot be read now, so that "
+                             "nothing can be given back: look at its storage pool, keep %s off, "
+                             "and give the word again",
+                             migration->name, migration->peer);
     }
     if (view != LPM_MOB_REC_TAKEN && !offered && !serves_nobody(move)) {
         return lpm_error_set(error, LPM_ERROR_STATE,
@@ -553,16 +637,8 @@ void lpm_mig_src_target_off(LpmMigration *migration, const json_t *word, LpmHost
     }
     move->started = done;
     move->started_data = data;
-    /* The target may have let it run and have written to its disks: what is here is out of date. */
-    bool taken = lpm_mig_record_view(migration) == LPM_MOB_REC_TAKEN && has_qemu(move);
-    if (taken || serves_nobody(move)) {
-        move->ending_qemu = true;
-        lpm_mig_ref(migration);
-        lpm_partition_end_qemu(migration->partition, "the target had taken it and is off",
-                               ended_for_word, move);
-    } else {
-        swap_for_word(move);
-    }
+    move->word_revision = migration->record.revision;
+    lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, carry_out_word);
 }
 
 /* --- life --- */
@@ -573,6 +649,7 @@ static void free_half(LpmMigration *migration)
     g_clear_handle_id(&move->poll_timer, g_source_remove);
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
+    g_clear_handle_id(&move->word_timer, g_source_remove);
     lpm_src_stop_dialing(move);
     lpm_bytes_close(&move->vasi);
     lpm_channels_close(&move->channels);

@@ -52,11 +52,14 @@ typedef struct SrcMove {
     bool peer_loaded, offering;
     int64_t stop_mono_us, offer_mono_us;
     /* rows */
-    bool device_over;     /* QEMU said that there is nothing to yank any more */
-    bool doubt_seen;      /* a doubtful connection was used for what it still takes */
-    bool explained;       /* the error has its second half */
-    bool ending_qemu;     /* its end is our doing */
-    LpmQmpRunState state; /* seen last */
+    bool device_over;    /* QEMU said that there is nothing to yank any more */
+    bool doubt_seen;     /* a doubtful connection was used for what it still takes */
+    bool explained;      /* the error has its second half */
+    bool ending_qemu;    /* its end is our doing */
+    bool word_ends_qemu; /* and somebody's word's, which may have been given up since */
+    guint word_timer;
+    uint64_t word_revision; /* of the record that the word was given for */
+    LpmQmpRunState state;   /* seen last */
 } SrcMove;
 
 void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);

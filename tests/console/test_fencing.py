@@ -146,6 +146,27 @@ def test_nobody_is_switched_off_for_less(console, pair, agent, move, journal, re
 
 
 @pytest.mark.long
+def test_nobody_is_switched_off_whom_the_source_still_hears(console, pair, agent, move):  # noqa: F811
+    """The word would be refused there."""
+    configure(console, agent.config())
+    links = {"up": 1, "of": 1, "lost_ms": None, "reason": None, "reconnects": 0, "resent_bytes": 0}
+    says(console, pair[0], move, "post", "TAKEN", "completed", links=links)
+    gone(console, pair[1])
+    time.sleep(AFTER_S + 2)
+    assert agent.runs() == []
+    pair[0].moves[move]["links"]["up"] = 0
+    console.wait(agent.runs, "the agent", 25)
+
+
+def test_what_an_agent_says_may_be_cut_anywhere(console, pair, agent, move):  # noqa: F811
+    agent.does("printf x >&2; printf '\\303\\274%.0s' {1..150} >&2; exit 1", "exit 2")
+    configure(console, agent.config())
+    taken(console, pair, move)
+    wait_event(console, "did not switch it off: ")
+    assert any("did not switch it off" in text for text in console.migration(move)["situation"]["known"])
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("after_s", [0, None])
 def test_off_by_default(console, pair, agent, move, after_s):  # noqa: F811
     configure(console, agent.config(after_s=after_s))

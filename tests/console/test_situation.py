@@ -27,7 +27,7 @@ def says(console, host, move, journal, record, qemu, **more):
     host.moves[move].update(journal=journal, sees={"record": record, "qemu": qemu}, **more)
     host.emit("migration", host.status(host.moves[move]))
     side = "source_half" if host.moves[move]["side"] == "source" else "target_half"
-    console.wait(lambda: console.migration(move)[side]["journal"] == journal, "the news")
+    console.wait(lambda: (console.migration(move)[side] or {}).get("journal") == journal, "the news")
 
 
 def gone(console, host):
@@ -93,6 +93,27 @@ def test_the_word_is_refused_while_the_target_answers(console, pair, move):
     assert refused(console, move, **OFF).error_class == "state"
     target.verbs["system-info"] = facts
     assert "migration-recover" not in source.calls
+
+
+def test_a_system_that_has_just_come_back_is_heard(console, pair, move):
+    """The console looks for a system that is away every few seconds; before it believes a word it looks at once."""
+    taken(console, pair, move)
+    time.sleep(4)
+    pair[1].come_back()
+    assert refused(console, move, **OFF).error_class == "state"
+    assert "migration-recover" not in pair[0].calls
+
+
+def test_half_of_a_post_copy_is_not_discarded_while_the_source_answers(console, pair, move):
+    word = {"word": "discard", "say": "discard web1 at system-b"}
+    target = pair[1]
+    said = []
+    target.verbs["migration-recover"] = lambda arguments: said.append(arguments) or target.status(target.moves[move])
+    says(console, target, move, "loaded", "source", "half", postcopy="active")
+    assert refused(console, move, **word).error_class == "state" and not said
+    gone(console, pair[0])
+    recover(console, move, **word)
+    assert said[0]["word"] == "discard"
 
 
 @pytest.mark.parametrize("body", [

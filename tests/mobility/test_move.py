@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves between two lpm-hosts, good ones and those that end early."""
 import concurrent.futures
+import fcntl
 import os
 import signal
 import subprocess
@@ -233,8 +234,15 @@ def test_target_lost_for_good(pair, crash):
         assert caught.value.error_class == "usage" and "target" in str(caught.value), arguments
     status = pair.status(pair.a)
     assert status["sees"] == {"record": "TAKEN", "qemu": "completed"} and status["words"] == []
+    with (pair.pool / ".lpm" / f"{pair.profile['uuid']}.record").open("r+b") as record:
+        fcntl.lockf(record, fcntl.LOCK_EX)  # nothing is ended before it is read again
+        with pytest.raises(RpcError) as caught:
+            pair.a.word(pair.migration, "target-off", "target sys-b is off")
+        assert "give the word again" in str(caught.value) and len(pair.a.qemu_pids()) == 1
+    wait_for(lambda: pair.status(pair.a)["sees"]["record"] == "TAKEN", "the record is read again")
+    before = len(pair.status(pair.a)["words"])
     pair.a.word(pair.migration, "target-off", "target sys-b is off")
-    word, = pair.ends(pair.a, "aborted")["words"]
+    word = pair.ends(pair.a, "aborted")["words"][before]
     assert abs(word.pop("time_us") / 1e6 - time.time()) < 60
     assert word == {"word": "target-off", "say": "target sys-b is off", "who": "tester", "from": "a test"}
     assert pair.a.qemu_pids() == []
