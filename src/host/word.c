@@ -77,9 +77,16 @@ bool lpm_mig_word_read(const LpmMigration *migration, const json_t *arguments,
     } else if (!check_say(migration, word, say, error)) {
         return false;
     }
+    const char *who = lpm_json_str(arguments, "who", giver->name);
+    const char *from = lpm_json_str(arguments, "from", giver->from);
+    if (strlen(who) > LPM_MOB_SAY_MAX || strlen(from) > LPM_MOB_SAY_MAX) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "migration %s: \"who\" and \"from\" of the word %s have at most %d "
+                             "bytes each",
+                             migration->id, lpm_mob_word_name(word), (int)LPM_MOB_SAY_MAX);
+    }
     *ret_word = word;
     *ret_entry = lpm_json_pack("{s:s, s:s, s:s, s:s}", "word", lpm_mob_word_name(word), "say", say,
-                               "who", lpm_json_str(arguments, "who", giver->name), "from",
-                               lpm_json_str(arguments, "from", giver->from));
+                               "who", who, "from", from);
     return true;
 }

@@ -228,7 +228,8 @@ def test_target_lost_for_good(pair, crash):
     with pytest.raises(RpcError):
         pair.a.call("partition-start", partition="p1")
     for arguments in ({"word": "target-off", "say": "target sys-a is off"}, {"word": "discard", "say": "discard p1 at sys-b"},
-                      {"word": "target-off"}, {"force": True}):
+                      {"word": "target-off"}, {"force": True},
+                      {"word": "target-off", "say": "target sys-b is off", "who": "x" * 257}):
         with pytest.raises(RpcError) as caught:
             pair.a.call("migration-recover", migration=pair.migration, **arguments)
         assert caught.value.error_class == "usage" and "target" in str(caught.value), arguments
