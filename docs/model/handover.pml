@@ -129,6 +129,7 @@ bit bad;  /* what has come is not what was sent; the digest says so */
 bit s_fresh = 1, d_fresh;
 bit died;      /* a QEMU has died that was not ended by an lpm-host */
 bit ran_there; /* the target's QEMU died after intent: nobody can know whether it ran */
+bit refused;   /* the target has sent a refusal */
 bit must_save; /* the source's QEMU died while the rules keep the target's copy for that */
 
 /* lpm-host at the source: what it has in memory. */
@@ -151,6 +152,7 @@ byte s_crashes; /* lpm-host of the source dies, at any moment, and comes back */
 byte d_crashes; /* lpm-host of the target */
 byte q_crashes; /* a QEMU dies, either */
 byte machines;  /* a whole machine dies, either; it comes back, or never */
+byte glitches;  /* a mover dies, a stream breaks, QEMU or the arbiter does not answer, a disk is full */
 byte unknowns;  /* an answer of the arbiter does not come; the swap arrives late, or never */
 
 byte act; /* 0 between steps */
@@ -206,7 +208,8 @@ inline end_source()
 {
 #ifdef POSTCOPY
     /* QEMU cannot go on from post-copy: what serves is of use to the target only. */
-    must(dq != T_FILLING || sq != Q_SERVING, THROWN);
+    must(sq != Q_SERVING || dq != T_FILLING, THROWN);
+    must(sq != Q_SERVING || dq != T_HALF || dj != DJ_LOADED || refused, THROWN);
     must(!s_fresh || sq == Q_DEAD || sq == Q_SERVING || ran_there, THROWN);
 #else
     must(!s_fresh || sq == Q_DEAD || ran_there, THROWN);
@@ -386,7 +389,7 @@ inline d_do()
     if
     :: DO(DST, LOADED) -> d_write(DJ_LOADED); m_loaded = 1
     :: DO(DST, TAKE) -> d_swap(R_TAKEN, 1)
-    :: DO(DST, REFUSE) -> d_swap(R_BACK, 1)
+    :: DO(DST, REFUSE) -> refused = 1; d_swap(R_BACK, 1)
     :: DO(DST, RETURN) -> d_swap(R_BACK, 1)
     :: DO(DST, OWN) -> d_swap(R_RUN, 1)
     :: DO(DST, INTENT) -> d_write(DJ_INTENT)
@@ -456,10 +459,10 @@ end:
     :: d_step { s_up == UP && s_told == 3 && s_wait ->
         s_told = 4; s_wait = 0;
         printf("source: trouble while it offers\n") }
-    /* A time-out, a mover that died, a request to stop, an error of QEMU. */
-    :: d_step { S_WELL && S_OPEN ->
-        s_rows = 1; s_mover = 0;
+    :: d_step { glitches && S_WELL && S_OPEN && s_mover ->
+        glitches--; s_rows = 1; s_mover = 0;
         printf("source: trouble, the mover is dead\n") }
+    /* A time-out, a request to stop, the other side's mover is gone. */
     :: d_step { S_WELL && S_OPEN ->
         s_rows = 1;
         printf("source: trouble\n") }
@@ -471,22 +474,25 @@ end:
     :: d_step { S_LOOKS && S_OPEN && S_BEHIND ->
         s_rs = rs; s_rv = rv;
         printf("source: reads the record, %d\n", s_rs) }
-    :: d_step { S_LOOKS && S_OPEN && c_expr { SOURCE_WANTS } ->
+    :: d_step { S_LOOKS && S_OPEN && s_rs && c_expr { SOURCE_WANTS } ->
         c_code { now.act = SOURCE_WANTS; }
         s_do() }
     /* The arbiter does not answer. */
-    :: d_step { S_LOOKS && S_OPEN && s_rs && c_expr { SOURCE_WANTS_UNKNOWN } ->
+    :: d_step { glitches && S_LOOKS && S_OPEN && c_expr { SOURCE_WANTS_UNKNOWN } ->
+        glitches--;
         c_code { now.act = SOURCE_WANTS_UNKNOWN; }
         s_rs = 0; s_rv = 0;
         s_do() }
     /* QEMU does not answer. */
-    :: d_step { S_LOOKS && S_OPEN && S_MAY_BE_UNSURE && c_expr { SOURCE_WANTS_UNSURE } ->
+    :: d_step { glitches && S_LOOKS && S_OPEN && s_rs && S_MAY_BE_UNSURE &&
+                c_expr { SOURCE_WANTS_UNSURE } ->
+        glitches--;
         c_code { now.act = SOURCE_WANTS_UNSURE; }
         s_do() }
     /* The disk is full: before post, QEMU is brought back without the entry. */
-    :: d_step { S_LOOKS && S_OPEN && sj < SJ_POST && !s_cancel && (sq == Q_PRE || sq == Q_ACTIVE) &&
+    :: d_step { glitches && S_LOOKS && S_OPEN && sj < SJ_POST && !s_cancel && (sq == Q_PRE || sq == Q_ACTIVE) &&
                 s_rs == R_SRC ->
-        s_cancel = 1; s_mover = 0;
+        glitches--; s_cancel = 1; s_mover = 0;
         printf("source: migrate_cancel without a journal\n") }
 
     /*
@@ -506,6 +512,10 @@ end:
                 (sq == Q_DEAD || sq == Q_SERVING) ->
         s_swap(R_BACK, 0);
         printf("source: the operator's word, at OFFER\n") }
+
+    :: d_step { S_LOOKS && S_OPEN && TARGET_IS_OFF && OF_TARGET(s_rs) && sq == Q_SERVING ->
+        source_dies();
+        printf("source: the operator's word, nobody wants the memory\n") }
 
     /* Afterwards: the partition may be started from its disks. */
     :: d_step { s_up == UP && sj == SJ_CLEANED && !s_left && sq == Q_DEAD && OF_SOURCE(rs) ->
@@ -551,14 +561,14 @@ end:
         d_write(DJ_LOADED); m_loaded = 1; d_rows = 1;
         printf("target: loaded\n") }
     :: d_step { D_WELL && dj == DJ_PREPARED && d_started ->
-        d_rows = 1; d_mover = 0;
-        printf("target: trouble, the mover is dead\n") }
-    :: d_step { D_WELL && dj == DJ_PREPARED && d_started ->
         d_rows = 1;
         printf("target: trouble\n") }
-    :: d_step { d_up == UP && d_rows && d_mover && D_OPEN ->
-        d_mover = 0;
+    :: d_step { glitches && d_up == UP && d_mover && D_OPEN ->
+        glitches--; d_rows = 1; d_mover = 0;
         printf("target: the mover is dead\n") }
+    :: d_step { d_up == UP && d_mover && D_OPEN && sj > SJ_PLANNED && !s_mover ->
+        d_rows = 1; d_mover = 0;
+        printf("target: the mover ends, the source's is gone\n") }
     /* It takes the hint of the offer for the record (lpm_mig_believe_offer). */
     :: d_step { D_LOOKS && D_OPEN && m_offer && d_mover && d_rs == R_SRC ->
         d_rs = R_OFFER; d_rv = 2; m_offer--;
@@ -571,22 +581,27 @@ end:
     :: d_step { d_up == UP && dj == DJ_CLEANED && !d_wait && rs == R_OFFER && D_BEHIND ->
         d_rows = 1; d_rs = rs; d_rv = rv;
         printf("target: reads the record, %d\n", d_rs) }
-    :: d_step { D_LOOKS && c_expr { TARGET_WANTS } ->
+    :: d_step { D_LOOKS && d_rs && c_expr { TARGET_WANTS } ->
         c_code { now.act = TARGET_WANTS; }
         d_do() }
-    :: d_step { D_LOOKS && d_rs && c_expr { TARGET_WANTS_UNKNOWN } ->
+    :: d_step { glitches && D_LOOKS && c_expr { TARGET_WANTS_UNKNOWN } ->
+        glitches--;
         c_code { now.act = TARGET_WANTS_UNKNOWN; }
         d_do() }
-    :: d_step { D_LOOKS && D_MAY_BE_UNSURE && c_expr { TARGET_WANTS_UNSURE } ->
+    :: d_step { glitches && D_LOOKS && d_rs && D_MAY_BE_UNSURE && c_expr { TARGET_WANTS_UNSURE } ->
+        glitches--;
         c_code { now.act = TARGET_WANTS_UNSURE; }
         d_do() }
     /* intent cannot be written: QEMU is ended, so that nothing can start it when a row gives it back. */
-    :: d_step { MUTANT(RETURN_ALIVE) && D_LOOKS && dj == DJ_LOADED && d_rs == R_TAKEN && (dq == T_PAUSED || dq == T_HALF) &&
+    :: d_step { glitches && MUTANT(RETURN_ALIVE) && D_LOOKS && dj == DJ_LOADED && d_rs == R_TAKEN && (dq == T_PAUSED || dq == T_HALF) &&
                 !(p_to[2] && p_to[3]) ->
+        glitches--;
         must_save = 0;
         d_swap(R_BACK, 1);
         printf("target: the disk is full, gives it back\n") }
-    :: d_step { !MUTANT(RETURN_ALIVE) && D_LOOKS && dj == DJ_LOADED && d_rs == R_TAKEN && dq == T_PAUSED ->
+    :: d_step { glitches && !MUTANT(RETURN_ALIVE) && D_LOOKS && dj == DJ_LOADED && d_rs == R_TAKEN &&
+                dq == T_PAUSED ->
+        glitches--;
         must_save = 0;
         end_target();
         printf("target: the disk is full, QEMU is ended\n") }
@@ -623,6 +638,8 @@ end:
 
 /* --- QEMU at the source --- */
 
+#define STREAM_ENDS (!s_mover || !d_mover || dq == T_DEAD)
+
 proctype SourceQemu()
 {
 end:
@@ -638,10 +655,12 @@ end:
 #else
     :: d_step { sq == Q_DEVICE && ack -> sq = Q_COMPLETED; printf("source QEMU: completed\n") }
 #endif
-    /* The stream breaks, or QEMU thinks so: it goes on by itself, or cannot. */
-    :: d_step { sq == Q_ACTIVE || sq == Q_DEVICE ->
+    /* The stream is broken, or QEMU thinks so: it goes on by itself, or cannot. */
+    :: d_step { (sq == Q_ACTIVE || sq == Q_DEVICE) && (STREAM_ENDS || glitches) ->
+        glitches = (STREAM_ENDS -> glitches : glitches - 1);
         source_runs(); printf("source QEMU: failed, resumes\n") }
-    :: d_step { sq == Q_DEVICE ->
+    :: d_step { sq == Q_DEVICE && (STREAM_ENDS || glitches) ->
+        glitches = (STREAM_ENDS -> glitches : glitches - 1);
         sq = Q_STOPPED; printf("source QEMU: failed, cannot resume\n") }
     /* Commands run when QEMU comes to them. */
     :: d_step { s_cancel && (sq == Q_ACTIVE || sq == Q_PRE || sq == Q_DEVICE) ->
@@ -657,6 +676,10 @@ end:
 
 /* --- QEMU at the target --- */
 
+#define STREAM_ENDED                                                                               \
+    (!d_mover || (sj > SJ_PLANNED && (!s_mover || sq == Q_STOPPED || sq == Q_DEAD ||               \
+                                      (sq == Q_RUN && s_told != 0))))
+
 proctype TargetQemu()
 {
 end:
@@ -666,7 +689,8 @@ end:
     /* In post-copy there is a digest only of what the target runs with already. */
     :: d_step { !POST_COPY && dq == T_INCOMING && sent && d_mover && !bad ->
         dq = T_ARRIVED; d_fresh = !old; bad = 1; printf("target QEMU: all is here, damaged\n") }
-    :: d_step { dq == T_INCOMING ->
+    :: d_step { dq == T_INCOMING && (STREAM_ENDED || glitches) ->
+        glitches = (STREAM_ENDED -> glitches : glitches - 1);
         target_dies(); printf("target QEMU: the stream broke, ends\n") }
 #ifdef POSTCOPY
     :: d_step { dq == T_ARRIVED -> dq = T_HALF; printf("target QEMU: half\n") }
@@ -778,6 +802,10 @@ end:
     do
     :: d_step { s_crashes && s_up == UP && S_OPEN ->
         s_crashes--; s_up = DOWN; s_forget();
+        if
+        :: MUTANT(QEMU_DIES_WITH_HOST) -> source_dies()
+        :: else
+        fi;
         printf("fault: lpm-host at the source dies\n") }
     :: d_step { d_crashes && d_up == UP && D_OPEN ->
         d_crashes--; d_up = DOWN; d_forget();
@@ -821,10 +849,9 @@ end_of_lies:
         must(!OF_SOURCE(rs) || S_RUNS || s_up == GONE, STUCK);
         must(!OF_TARGET(rs) || D_RUNS || d_up == GONE, STUCK);
         must(dq != T_FILLING, STUCK);
-        must(s_up == GONE || !S_OPEN || (sq == Q_SERVING && d_up == GONE), CLEAN);
+        must(s_up == GONE || !S_OPEN, CLEAN);
         must(d_up == GONE || !D_OPEN, CLEAN);
-        /* Memory kept for a target that is gone for good, with the partition, is left to people. */
-        must(OF_SOURCE(rs) || sq == Q_DEAD || (sq == Q_SERVING && d_up == GONE), CLEAN);
+        must(OF_SOURCE(rs) || sq == Q_DEAD, CLEAN);
         must(OF_TARGET(rs) || dq == T_DEAD, CLEAN)
     }
 }
@@ -838,6 +865,7 @@ init
             now.q_crashes = rule_bound("qemu");
             now.machines = rule_bound("machines");
             now.unknowns = rule_bound("unknown");
+            now.glitches = rule_bound("glitches");
         }
     }
     atomic {

@@ -19,6 +19,8 @@ static const char *const mutants[] = {MUTANTS(NAME)};
 unsigned rule_mutant;
 int rule_hints_lie;
 
+static int wait_at[2] = {-1, -1}; /* index of the row that waits instead */
+
 static unsigned char src_used[ROWS_MAX], dst_used[ROWS_MAX];
 static unsigned char views[2][REC_N]; /* of the source, of the target */
 static unsigned char next_of[REC_N][REC_N][REC_N][3];
@@ -140,6 +142,8 @@ static const struct {
     DST(RETURN_AFTER_INTENT, INTENT, TAKEN, DEAD, RETURN),
     DST(DISCARD_AT_UNKNOWN, LOADED, UNKNOWN, PAUSED, DISCARD),
     SRC(NO_OFFER_WHEN_DEAD, POST, SOURCE, DEAD, ABORT),
+    DST(REFUSE_BEFORE_OFFER, LOADED, SOURCE, DEAD, REFUSE),
+    SRC(BACK_WHILE_SERVING, ABORT, SOURCE, SERVING, BACK),
     SRC(END_WHILE_SERVING, POST, TARGET, SERVING, LEFT),
 };
 
@@ -161,7 +165,11 @@ unsigned rule_src(unsigned journal, unsigned record, unsigned view)
     const LpmMobRow *row =
         lpm_mob_src_decide((LpmMobSrcJournal)journal, (LpmMobRecordView)views[LPM_MOB_SRC][record],
                            (LpmMobSrcQemu)view);
-    src_used[row - lpm_mob_src_rows(&n)] = 1;
+    int index = (int)(row - lpm_mob_src_rows(&n));
+    src_used[index] = 1;
+    if (index == wait_at[LPM_MOB_SRC]) {
+        return LPM_MOB_SRC_DO_WAIT;
+    }
     return action_of(LPM_MOB_SRC, journal, views[LPM_MOB_SRC][record], view, row->action);
 }
 
@@ -171,7 +179,11 @@ unsigned rule_dst(unsigned journal, unsigned record, unsigned view)
     const LpmMobRow *row =
         lpm_mob_dst_decide((LpmMobDstJournal)journal, (LpmMobRecordView)views[LPM_MOB_DST][record],
                            (LpmMobDstQemu)view);
-    dst_used[row - lpm_mob_dst_rows(&n)] = 1;
+    int index = (int)(row - lpm_mob_dst_rows(&n));
+    dst_used[index] = 1;
+    if (index == wait_at[LPM_MOB_DST]) {
+        return LPM_MOB_DST_DO_WAIT;
+    }
     return action_of(LPM_MOB_DST, journal, views[LPM_MOB_DST][record], view, row->action);
 }
 
@@ -216,6 +228,7 @@ int rule_dst_edge(unsigned from, unsigned to)
 
 typedef struct {
     FILE *out;
+    const char *side;
     const unsigned char *used;
     int row;
 } Printing;
@@ -225,7 +238,8 @@ static void print_row(const char *line, void *data)
 {
     Printing *printing = data;
     if (printing->row >= 0) {
-        fprintf(printing->out, "%c %s\n", printing->used[printing->row] ? '+' : '-', line);
+        fprintf(printing->out, "%c %s %d %s\n", printing->used[printing->row] ? '+' : '-',
+                printing->side, printing->row, line);
     }
     printing->row++;
 }
@@ -235,8 +249,8 @@ static void write_rows(void)
     const char *path = getenv("LPM_MODEL_ROWS");
     FILE *out = path ? fopen(path, "w") : NULL;
     if (out) {
-        lpm_mob_print_rows(LPM_MOB_SRC, print_row, &(Printing){out, src_used, -2});
-        lpm_mob_print_rows(LPM_MOB_DST, print_row, &(Printing){out, dst_used, -2});
+        lpm_mob_print_rows(LPM_MOB_SRC, print_row, &(Printing){out, "source", src_used, -2});
+        lpm_mob_print_rows(LPM_MOB_DST, print_row, &(Printing){out, "target", dst_used, -2});
         fclose(out);
     }
 }
@@ -252,6 +266,10 @@ static void read_mutant(void)
     if (name && !rule_mutant) {
         fprintf(stderr, "there is no mutant %s\n", name);
         exit(1);
+    }
+    const char *wait = getenv("LPM_MODEL_wait");
+    if (wait) {
+        wait_at[wait[0] == 's' ? LPM_MOB_SRC : LPM_MOB_DST] = atoi(strchr(wait, ' '));
     }
     rule_hints_lie = getenv("LPM_MODEL_hints_lie") != NULL;
 }

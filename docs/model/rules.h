@@ -4,8 +4,9 @@
  * of both journals, the swaps of the ownership record and how a side sees it. The model has no copy
  * of any rule. The environment says how it is checked: LPM_MODEL_source, _target, _qemu, _machines
  * and _unknown are the bounds, LPM_MODEL_MUTANT names the one wrong rule, LPM_MODEL_hints_lie lets
- * the hint of the offer come before the offer. When the program ends, the rows are written to the
- * file named by LPM_MODEL_ROWS, "+" before those that were looked up.
+ * the hint of the offer come before the offer, LPM_MODEL_wait ("source 12") makes that row wait.
+ * When the program ends, the rows are written to the file named by LPM_MODEL_ROWS, "+" before those
+ * that were looked up.
  */
 #pragma once
 
@@ -31,6 +32,9 @@
     X(BOOT_START)                                                                                  \
     X(UNTRUE_WORD)                                                                                 \
     X(WORD_KEEPS_MEMORY)                                                                           \
+    X(QEMU_DIES_WITH_HOST)                                                                         \
+    X(REFUSE_BEFORE_OFFER)                                                                         \
+    X(BACK_WHILE_SERVING)                                                                          \
     X(END_WHILE_SERVING)                                                                           \
     X(FILLED_IS_ENOUGH)
 

@@ -20,7 +20,7 @@ def enum_of(prefix):
     return set(names) - {"WAIT", "NOTHING", "N"}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_rules_hold_and_every_mutant_is_found():
     run = subprocess.run([ROOT / "scripts" / "model", "--quick"], capture_output=True, text=True)
     last = run.stdout.rstrip().splitlines()[-1]
