@@ -145,14 +145,19 @@ static void never_started(LpmMove *move)
 
 /*
  * The target has given up, and the source may not be able to hear it: its mover waits for a link
- * that is of no more use. Where the source knows already, this changes nothing.
+ * that is of no more use. Or the source has, before its mover could reach the target's, which waits
+ * for it. Where the other half knows already, this changes nothing.
  */
-static void stop_source(const LpmMove *move)
+static void tell_other(const LpmMove *move, LpmHalfSide side)
 {
-    LpmSystem *source = lpm_move_system(move, LPM_HALF_SOURCE);
+    static const char *const verbs[LPM_HALF_N] = {
+        [LPM_HALF_SOURCE] = "migration-stop",
+        [LPM_HALF_TARGET] = "migration-recover",
+    };
+    LpmSystem *system = lpm_move_system(move, side);
 
-    if (source && source->state == LPM_SYSTEM_CONNECTED) {
-        lpm_system_call(source, "migration-stop", lpm_json_pack("{s:s}", "migration", move->id),
+    if (system && system->state == LPM_SYSTEM_CONNECTED) {
+        lpm_system_call(system, verbs[side], lpm_json_pack("{s:s}", "migration", move->id),
                         ASK_TIMEOUT_MS, NULL, NULL);
     }
 }
@@ -182,8 +187,8 @@ void lpm_move_judge(LpmMove *move)
         conclude(move, result);
     } else if (move->decided_us == 0) {
         move->decided_us = now;
-        if (!has_ended(source) && strcmp(result, "aborted") == 0) {
-            stop_source(move);
+        if (strcmp(result, "aborted") == 0) {
+            tell_other(move, has_ended(source) ? LPM_HALF_TARGET : LPM_HALF_SOURCE);
         }
     } else if (now - move->decided_us > OTHER_HALF_US) {
         conclude(move, result);

@@ -54,9 +54,13 @@ static void first_read(LpmMigration *migration, const GError *error)
     g_autoptr(GError) failure = NULL;
     const LpmRecord *record = &migration->record;
     if (migration->rows) { /* stopped, or QEMU ended, before the journal could begin */
-        lpm_error_set(&failure, LPM_ERROR_ABORTED, "the move of partition %s ended before it began",
-                      migration->name);
-        refuse(move, migration->error ? migration->error : failure);
+        const GError *why = migration->error;
+        bool stopped = !why || g_error_matches(why, LPM_ERROR, LPM_ERROR_ABORTED);
+        /* Else the console would take "closed" for an answer that was lost, and wait for us. */
+        lpm_error_set(&failure, stopped ? LPM_ERROR_ABORTED : LPM_ERROR_STATE,
+                      "the move of partition %s ended before it began%s%s", migration->name,
+                      why ? ": " : "", why ? why->message : "");
+        refuse(move, failure);
         return;
     }
     if (error) {

@@ -262,6 +262,15 @@ static bool waits_for_source(const LpmMigration *migration)
            !migration->mover_connected;
 }
 
+/* Every source that gives up writes BACK: a target that may not hear it otherwise reads it here. */
+static void given_up_is_read(LpmMigration *migration, const GError *error)
+{
+    (void)error;
+    if (lpm_mig_record_view(migration) == LPM_MOB_REC_BACK) {
+        lpm_mig_look(migration);
+    }
+}
+
 static void recover_open(Recovery *recovery, LpmMigration *migration, const json_t *arguments)
 {
     g_autoptr(GError) error = NULL;
@@ -282,6 +291,8 @@ static void recover_open(Recovery *recovery, LpmMigration *migration, const json
             lpm_mig_look(migration);
         } else if (waits_for_source(migration)) {
             (void)lpm_mig_dst_discard(migration, NULL, NULL);
+        } else if (migration->side == LPM_MOB_DST && migration->arbiter) {
+            lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, given_up_is_read);
         }
         g_timeout_add(RECOVER_STEP_MS, recovery_step, recovery);
     }

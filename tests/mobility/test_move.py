@@ -158,6 +158,31 @@ def test_host_killed_while_copying(pair, who):
     pair.judge(pair.a, pair.b)
 
 
+def test_source_dies_before_it_began(pair):
+    """QEMU ends while the record has not answered yet: refused for certain, not like an answer that was lost on its way."""
+    pair.create()
+    where = pair.prepare(pair.a, pair.b, connect_timeout_ms=4000)
+    lock = LockedRecord(pair)
+    failures = []
+
+    def begin():
+        try:
+            pair.a.call("migration-start", migration=pair.migration, partition="p1", target="sys-b", key=pair.key, **where)
+        except RpcError as error:
+            failures.append(error)
+    thread = threading.Thread(target=begin)
+    try:
+        thread.start()
+        time.sleep(0.5)
+        os.kill(pair.a.qemu_pids()[0], signal.SIGKILL)
+        thread.join(10)
+    finally:
+        lock.release()
+    assert len(failures) == 1 and failures[0].error_class == "state" and "before it began" in str(failures[0])
+    pair.ends(pair.b, "aborted")
+    assert pair.states()[1] is None
+
+
 def test_recovered_before_it_began(pair):
     """A console that died between prepare and start asks the target to recover: it does not wait for a source that will not come."""
     pair.create()
