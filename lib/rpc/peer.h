@@ -12,7 +12,14 @@ struct LpmRpcServer {
     GPtrArray *services; /* of GSocketService */
     GPtrArray *paths;    /* of socket files to remove */
     GQueue peers;        /* of LpmRpcPeer; the server holds one reference of each */
+    gint64 accepts_us;   /* monotonic: when @accepts was 0 */
+    unsigned accepts;
+    guint accepts_timer; /* no connections are taken until then; 0: they are */
 };
+
+/* One more connection was taken: pauses when they come faster than anybody needs, since taking them
+ * goes before everything else. */
+void lpm_rpc_server_took_one(LpmRpcServer *server);
 
 struct LpmRpcPeer {
     unsigned refs;        /* held by the server, by each request and by what runs */

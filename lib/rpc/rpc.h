@@ -21,7 +21,9 @@
 /* TLS connections that are in their handshake or anonymous; one more ends the oldest that waits for
  * nothing, so that strangers who say nothing shut nobody out */
 #define LPM_RPC_STRANGERS_MAX  64u
-#define LPM_RPC_HANDSHAKES_MAX 8u  /* of them in their handshake, each in a thread of GIO's pool */
+#define LPM_RPC_HANDSHAKES_MAX 8u   /* of them in their handshake, each in a thread of GIO's pool */
+#define LPM_RPC_ACCEPTS_MAX    200u /* in LPM_RPC_ACCEPTS_MS; then no more for as long */
+#define LPM_RPC_ACCEPTS_MS     100u
 #define LPM_RPC_REQUESTS_MAX   64u /* unanswered requests of one peer; more are BUSY */
 #define LPM_RPC_HANDSHAKE_MS                                                                       \
     10000u /* a TLS peer that is not through its handshake by then is closed */

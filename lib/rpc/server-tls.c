@@ -152,6 +152,7 @@ static gboolean on_incoming_tls(G_GNUC_UNUSED GSocketService *service,
     LpmRpcPeer *peer;
     Waiting *waiting;
 
+    lpm_rpc_server_took_one(listener->server);
     if (!lpm_rpc_peer_make_room(listener->server, false)) {
         return TRUE;
     }

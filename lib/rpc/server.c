@@ -27,6 +27,7 @@ void lpm_rpc_server_free(LpmRpcServer *server)
     if (!server) {
         return;
     }
+    g_clear_handle_id(&server->accepts_timer, g_source_remove);
     for (guint i = 0; i < server->services->len; i++) {
         GSocketService *service = server->services->pdata[i];
 
@@ -43,6 +44,34 @@ void lpm_rpc_server_free(LpmRpcServer *server)
     g_ptr_array_unref(server->services);
     g_ptr_array_unref(server->paths);
     g_free(server);
+}
+
+static gboolean on_pause_over(gpointer data)
+{
+    LpmRpcServer *server = data;
+
+    server->accepts_timer = 0;
+    for (guint i = 0; i < server->services->len; i++) {
+        g_socket_service_start(server->services->pdata[i]);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void lpm_rpc_server_took_one(LpmRpcServer *server)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (now - server->accepts_us > LPM_RPC_ACCEPTS_MS * 1000) {
+        server->accepts_us = now;
+        server->accepts = 0;
+    }
+    if (++server->accepts < LPM_RPC_ACCEPTS_MAX || server->accepts_timer) {
+        return;
+    }
+    for (guint i = 0; i < server->services->len; i++) {
+        g_socket_service_stop(server->services->pdata[i]);
+    }
+    server->accepts_timer = g_timeout_add(LPM_RPC_ACCEPTS_MS, on_pause_over, server);
 }
 
 /* --- Unix socket --- */
@@ -62,6 +91,7 @@ static gboolean on_incoming_unix(G_GNUC_UNUSED GSocketService *service,
 {
     LpmRpcPeer *peer = may_connect(connection) ? lpm_rpc_peer_add(data) : NULL;
 
+    lpm_rpc_server_took_one(data);
     if (peer) {
         lpm_rpc_peer_serve(peer, G_IO_STREAM(g_object_ref(connection)), LPM_RPC_LOCAL, "local");
     }

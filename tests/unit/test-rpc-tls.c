@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RPC over mutual TLS: who is on the other end, and who is refused. */
-#include "rpc/rpc.h"
+#include "rpc/peer.h"
 
 #include "fake.h"
 #include "tls/tls.h"
@@ -283,6 +283,27 @@ static void test_strangers(Fixture *fixture, G_GNUC_UNUSED const void *data)
     }
 }
 
+/* Connections that come faster than anybody needs are left waiting; who is in is served. */
+static void test_hasty_strangers(Fixture *fixture, G_GNUC_UNUSED const void *data)
+{
+    Connected connected = {0};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) answer = NULL;
+
+    lpm_rpc_connect_tls(ADDRESS, fixture->port, fixture->console, "host1", 5000, NULL, NULL, NULL,
+                        on_connected, &connected);
+    WAIT_FOR(connected.done == 1);
+    for (unsigned i = 0; i < LPM_RPC_ACCEPTS_MAX; i++) {
+        lpm_rpc_server_took_one(fixture->server);
+    }
+    g_assert_cmpuint(fixture->server->accepts_timer, !=, 0);
+    answer = lpm_rpc_call_sync(connected.client, "whoami", NULL, 2000, &error);
+    g_assert_no_error(error);
+    WAIT_FOR(!fixture->server->accepts_timer);
+    assert_is(fixture, fixture->system, LPM_RPC_SYSTEM, "host2");
+    lpm_rpc_client_free(connected.client);
+}
+
 /* One name has its share, and another one its own. */
 static void test_same_peer(Fixture *fixture, G_GNUC_UNUSED const void *data)
 {
@@ -378,6 +399,7 @@ int main(int argc, char **argv)
     ADD("long-lines", FALSE, test_long_lines);
     ADD("plain-text", FALSE, test_plain_text);
     ADD("strangers", FALSE, test_strangers);
+    ADD("hasty-strangers", FALSE, test_hasty_strangers);
     ADD("same-peer", FALSE, test_same_peer);
     ADD("silent-client", FALSE, test_silent_client);
     ADD("silent-server", FALSE, test_silent_server);
