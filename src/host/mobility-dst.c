@@ -186,7 +186,8 @@ static void on_connected(DstMove *move, const LpmStreamConnected *connected)
         move->relinking = false; /* QEMU waits already */
         return;
     }
-    if (off_course(move)) {
+    /* Without QMP its QEMU has just ended, and what explains that is being waited for. */
+    if (off_course(move) || !qmp_of(move)) {
         return;
     }
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);

@@ -2,6 +2,7 @@
 """A mover dies at one of its messages, or an lpm-host only stands still at a point: the move ends by itself on one side."""
 import os
 import signal
+import time
 
 import pytest
 from hosts import wait_for
@@ -60,3 +61,24 @@ def test_stands_still(pair, point):
     wait_for(lambda: state_of(pair.a.process) == "T", "it stands still")
     os.kill(pair.a.process.pid, signal.SIGCONT)
     check_end(pair, "b")
+
+
+def test_qemu_ends_as_the_source_connects(pair):
+    """lpm-host hears of the one just before the other: it ends the move, not itself."""
+    needs_crash_points()
+    pair.create()
+    pair.b.start_with("mover-dst-tell-connected-before,stop")
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    children = f"/proc/{pair.b.process.pid}/task/{pair.b.process.pid}/children"
+    (mover,) = (int(pid) for pid in open(children).read().split())
+    wait_for(lambda: open(f"/proc/{mover}/stat").read().rsplit(")", 1)[1].split()[0] == "T", "the mover stands still")
+    for pid in pair.b.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.1)  # it has heard of QEMU's end, and still waits for what may explain it
+    os.kill(mover, signal.SIGCONT)
+    pair.ends(pair.a, "aborted")
+    pair.ends(pair.b, "aborted")
+    assert pair.b.process.poll() is None
+    pair.b.start_with(None)
+    check_end(pair, "a")
