@@ -116,12 +116,26 @@ static bool open_locked(const LpmArbiterFile *file, int *ret_fd, GError **error)
     }
 }
 
+/* A pool that is not mounted has no record either; that says nothing about the partition. */
+static bool pool_is_there(const LpmArbiterFile *file, GError **error)
+{
+    g_autofree char *directory = g_path_get_dirname(file->path);
+    if (g_file_test(directory, G_FILE_TEST_IS_DIR)) {
+        return true;
+    }
+    return lpm_error_set(error, LPM_ERROR_NOT_FOUND,
+                         "%s is not there, so that nobody knows whether the partition has an "
+                         "ownership record; is the storage pool mounted?",
+                         directory);
+}
+
 LpmArbiterResult lpm_arbiter_file_read(const LpmArbiterFile *file, LpmRecord *ret_now,
                                        GError **error)
 {
     LPM_AUTO_FD int fd = -1;
     Content content = {.now.revision = 0};
-    if (!open_locked(file, &fd, error) || (fd >= 0 && !read_slots(fd, file, &content, error))) {
+    if (!open_locked(file, &fd, error) || (fd < 0 && !pool_is_there(file, error)) ||
+        (fd >= 0 && !read_slots(fd, file, &content, error))) {
         return LPM_ARBITER_UNKNOWN;
     }
     *ret_now = content.now;
@@ -176,7 +190,8 @@ static LpmArbiterResult compare(const LpmArbiterFile *file, uint64_t expected,
 {
     LPM_AUTO_FD int fd = -1;
     Content content = {.now.revision = 0};
-    if (!open_locked(file, &fd, error) || (fd >= 0 && !read_slots(fd, file, &content, error))) {
+    if (!open_locked(file, &fd, error) || (fd < 0 && expected > 0 && !pool_is_there(file, error)) ||
+        (fd >= 0 && !read_slots(fd, file, &content, error))) {
         return LPM_ARBITER_UNKNOWN;
     }
     *ret_content = content;

@@ -463,6 +463,9 @@ static void act(LpmMigration *migration, unsigned action)
     };
     SrcMove *move = src(migration);
     g_clear_handle_id(&move->poll_timer, g_source_remove);
+    if (move->ask_timer && move->started) {
+        lpm_src_relink_is_off(move);
+    }
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     lpm_mig_publish_always(migration, false);

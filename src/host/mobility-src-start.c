@@ -252,6 +252,17 @@ static gboolean ask_relink(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+void lpm_src_relink_is_off(SrcMove *move)
+{
+    g_autoptr(GError) error = NULL;
+    lpm_error_set(
+        &error, LPM_ERROR_ABORTED,
+        "migration %s of partition %s has gone another way while its connection was to be "
+        "made anew; look at it again",
+        move->base.id, move->base.name);
+    answer(move, error);
+}
+
 void lpm_mig_src_relink(LpmMigration *migration, const json_t *arguments, LpmHostDone done,
                         void *data)
 {

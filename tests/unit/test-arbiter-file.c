@@ -64,6 +64,12 @@ static void way_of_a_record(Fixture *f, gconstpointer data)
     GError *error = NULL;
     LpmRecord now;
     LpmArbiterFile file = at(f, 5000);
+    /* A pool that is not mounted: nobody knows. */
+    g_assert_cmpint(lpm_arbiter_file_read(&file, &now, &error), ==, LPM_ARBITER_UNKNOWN);
+    g_assert_error(error, LPM_ERROR, LPM_ERROR_NOT_FOUND);
+    g_clear_error(&error);
+    g_autofree char *inner = g_path_get_dirname(f->path);
+    g_assert_cmpint(g_mkdir(inner, 0700), ==, 0);
     g_assert_cmpint(lpm_arbiter_file_read(&file, &now, &error), ==, LPM_ARBITER_DONE);
     g_assert_cmpuint(now.revision, ==, 0);
     LpmRecord first = create(f), next = next_of(&first, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER);
