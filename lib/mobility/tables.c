@@ -137,7 +137,8 @@ static const LpmMobRow dst_rows[] = {
     {D_PREPARED | D_LOADED | D_INTENT | D_RUNNING, R_UNKNOWN, ANY, DO(WAIT), false,
      "the record decides"},
     {D_CLEANED, R_OFFER, ANY, DO(REFUSE), false, "it is not here any more"},
-    {D_CLEANED, ANY & ~R_OFFER, ANY, DO(NOTHING), false, ""},
+    {D_CLEANED, R_TAKEN, ANY, DO(RETURN), false, "a swap that came late: it is not here any more"},
+    {D_CLEANED, ANY & ~(R_OFFER | R_TAKEN), ANY, DO(NOTHING), false, ""},
     {D_NONE, ANY, ANY, DO(NOTHING), false, ""},
 };
 

@@ -40,6 +40,7 @@ static void note_record(LpmMigration *migration, const LpmRecord *now)
         now->revision < migration->record.revision) {
         return;
     }
+    migration->record_believed = false;
     migration->record_none = now && now->revision == 0;
     migration->record_known = now && now->revision > 0;
     if (migration->record_known) {
@@ -153,6 +154,7 @@ void lpm_mig_believe_offer(LpmMigration *migration)
                         &offer)) {
         migration->record = offer;
         migration->record_fresh = true;
+        migration->record_believed = true;
     }
 }
 

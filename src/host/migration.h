@@ -113,6 +113,7 @@ struct LpmMigration {
     unsigned arbiter_reads;          /* under way */
     bool record_none;                /* the arbiter said that there is none */
     bool record_known, record_fresh; /* fresh: the last answer's, not to be read again */
+    bool record_believed;            /* an offer that nobody has read: lpm_mig_believe_offer() */
 
     /* the loop */
     bool rows; /* the rows decide from now on */

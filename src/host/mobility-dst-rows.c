@@ -309,8 +309,19 @@ static void do_loaded(DstMove *move)
     lpm_mig_next(&move->base, written ? LPM_NEXT_NOW : LPM_NEXT_LATER);
 }
 
+/*
+ * Only a swap to TAKEN may be made from an offer that was merely believed: if there is none, it
+ * loses whenever it arrives. BACK of a record that is settled is a swap of the table: made from a
+ * lie and late, it would win, and change the record under the partition's next move.
+ */
 static void do_refuse(DstMove *move)
 {
+    if (move->base.record_believed) {
+        move->base.record_known = false;
+        move->base.record_fresh = false;
+        lpm_mig_next(&move->base, LPM_NEXT_NOW);
+        return;
+    }
     lpm_mig_swap(&move->base, LPM_RECORD_BACK, LPM_RECORD_BY_PEER, "refuse", swapped);
 }
 

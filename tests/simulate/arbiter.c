@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+/* What nobody waits for any more takes its time, so that much can happen before it arrives. */
+enum { LATE_ONCE_IN = 12 };
+
 /* A free place; when there is none, the oldest one gets lost on its way. */
 static SimRequest *place(Sim *sim)
 {
@@ -101,7 +104,8 @@ void sim_arbiter_timed_out(Sim *sim, unsigned h)
 void sim_arbiter_step(Sim *sim)
 {
     SimRequest *request = &sim->request[sim_pick(&sim->random, SIM_REQUESTS)];
-    if (!request->used) {
+    bool late = !request->awaited && !request->executed;
+    if (!request->used || (late && !sim_once_in(&sim->random, LATE_ONCE_IN))) {
         return;
     }
     bool trouble = !sim->reachable[request->host];

@@ -42,7 +42,8 @@ static void mover_dies(Sim *sim, unsigned h)
 /* A mover that somebody else has in his hands says what is not so. */
 static void mover_lies(Sim *sim, unsigned h)
 {
-    static const SimWord words[] = {SIM_SAY_OFFER, SIM_SAY_LOADED, SIM_SAY_LOOK, SIM_SAY_WHOLE};
+    static const SimWord words[] = {SIM_SAY_OFFER,  SIM_SAY_OFFER, SIM_SAY_OFFER,
+                                    SIM_SAY_LOADED, SIM_SAY_LOOK,  SIM_SAY_WHOLE};
     if (sim->stream.mover[h]) {
         sim_lie(sim, h, words[sim_pick(&sim->random, sizeof words / sizeof *words)]);
     }
@@ -66,6 +67,11 @@ static void disk_full(Sim *sim, unsigned h)
     sim->host[h].disk_full = true;
     sim->must_survive &= !sim->host[h].is_target; /* it cannot write intent */
     SIM_TELL(sim, "the disk of %s is full", sim_names[h]);
+}
+
+void sim_liar(Sim *sim)
+{
+    mover_lies(sim, sim_pick(&sim->random, SIM_HOSTS));
 }
 
 void sim_fault(Sim *sim)

@@ -56,6 +56,7 @@ static void note_record(SimHost *host, const LpmRecord *now)
         return;
     }
     host->known = now != NULL;
+    host->believed = false;
     if (now) {
         host->record = *now;
     }

@@ -135,7 +135,7 @@ typedef struct {
     SimPc pc;
     const LpmMobRow *row;
     unsigned ticket, first_ticket;
-    bool known, fresh;
+    bool known, fresh, believed;
     LpmRecord record;
     bool told;         /* source: QEMU was told to migrate, and later to go on */
     bool posted;       /* source, a mutant only: what should have been written */
@@ -167,6 +167,7 @@ typedef enum {
     SIM_MUTANT_WORD_ALIVE,
     SIM_MUTANT_THIRD,
     SIM_MUTANT_NO_RELEASE,
+    SIM_MUTANT_REFUSE_BELIEVED,
     SIM_MUTANT_N,
 } SimMutant;
 
@@ -193,6 +194,7 @@ typedef struct {
     uint8_t source, moves, move;
     unsigned step, faults, fault_rate, moves_wanted, begun, other_moves;
     bool settling;
+    bool liar; /* somebody has a mover in his hands all the time */
     const char *violation;
 } Sim;
 
@@ -278,6 +280,7 @@ void sim_target_lost(Sim *sim, unsigned h);
 void sim_world_step(Sim *sim);
 /* faults.c */
 void sim_fault(Sim *sim);
+void sim_liar(Sim *sim);
 void sim_heal(Sim *sim);
 /* people.c: the console, the operator, and other moves */
 void sim_people_step(Sim *sim);

@@ -61,6 +61,7 @@ static void believe_offer(Sim *sim, unsigned h)
         SIM_TELL(sim, "%s believes the offer", sim_names[h]);
         host->record = offer;
         host->fresh = true;
+        host->believed = true;
     }
 }
 
@@ -208,6 +209,19 @@ static void do_running(Sim *sim, unsigned h)
     sim_host_next(sim, h, true);
 }
 
+/* Never from an offer that nobody has read. */
+static void do_refuse(Sim *sim, unsigned h)
+{
+    SimHost *host = &sim->host[h];
+    if (host->believed && sim->mutant != SIM_MUTANT_REFUSE_BELIEVED) {
+        host->known = false;
+        host->fresh = false;
+        sim_host_next(sim, h, true);
+        return;
+    }
+    sim_host_swap(sim, h, LPM_RECORD_BACK, LPM_RECORD_BY_PEER);
+}
+
 static void do_discard(Sim *sim, unsigned h)
 {
     SimHost *host = &sim->host[h];
@@ -290,6 +304,8 @@ void sim_target_act(Sim *sim, unsigned h, const LpmMobRow *row)
         sim_host_swap(sim, h, LPM_RECORD_TAKEN, LPM_RECORD_BY_PEER);
         break;
     case LPM_MOB_DST_DO_REFUSE:
+        do_refuse(sim, h);
+        break;
     case LPM_MOB_DST_DO_RETURN:
         sim_host_swap(sim, h, LPM_RECORD_BACK, LPM_RECORD_BY_PEER);
         break;

@@ -76,6 +76,7 @@ static const struct {
     [SIM_MUTANT_WORD_ALIVE] = {"word-alive", "the word at TAKEN leaves the source's QEMU as it is"},
     [SIM_MUTANT_THIRD] = {"third", "a target takes whoever came after it for itself"},
     [SIM_MUTANT_NO_RELEASE] = {"no-release", "a source that did not hear the end serves for ever"},
+    [SIM_MUTANT_REFUSE_BELIEVED] = {"refuse-believed", "BACK is made from a believed offer"},
 };
 
 const char *sim_mutant_name(SimMutant mutant)

@@ -8,13 +8,24 @@
 
 enum { LOST_ONCE_IN = 12, DOUBLE_ONCE_IN = 12, CONNECT_ONCE_IN = 40, SOON_ONCE_IN = 4 };
 
+/* Frames of these are sent until they are acknowledged, or a mover ends. */
+static bool is_safe(unsigned word)
+{
+    return word == SIM_SAY_WHOLE || word == SIM_SAY_CLOSED;
+}
+
+/* Where there is no room any more, another word gets lost. */
 static void post(Sim *sim, unsigned to, SimWord word)
 {
+    SimLetter *place = NULL;
     for (unsigned i = 0; i < SIM_LETTERS; i++) {
-        if (!sim->letter[i].used) {
-            sim->letter[i] = (SimLetter){true, (uint8_t)to, (uint8_t)word, sim->move};
-            return;
+        SimLetter *letter = &sim->letter[i];
+        if (!letter->used || (!place && !is_safe(letter->word))) {
+            place = letter;
         }
+    }
+    if (place) {
+        *place = (SimLetter){true, (uint8_t)to, (uint8_t)word, sim->move};
     }
 }
 
@@ -24,9 +35,7 @@ void sim_say(Sim *sim, unsigned from, SimWord word)
         return;
     }
     SIM_TELL(sim, "%s says: %s", sim_names[from], sim_word_name(word));
-    bool safe =
-        word == SIM_SAY_WHOLE || word == SIM_SAY_CLOSED; /* frames, sent until acknowledged */
-    if (!sim->settling && !safe && sim_once_in(&sim->random, LOST_ONCE_IN)) {
+    if (!sim->settling && !is_safe(word) && sim_once_in(&sim->random, LOST_ONCE_IN)) {
         SIM_TELL(sim, "  (it gets lost)");
         return;
     }

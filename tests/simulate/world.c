@@ -4,7 +4,14 @@
 
 #include <string.h>
 
-enum { STEPS = 250, SETTLE_STEPS = 6000, LOOK_EVERY = 16, HEAL_ONCE_IN = 12, GONE_ONCE_IN = 3 };
+enum {
+    STEPS = 250,
+    SETTLE_STEPS = 6000,
+    LOOK_EVERY = 16,
+    HEAL_ONCE_IN = 12,
+    GONE_ONCE_IN = 3,
+    LIE_ONCE_IN = 10
+};
 
 uint64_t sim_random(SimRandom *random)
 {
@@ -36,6 +43,7 @@ void sim_begin(Sim *sim, uint64_t seed, SimMutant mutant, bool tell)
     sim->stream.link = true;
     sim->inactive = sim_once_in(&sim->random, 16);
     sim->excused = sim->inactive;
+    sim->liar = sim_once_in(&sim->random, 6);
     sim->moves_wanted = 1 + sim_pick(&sim->random, 3);
     sim->fault_rate = rates[sim_pick(&sim->random, sizeof rates / sizeof *rates)];
     sim->faults = 1 + sim_pick(&sim->random, 6);
@@ -78,6 +86,9 @@ static void among_faults(Sim *sim)
         if (sim->faults > 0 && sim_once_in(&sim->random, sim->fault_rate)) {
             sim->faults--;
             sim_fault(sim);
+        }
+        if (sim->liar && sim_once_in(&sim->random, LIE_ONCE_IN)) {
+            sim_liar(sim);
         }
         if (sim_once_in(&sim->random, HEAL_ONCE_IN)) {
             sim_heal(sim);
