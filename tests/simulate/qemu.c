@@ -98,7 +98,8 @@ void sim_qemu_crash(Sim *sim, unsigned h)
     if (qemu->state == SIM_Q_NONE) {
         return;
     }
-    bool memory = qemu->state == SIM_Q_SERVING || qemu->state == SIM_Q_FILLING;
+    bool memory = qemu->state == SIM_Q_SERVING || qemu->state == SIM_Q_FILLING ||
+                  (qemu->state == SIM_Q_HALF && owner(sim) == h);
     /* Between the decision to write intent and its writing: as if it had run. */
     const SimHost *host = &sim->host[h];
     bool begins = host->is_target && host->pc == SIM_PC_ACT && host->row &&
