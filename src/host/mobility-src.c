@@ -318,6 +318,9 @@ static void on_connected(SrcMove *move, const LpmStreamConnected *connected)
     migration->round_trip_us = connected->rtt_us;
     if (move->relinking) {
         move->relinking = false;
+        if (!qmp_of(move)) {
+            return; /* QEMU ended meanwhile: the rows know what that means */
+        }
         lpm_mover_send(migration->mover, LPM_STREAM_SWITCHOVER, NULL);
         lpm_mig_ref(migration);
         lpm_qmp_migrate_resume_fd(qmp_of(move), move->vasi, resumed, move);
