@@ -6,7 +6,7 @@
 
 enum {
     STEPS = 250,
-    SETTLE_STEPS = 6000,
+    SETTLE_STEPS = 20000,
     LOOK_EVERY = 16,
     HEAL_ONCE_IN = 12,
     GONE_ONCE_IN = 3,
