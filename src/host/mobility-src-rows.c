@@ -82,10 +82,14 @@ static unsigned no_answer(const SrcMove *move)
                            : LPM_MOB_SRC_QEMU_UNSURE;
 }
 
-/* All is given; the target's word that it is right must not be cut off with the mover. */
+/*
+ * All is given; the target's word that it is right must not be cut off with the mover. With BACK
+ * there is none to come, and what is whole here can go on.
+ */
 static bool awaits_word(const SrcMove *move)
 {
-    return move->base.postcopy && move->given && !move->whole && move->base.mover;
+    return move->base.postcopy && move->given && !move->whole && move->base.mover &&
+           lpm_mig_record_view(&move->base) != LPM_MOB_REC_BACK;
 }
 
 static void note_serving(SrcMove *move, const LpmQmpMigration *mig)

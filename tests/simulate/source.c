@@ -206,7 +206,8 @@ unsigned sim_source_sees(Sim *sim, unsigned h)
     } else {
         host->postcopy |= view == LPM_MOB_SRC_QEMU_SERVING;
         host->given |= qemu->state == SIM_Q_GIVEN;
-        if (host->postcopy && host->given && !host->whole && sim->stream.mover[h]) {
+        if (host->postcopy && host->given && !host->whole && sim->stream.mover[h] &&
+            sim_host_view(sim, h) != LPM_MOB_REC_BACK) {
             view = LPM_MOB_SRC_QEMU_SERVING; /* the target's word must not be cut off */
         }
     }
