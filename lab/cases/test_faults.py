@@ -166,7 +166,7 @@ def test_emulator_at_the_source_is_killed(lab, moving):
     both_finished(lab, move.migration)
     assert lab.wait_for_migration(move.migration, 60)["state"] == "failed"
     wait_for(lambda: lab.emulators(name) == {}, 10, "no QEMU left")
-    assert not movers(lab)
+    wait_for(lambda: not movers(lab), 10, "no mover left")
     assert lab.rest("GET", f"/v1/partitions/{name}")["state"] in ("error", "not-activated")
     assert lab.where(name) == move.source
     lab.boot(move.partition)

@@ -157,7 +157,7 @@ def test_client_notices(answer_of, whole):
         thread = threading.Thread(target=serve_badly, args=(listening, answer_of), daemon=True)
         thread.start()
         run = subprocess.run([sys.executable, lablib.HERE / "client.py", "--address", "127.0.0.1", "--port",
-                              str(listening.getsockname()[1]), "--duration", "0.3", "--grace", "0.3"],
+                              str(listening.getsockname()[1]), "--duration", "0.3", "--grace", "1.5"],
                              capture_output=True, text=True, timeout=20)
     report = json.loads(run.stdout.splitlines()[-1])
     assert report["whole"] is whole, report
