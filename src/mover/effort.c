@@ -12,7 +12,8 @@ enum {
     PACKING_ROW = 2, /* the first that packs */
     PATIENCE = 2,    /* intervals, one after another, before the link is believed */
     TRIAL = 5,       /* intervals before a row is judged by how fast the stream goes */
-    MEMORY = 150,    /* intervals that what was seen of the other way is believed */
+    MEMORY = 150,    /* intervals that what was seen of not packing is believed */
+    RETRY = 20,      /* intervals of a full link before packing is tried again */
 };
 /* Shares of the time, in percent: above, the link limits; below, it does not. */
 enum { MORE_ABOVE = 50, LESS_BELOW = 15 };
@@ -76,9 +77,7 @@ static void judge_plain(Effort *effort)
         take_row(effort, PACKING_ROW);
         return;
     }
-    if (effort->full >= PATIENCE && effort->packed.ns != 0 && ++effort->held >= MEMORY)
-        effort->packed = (EffortFlow){0};
-    bool limited = effort->full >= PATIENCE && effort->packed.ns == 0;
+    bool limited = effort->full >= PATIENCE && (effort->packed.ns == 0 || ++effort->held >= RETRY);
     bool slower = effort->steady >= TRIAL && effort->packed.ns != 0 && !plain_is_faster(effort);
     if (limited || slower)
         take_row(effort, PACKING_ROW);
