@@ -129,13 +129,23 @@ static bool pool_is_there(const LpmArbiterFile *file, GError **error)
                          directory);
 }
 
+/* Opens, locks and reads. Without a file *ret_fd stays -1 and the revision is 0. */
+static bool open_content(const LpmArbiterFile *file, int *ret_fd, Content *ret_content,
+                         GError **error)
+{
+    *ret_content = (Content){.now.revision = 0};
+    if (!open_locked(file, ret_fd, error)) {
+        return false;
+    }
+    return *ret_fd < 0 ? pool_is_there(file, error) : read_slots(*ret_fd, file, ret_content, error);
+}
+
 LpmArbiterResult lpm_arbiter_file_read(const LpmArbiterFile *file, LpmRecord *ret_now,
                                        GError **error)
 {
     LPM_AUTO_FD int fd = -1;
-    Content content = {.now.revision = 0};
-    if (!open_locked(file, &fd, error) || (fd < 0 && !pool_is_there(file, error)) ||
-        (fd >= 0 && !read_slots(fd, file, &content, error))) {
+    Content content;
+    if (!open_content(file, &fd, &content, error)) {
         return LPM_ARBITER_UNKNOWN;
     }
     *ret_now = content.now;
@@ -189,13 +199,11 @@ static LpmArbiterResult compare(const LpmArbiterFile *file, uint64_t expected,
                                 GError **error)
 {
     LPM_AUTO_FD int fd = -1;
-    Content content = {.now.revision = 0};
-    if (!open_locked(file, &fd, error) || (fd < 0 && expected > 0 && !pool_is_there(file, error)) ||
-        (fd >= 0 && !read_slots(fd, file, &content, error))) {
+    if (!open_content(file, &fd, ret_content, error)) {
         return LPM_ARBITER_UNKNOWN;
     }
-    *ret_content = content;
-    if (content.now.revision != expected || (next && !lpm_record_follows(&content.now, next))) {
+    const LpmRecord *now = &ret_content->now;
+    if (now->revision != expected || (next && !lpm_record_follows(now, next))) {
         return LPM_ARBITER_LOST;
     }
     *ret_fd = lpm_bytes_steal_fd(&fd);

@@ -481,12 +481,8 @@ static void act(LpmMigration *migration, unsigned action)
 /* Answers whoever gave the word, once. */
 static void word_answered(SrcMove *move, const GError *error)
 {
-    LpmHostDone done = move->started;
     g_clear_handle_id(&move->word_timer, g_source_remove);
-    move->started = NULL;
-    if (done) {
-        done(error, move->started_data);
-    }
+    lpm_src_answer(move, error);
     lpm_mig_look(&move->base);
 }
 

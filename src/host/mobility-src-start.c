@@ -9,7 +9,7 @@ static SrcMove *src(LpmMigration *migration)
     return (SrcMove *)migration;
 }
 
-static void answer(SrcMove *move, const GError *error)
+void lpm_src_answer(SrcMove *move, const GError *error)
 {
     LpmHostDone done = move->started;
     move->started = NULL;
@@ -23,7 +23,7 @@ static void refuse(SrcMove *move, const GError *error)
 {
     LpmMigration *migration = &move->base;
     migration->ended = true;
-    answer(move, error);
+    lpm_src_answer(move, error);
     lpm_mig_detach(migration);
     g_hash_table_remove(migration->host->mobility->migrations, migration->id);
 }
@@ -84,7 +84,7 @@ static void first_read(LpmMigration *migration, const GError *error)
         return;
     }
     lpm_mig_ref(migration);
-    answer(move, NULL);
+    lpm_src_answer(move, NULL);
     if (migration->active) {
         begin_active(move);
     } else {
@@ -226,7 +226,7 @@ static void relink_state(const LpmQmpMigration *mig, const GError *error, void *
         lpm_error_set(&failure, LPM_ERROR_STATE, "QEMU of partition %s on %s is %s, not paused",
                       migration->name, migration->self, lpm_qmp_mig_name(mig->status));
     }
-    answer(move, error ? error : failure);
+    lpm_src_answer(move, error ? error : failure);
     if (!paused) {
         lpm_mig_unref(migration);
         return;
@@ -247,7 +247,7 @@ static gboolean ask_relink(gpointer data)
         lpm_qmp_query_migrate(qmp, relink_state, move);
     } else {
         lpm_error_set(&error, LPM_ERROR_QEMU, "QEMU of partition %s has ended", move->base.name);
-        answer(move, error);
+        lpm_src_answer(move, error);
     }
     return G_SOURCE_REMOVE;
 }
@@ -260,7 +260,7 @@ void lpm_src_relink_is_off(SrcMove *move)
         "migration %s of partition %s has gone another way while its connection was to be "
         "made anew; look at it again",
         move->base.id, move->base.name);
-    answer(move, error);
+    lpm_src_answer(move, error);
 }
 
 void lpm_mig_src_relink(LpmMigration *migration, const json_t *arguments, LpmHostDone done,

@@ -75,5 +75,7 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data);
 void lpm_src_redial(SrcMove *move, const LpmStreamNeedLink *wanted);
 /* No connection is needed any more. */
 void lpm_src_stop_dialing(SrcMove *move);
+/* Answers who waits for migration-start, a new connection or a word, once. */
+void lpm_src_answer(SrcMove *move, const GError *error);
 /* Answers who asked for a new connection of a paused post-copy: something else came first. */
 void lpm_src_relink_is_off(SrcMove *move);

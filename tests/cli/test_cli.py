@@ -463,13 +463,8 @@ def test_a_copy_that_does_not_converge_is_told_once_each_time(console):
     assert "does-not-converge" in shown and "1400" in shown and "more bandwidth, --max-blackout 1400" in shown
 
 
-def on_terminal(console, *words, columns=100):
-    """(exit code, standard output, what a terminal on standard error got)."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen([LPM, *words], env=environment(console.client_file), stdout=subprocess.PIPE, stderr=follower,
-                             stdin=subprocess.DEVNULL, text=True)
-    os.close(follower)
+def read_to_hangup(leader):
+    """What the programs on a terminal wrote until the last of them ended; closes it."""
     shown = b""
     while True:
         try:
@@ -480,6 +475,17 @@ def on_terminal(console, *words, columns=100):
             break
         shown += data
     os.close(leader)
+    return shown
+
+
+def on_terminal(console, *words, columns=100):
+    """(exit code, standard output, what a terminal on standard error got)."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = subprocess.Popen([LPM, *words], env=environment(console.client_file), stdout=subprocess.PIPE, stderr=follower,
+                             stdin=subprocess.DEVNULL, text=True)
+    os.close(follower)
+    shown = read_to_hangup(leader)
     return child.wait(20), child.stdout.read(), shown.decode()
 
 

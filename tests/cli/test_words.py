@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from test_cli import ID, LPM, SHOWN, authority, console, environment, lpm, migration  # noqa: F401
+from test_cli import ID, LPM, SHOWN, authority, console, environment, lpm, migration, read_to_hangup  # noqa: F401
 
 SITUATION = {"known": ["s2 has taken web1; s1 still has all of it.", "System s2 does not answer (no route)."],
              "unknown": ["whether s2 has let it run"],
@@ -32,16 +32,7 @@ def typed(console, line, *words):  # noqa: F811
                              stdout=follower, stderr=follower)
     os.close(follower)
     os.write(leader, line.encode() + b"\n")
-    shown = b""
-    while True:
-        try:
-            data = os.read(leader, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        shown += data
-    os.close(leader)
+    shown = read_to_hangup(leader)
     return child.wait(20), shown.decode().replace("\r\n", "\n")
 
 

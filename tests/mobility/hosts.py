@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("LPM_BUILD", ROOT / "build"))
 HOST = BUILD / "src" / "host" / "lpm-host"
@@ -40,6 +42,11 @@ def wait_for(condition, what, patience=PATIENCE):
             return value
         time.sleep(0.05)
     raise AssertionError(f"waited {patience} s in vain for: {what}")
+
+
+def needs_crash_points():
+    if b"LPM_CRASH" not in HOST.read_bytes():
+        pytest.skip("lpm-host was built without crash points")
 
 
 class RpcError(Exception):

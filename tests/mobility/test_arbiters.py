@@ -9,7 +9,7 @@ import time
 import urllib.request
 
 import pytest
-from hosts import HOST, RpcError, wait_for
+from hosts import RpcError, needs_crash_points, wait_for
 
 TARGET = "iqn.2026-01.org.example:locks"
 
@@ -143,8 +143,7 @@ def is_stopped(pid):
 @pytest.mark.parametrize("point", ["src-offer-before", "dst-take-before", "dst-run-before"])
 def test_away_in_the_switchover(kept, point):
     """The arbiter stands still from just before a swap for some seconds: nobody guesses, and the move ends when it is back."""
-    if b"LPM_CRASH" not in HOST.read_bytes():
-        pytest.skip("lpm-host was built without crash points")
+    needs_crash_points()
     pair, server = kept
     pair.create(arbiter=server.name)
     pair.says_more(pair.a)

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from hosts import HOST, RpcError, wait_for
+from hosts import RpcError, needs_crash_points, wait_for
 
 # point -> where the partition is in the end; None: either, as long as both agree
 POINTS = {
@@ -28,11 +28,6 @@ POINTS = {
 }
 QUICK = ["src-switch-after", "src-post-after", "src-offer-after", "dst-loaded-after", "dst-take-after", "dst-intent-after",
          "dst-run-before", "dst-hear-offer-before", "src-tell-offer-before"]
-
-
-def needs_crash_points():
-    if b"LPM_CRASH" not in HOST.read_bytes():
-        pytest.skip("lpm-host was built without crash points")
 
 
 def check_end(pair, expected):

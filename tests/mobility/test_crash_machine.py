@@ -2,8 +2,8 @@
 """A whole system dies at a point of the handover: lpm-host, its movers and its QEMUs, nothing flushed. When it is back the move ends
 without anybody's help; the partition is where its record says, runs there or can be started there from its disks, and nowhere else."""
 import pytest
-from hosts import RpcError, wait_for
-from test_crash import POINTS, needs_crash_points
+from hosts import RpcError, needs_crash_points, wait_for
+from test_crash import POINTS
 
 # point -> where the partition is in the end, and whether it still runs there as it did before; None: either. A source that dies
 # before it offers has the only copy that counts; a target that dies before its intent never ran it; from then on it is the

@@ -5,8 +5,8 @@ import signal
 import time
 
 import pytest
-from hosts import wait_for
-from test_crash import check_end, needs_crash_points
+from hosts import needs_crash_points, wait_for
+from test_crash import check_end
 
 # point of a mover -> where the partition is in the end; None: either, as long as both agree
 MOVERS = {

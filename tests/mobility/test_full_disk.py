@@ -8,8 +8,7 @@ import subprocess
 import time
 
 import pytest
-from hosts import RpcError, wait_for
-from test_crash import needs_crash_points
+from hosts import RpcError, needs_crash_points, wait_for
 from test_crash_others import state_of
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from hosts import HOST, PATIENCE, RpcError, wait_for
+from hosts import PATIENCE, RpcError, needs_crash_points, wait_for
 
 
 def test_there_and_back(pair):
@@ -163,14 +163,7 @@ def test_source_dies_before_it_began(pair):
     pair.create()
     where = pair.prepare(pair.a, pair.b, connect_timeout_ms=4000)
     lock = LockedRecord(pair)
-    failures = []
-
-    def begin():
-        try:
-            pair.a.call("migration-start", migration=pair.migration, partition="p1", target="sys-b", key=pair.key, **where)
-        except RpcError as error:
-            failures.append(error)
-    thread = threading.Thread(target=begin)
+    thread, failures = start_behind(pair, where)
     try:
         thread.start()
         time.sleep(0.5)
@@ -232,8 +225,7 @@ def test_probe(pair):
 def test_target_lost_for_good(pair, crash):
     """TAKEN, and the target is gone: the source waits, paused, until somebody gives their word; since the target may have run it, the
     source's memory is not gone on with."""
-    if b"LPM_CRASH" not in HOST.read_bytes():
-        pytest.skip("lpm-host was built without crash points")
+    needs_crash_points()
     pair.create()
     pair.b.kill()
     pair.b.start(crash=crash)
@@ -298,6 +290,18 @@ class LockedRecord:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+
+
+def start_behind(pair, where):
+    """A thread, not started, that asks for migration-start, and the list for its refusal."""
+    failures = []
+
+    def begin():
+        try:
+            pair.a.call("migration-start", migration=pair.migration, partition="p1", target="sys-b", key=pair.key, **where)
+        except RpcError as error:
+            failures.append(error)
+    return threading.Thread(target=begin), failures
 
 
 def test_arbiter_does_not_answer(pair):
@@ -508,14 +512,7 @@ def test_stopped_before_it_began(pair):
     pair.create()
     where = pair.prepare(pair.a, pair.b, connect_timeout_ms=4000)
     lock = LockedRecord(pair)
-    failures = []
-
-    def begin():
-        try:
-            pair.a.call("migration-start", migration=pair.migration, partition="p1", target="sys-b", key=pair.key, **where)
-        except RpcError as error:
-            failures.append(error)
-    thread = threading.Thread(target=begin)
+    thread, failures = start_behind(pair, where)
     try:
         thread.start()
         wait_for(lambda: pair.a.call("migration-list")["migrations"] or pair.states()[0], "it was asked for")

@@ -11,15 +11,14 @@ import tempfile
 import hosts
 import pytest
 from consolerun import Console, Refused, free_ports
-from hosts import HOST, wait_for
+from hosts import needs_crash_points, wait_for
 
 SLOW = {"max_rate": 20_000}
 
 
 @pytest.fixture(autouse=True)
 def crash_points():
-    if b"LPM_RELEASE" not in HOST.read_bytes():
-        pytest.skip("lpm-host was built without crash points")
+    needs_crash_points()
 
 
 class Site(hosts.Pair):

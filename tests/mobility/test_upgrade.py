@@ -5,13 +5,12 @@ import contextlib
 import sqlite3
 
 import pytest
-from hosts import HOST, RpcError, wait_for
+from hosts import RpcError, needs_crash_points, wait_for
 
 
 @pytest.fixture(autouse=True)
 def crash_points():
-    if b"LPM_RELEASE" not in HOST.read_bytes():
-        pytest.skip("lpm-host was built without crash points")
+    needs_crash_points()
 
 
 def restart_as(system, release):

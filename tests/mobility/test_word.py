@@ -4,14 +4,13 @@ import os
 import signal
 
 import pytest
-from hosts import HOST, wait_for
+from hosts import needs_crash_points, wait_for
 
 
 @pytest.mark.parametrize("crash", ["src-word-before", "src-word-after"])
 def test_the_source_dies_over_the_word(pair, crash):
     """What was said is written down before anything is done for it; QEMU is ended before the record says BACK."""
-    if b"LPM_RELEASE" not in HOST.read_bytes():
-        pytest.skip("lpm-host was built without crash points")
+    needs_crash_points()
     pair.create()
     for system, point in ((pair.a, crash), (pair.b, "dst-cont-after")):
         system.kill()
