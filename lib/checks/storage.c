@@ -22,7 +22,14 @@ static void each_disk(LpmCheckRun *run, void (*check)(LpmCheckRun *run, const Di
     }
     json_array_foreach (disks, i, item) {
         Disk disk = {.name = lpm_json_str(item, "name", "(unknown)")};
-        bool known = lpm_fact_item(run, "partition.disks", "name", disk.name, &disk.here);
+        bool known;
+
+        /* An optical drive without a medium has nothing to be looked at. */
+        if (g_str_equal(lpm_json_str(item, "media", ""), "optical") &&
+            !*lpm_json_str(item, "file", "")) {
+            continue;
+        }
+        known = lpm_fact_item(run, "partition.disks", "name", disk.name, &disk.here);
 
         known &= lpm_fact_item(run, "target_check.disks", "name", disk.name, &disk.there);
         if (known) {
@@ -60,7 +67,8 @@ static void check_same_disk_one(LpmCheckRun *run, const Disk *disk)
     const char *written;
     const char *seen;
 
-    if (is_hidden(disk) || !lpm_fact_text(run, &disk->here, "nonce", &written) ||
+    if (is_hidden(disk) || !g_str_equal(lpm_json_str(disk->here.value, "kind", "file"), "file") ||
+        !lpm_fact_text(run, &disk->here, "nonce", &written) ||
         !lpm_fact_text(run, &disk->there, "nonce", &seen)) {
         return;
     }

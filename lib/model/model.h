@@ -23,6 +23,13 @@ typedef enum {
     LPM_ARBITER_SCSI,
     LPM_ARBITER_N
 } LpmArbiterKind;
+typedef enum {
+    LPM_ADAPTER_VIRTIO, /* virtio-blk, a device of its own */
+    LPM_ADAPTER_SCSI,   /* on the partition's virtio-scsi adapter */
+    LPM_ADAPTER_VSCSI,  /* on the partition's virtual SCSI adapter (POWER) */
+    LPM_ADAPTER_N
+} LpmDiskAdapter;
+typedef enum { LPM_MEDIA_DISK, LPM_MEDIA_OPTICAL, LPM_MEDIA_N } LpmDiskMedia;
 typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;
 
 /*
@@ -43,7 +50,9 @@ typedef enum {
 /* A file in a storage pool; pools are resolved to paths by each system on its own. */
 typedef struct {
     char *pool;
-    char *file; /* relative, no "..", no leading "/" */
+    /* Relative, no "..", no leading "/"; in a pool of kind iscsi the LUN's number, of nbd the
+     * export's name, of rbd the image's name. NULL: an optical drive without a medium. */
+    char *file;
 } LpmFileRef;
 
 typedef struct {
@@ -53,6 +62,8 @@ typedef struct {
     int64_t size_mib; /* wanted size when lpm-host creates it; 0: it exists */
     char *cache;      /* "none" (default), "directsync", "writeback": QEMU's terms */
     bool read_only;
+    LpmDiskAdapter adapter;
+    LpmDiskMedia media; /* optical: read-only, may be empty, its medium can be changed */
 } LpmDisk;
 
 typedef struct {
@@ -106,6 +117,8 @@ json_t *lpm_profile_to_json(const LpmProfile *profile);
 
 const char *lpm_family_name(LpmFamily family); /* "x86-64", "power" */
 const char *lpm_disk_format_name(LpmDiskFormat format);
+const char *lpm_disk_adapter_name(LpmDiskAdapter adapter); /* "virtio", "scsi", "vscsi" */
+const char *lpm_disk_media_name(LpmDiskMedia media);       /* "disk", "optical" */
 const char *lpm_arbiter_kind_name(LpmArbiterKind kind);
 const char *lpm_memory_backing_name(LpmMemoryBacking backing);
 const char *lpm_partition_state_name(LpmPartitionState state); /* "not-activated", "running", ... */

@@ -7,6 +7,8 @@
 
 const char *const lpm_family_names[LPM_FAMILY_N] = {"x86-64", "power"};
 const char *const lpm_disk_format_names[LPM_FORMAT_N] = {"raw", "qcow2"};
+const char *const lpm_disk_adapter_names[LPM_ADAPTER_N] = {"virtio", "scsi", "vscsi"};
+const char *const lpm_disk_media_names[LPM_MEDIA_N] = {"disk", "optical"};
 const char *const lpm_arbiter_kind_names[LPM_ARBITER_N] = {"auto", "file", "console", "etcd",
                                                            "scsi"};
 const char *const lpm_memory_backing_names[LPM_BACKING_N] = {"private", "shared"};
@@ -45,6 +47,16 @@ const char *lpm_family_name(LpmFamily family)
 const char *lpm_disk_format_name(LpmDiskFormat format)
 {
     return name_of(lpm_disk_format_names, LPM_FORMAT_N, format);
+}
+
+const char *lpm_disk_adapter_name(LpmDiskAdapter adapter)
+{
+    return name_of(lpm_disk_adapter_names, LPM_ADAPTER_N, adapter);
+}
+
+const char *lpm_disk_media_name(LpmDiskMedia media)
+{
+    return name_of(lpm_disk_media_names, LPM_MEDIA_N, media);
 }
 
 const char *lpm_arbiter_kind_name(LpmArbiterKind kind)

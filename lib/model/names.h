@@ -6,6 +6,8 @@
 
 extern const char *const lpm_family_names[LPM_FAMILY_N];
 extern const char *const lpm_disk_format_names[LPM_FORMAT_N];
+extern const char *const lpm_disk_adapter_names[LPM_ADAPTER_N];
+extern const char *const lpm_disk_media_names[LPM_MEDIA_N];
 extern const char *const lpm_arbiter_kind_names[LPM_ARBITER_N];
 extern const char *const lpm_memory_backing_names[LPM_BACKING_N];
 

@@ -45,7 +45,7 @@ static const Field disk_fields[] = {
      .allowed = NAME_RULE},
     {"pool", FIELD_TEXT, true, offsetof(LpmDisk, at.pool), .valid = lpm_name_is_valid,
      .allowed = NAME_RULE},
-    {"file", FIELD_TEXT, true, offsetof(LpmDisk, at.file), .valid = text_is_file,
+    {"file", FIELD_TEXT, false, offsetof(LpmDisk, at.file), .valid = text_is_file,
      .maximum = FILE_MAX, .allowed = FILE_RULE},
     {"format", FIELD_CHOICE, false, offsetof(LpmDisk, format), .names = lpm_disk_format_names,
      .n_names = LPM_FORMAT_N},
@@ -54,6 +54,10 @@ static const Field disk_fields[] = {
     {"cache", FIELD_TEXT, false, offsetof(LpmDisk, cache), .valid = text_is_cache,
      .fallback = "none", .allowed = "\"none\", \"directsync\" or \"writeback\""},
     {"read_only", FIELD_BOOL, false, offsetof(LpmDisk, read_only)},
+    {"adapter", FIELD_CHOICE, false, offsetof(LpmDisk, adapter), .names = lpm_disk_adapter_names,
+     .n_names = LPM_ADAPTER_N},
+    {"media", FIELD_CHOICE, false, offsetof(LpmDisk, media), .names = lpm_disk_media_names,
+     .n_names = LPM_MEDIA_N},
 };
 static const FieldTable disk_table = TABLE(disk_fields);
 
@@ -154,19 +158,50 @@ static bool duplicate(const char *list, size_t i, const char *member, const char
                          list, i, member, value, list, j);
 }
 
+/* What one member of a disk says about another. */
+static bool check_disk(const LpmProfile *profile, size_t i, GError **error)
+{
+    const LpmDisk *disk = &profile->disks[i];
+    bool optical = disk->media == LPM_MEDIA_OPTICAL;
+    const struct {
+        bool bad;
+        const char *member, *allowed;
+    } rules[] = {
+        {!optical && !disk->at.file, "file",
+         "missing: give " FILE_RULE "; only a drive of media \"optical\" may be without"},
+        {disk->adapter == LPM_ADAPTER_VSCSI && profile->family != LPM_FAMILY_POWER, "adapter",
+         "\"vscsi\": allowed only for family \"power\"; use \"scsi\""},
+        {optical && disk->adapter == LPM_ADAPTER_VIRTIO, "adapter",
+         "\"virtio\": a drive of media \"optical\" needs \"scsi\", or \"vscsi\" on POWER"},
+        {optical && disk->size_mib > 0, "size_mib",
+         "given: a medium of a drive of media \"optical\" is never made; leave it out"},
+    };
+
+    for (size_t rule = 0; rule < G_N_ELEMENTS(rules); rule++) {
+        if (rules[rule].bad) {
+            return lpm_error_set(error, LPM_ERROR_USAGE, "profile: member \"disks[%zu].%s\" is %s",
+                                 i, rules[rule].member, rules[rule].allowed);
+        }
+    }
+    return true;
+}
+
 static bool check_disks(const LpmProfile *profile, GError **error)
 {
-    for (size_t i = 1; i < profile->n_disks; i++) {
+    for (size_t i = 0; i < profile->n_disks; i++) {
         const LpmDisk *disk = &profile->disks[i];
 
+        if (!check_disk(profile, i, error)) {
+            return false;
+        }
         for (size_t j = 0; j < i; j++) {
             const LpmDisk *other = &profile->disks[j];
 
             if (strcmp(disk->name, other->name) == 0) {
                 return duplicate("disks", i, "name", disk->name, j, error);
             }
-            if (strcmp(disk->at.pool, other->at.pool) == 0 &&
-                strcmp(disk->at.file, other->at.file) == 0) {
+            if (strcmp(disk->at.pool, other->at.pool) == 0 && disk->at.file &&
+                g_strcmp0(disk->at.file, other->at.file) == 0) {
                 return duplicate("disks", i, "file", disk->at.file, j, error);
             }
         }
@@ -205,6 +240,9 @@ static bool mac_is_taken(const LpmProfile *profile, const char *mac)
 
 static void fill_in(LpmProfile *profile)
 {
+    for (size_t i = 0; i < profile->n_disks; i++) {
+        profile->disks[i].read_only |= profile->disks[i].media == LPM_MEDIA_OPTICAL;
+    }
     if (!profile->uuid) {
         profile->uuid = lpm_new_uuid();
     }

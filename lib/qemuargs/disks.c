@@ -34,6 +34,56 @@ static void add_blockdev(LpmQemuArgs *args, json_t *node)
     lpm_qemu_addf(args, "-blockdev", "%s", text);
 }
 
+/* What QEMU's own settings of a node are, whatever is below it. */
+static void settle_node(json_t *node, const LpmDisk *disk, const char *name)
+{
+    bool direct = caches[cache_index(disk->cache)].direct;
+
+    json_object_set_new(node, "node-name", json_string(name));
+    json_object_set_new(node, "read-only", json_boolean(disk->read_only));
+    json_object_set_new(node, "auto-read-only", json_false());
+    json_object_set_new(node, "discard", json_string("unmap"));
+    json_object_set_new(node, "cache",
+                        lpm_json_pack("{s:b, s:b}", "direct", direct, "no-flush", 0));
+}
+
+/* The two nodes of a disk: the protocol's, called NAME-file, and the format's on top. */
+static void add_nodes(LpmQemuArgs *args, size_t index, const char *name)
+{
+    const LpmDisk *disk = &args->spec->profile->disks[index];
+    g_autofree char *file_name = g_strdup_printf("%s-file", name);
+    json_t *file = lpm_qemu_protocol_node(args, &args->spec->disks[index], name);
+    json_t *top = lpm_json_pack("{s:s, s:s}", "driver", lpm_disk_format_name(disk->format), "file",
+                                file_name);
+
+    settle_node(file, disk, file_name);
+    settle_node(top, disk, name);
+    add_blockdev(args, file);
+    add_blockdev(args, top);
+}
+
+/* Where a disk is plugged in: the same whatever other disks the partition has. */
+static char *place_of(const LpmQemuArgs *args, const LpmDisk *disk, size_t index)
+{
+    switch (disk->adapter) {
+    case LPM_ADAPTER_SCSI:
+        return g_strdup_printf("bus=scsi.0,channel=0,scsi-id=0,lun=%zu", index);
+    case LPM_ADAPTER_VSCSI:
+        return g_strdup_printf("bus=vscsi.0,channel=0,scsi-id=%zu,lun=0", index);
+    case LPM_ADAPTER_VIRTIO:
+    case LPM_ADAPTER_N:
+        break;
+    }
+    return g_strdup_printf("bus=%s,addr=0x%x", args->bus, LPM_QEMU_SLOT_DISK + (unsigned)index);
+}
+
+static const char *model_of(const LpmDisk *disk)
+{
+    return disk->media == LPM_MEDIA_OPTICAL      ? "scsi-cd"
+           : disk->adapter == LPM_ADAPTER_VIRTIO ? "virtio-blk-pci"
+                                                 : "scsi-hd";
+}
+
 /*
  * Named after the index: QEMU allows 31 characters for a node and wants a letter first, our names
  * are freer. The guest finds the profile's name as the serial number.
@@ -41,35 +91,46 @@ static void add_blockdev(LpmQemuArgs *args, json_t *node)
 static void add_disk(LpmQemuArgs *args, size_t index)
 {
     const LpmDisk *disk = &args->spec->profile->disks[index];
-    size_t cache = cache_index(disk->cache);
+    bool write_cache = caches[cache_index(disk->cache)].write_cache;
     g_autofree char *node = g_strdup_printf("disk%zu", index);
-    g_autofree char *file_node = g_strdup_printf("%s-file", node);
-    g_autofree char *boot = NULL;
+    g_autofree char *drive = disk->at.file ? g_strconcat(",drive=", node, NULL) : NULL;
+    g_autofree char *place = place_of(args, disk, index);
+    g_autofree char *cache = NULL;
 
-    add_blockdev(args,
-                 lpm_json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:{s:b, s:b}}", "driver",
-                               "file", "node-name", file_node, "filename", args->spec->disks[index],
-                               "aio", "threads", "locking", "on", "auto-read-only", 0, "read-only",
-                               disk->read_only, "discard", "unmap", "cache", "direct",
-                               caches[cache].direct, "no-flush", 0));
-    add_blockdev(args, lpm_json_pack("{s:s, s:s, s:s, s:b, s:s, s:{s:b, s:b}}", "driver",
-                                     lpm_disk_format_name(disk->format), "node-name", node, "file",
-                                     file_node, "read-only", disk->read_only, "discard", "unmap",
-                                     "cache", "direct", caches[cache].direct, "no-flush", 0));
-    if (index == 0 && !args->spec->kernel) {
-        boot = g_strdup(",bootindex=1");
+    if (drive) {
+        add_nodes(args, index, node);
+    }
+    if (disk->media != LPM_MEDIA_OPTICAL) {
+        cache = g_strconcat(",write-cache=", write_cache ? "on" : "off", NULL);
     }
     /* An error stops the partition: it can be moved away, or goes on when the disk is back. */
-    lpm_qemu_addf(args, "-device",
-                  "virtio-blk-pci,id=dev-%s,drive=%s,bus=%s,addr=0x%x,serial=%.*s,write-cache=%s,"
-                  "werror=stop,rerror=stop%s",
-                  node, node, args->bus, LPM_QEMU_SLOT_DISK + (unsigned)index, SERIAL_MAX,
-                  disk->name, caches[cache].write_cache ? "on" : "off", boot ? boot : "");
+    lpm_qemu_addf(args, "-device", "%s,id=dev-%s%s,%s,serial=%.*s%s,werror=stop,rerror=stop%s",
+                  model_of(disk), node, drive ? drive : "", place, SERIAL_MAX, disk->name,
+                  cache ? cache : "", index == 0 && !args->spec->kernel ? ",bootindex=1" : "");
+}
+
+static bool has_adapter(const LpmProfile *profile, LpmDiskAdapter adapter)
+{
+    for (size_t i = 0; i < profile->n_disks; i++) {
+        if (profile->disks[i].adapter == adapter) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void lpm_qemu_add_disks(LpmQemuArgs *args)
 {
-    for (size_t i = 0; i < args->spec->profile->n_disks; i++) {
+    const LpmProfile *profile = args->spec->profile;
+
+    if (has_adapter(profile, LPM_ADAPTER_SCSI)) {
+        lpm_qemu_addf(args, "-device", "virtio-scsi-pci,id=scsi,bus=%s,addr=0x%x", args->bus,
+                      LPM_QEMU_SLOT_SCSI);
+    }
+    if (has_adapter(profile, LPM_ADAPTER_VSCSI)) {
+        lpm_qemu_addf(args, "-device", "spapr-vscsi,id=vscsi,reg=0x%x", LPM_QEMU_REG_VSCSI);
+    }
+    for (size_t i = 0; i < profile->n_disks; i++) {
         add_disk(args, i);
     }
 }

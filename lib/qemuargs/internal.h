@@ -15,7 +15,12 @@
 #define LPM_QEMU_SLOT_SERIAL  0x02u
 #define LPM_QEMU_SLOT_NETWORK 0x03u
 #define LPM_QEMU_SLOT_DISK    (LPM_QEMU_SLOT_NETWORK + LPM_NETWORKS_MAX)
-G_STATIC_ASSERT(LPM_QEMU_SLOT_DISK + LPM_DISKS_MAX <= 0x1f); /* 0x1f is the chip set's on x86 */
+#define LPM_QEMU_SLOT_SCSI    (LPM_QEMU_SLOT_DISK + LPM_DISKS_MAX)
+G_STATIC_ASSERT(LPM_QEMU_SLOT_SCSI < 0x1f); /* 0x1f is the chip set's on x86 */
+
+/* Of the virtual SCSI adapter on POWER's virtual bus; the machine gives its own devices lower ones.
+ */
+#define LPM_QEMU_REG_VSCSI 0x71002000u
 
 /* A command line in the making. */
 typedef struct {
@@ -34,6 +39,12 @@ char *lpm_qemu_quote(const char *value);
 
 /* Whether @machine asks for the small firmware. */
 bool lpm_qemu_machine_has_vof(const char *machine);
+
+/*
+ * The node of the protocol that reaches @disk, to be called @name by the caller; the objects that
+ * it needs are appended. New reference.
+ */
+json_t *lpm_qemu_protocol_node(LpmQemuArgs *args, const LpmQemuDisk *disk, const char *name);
 
 void lpm_qemu_add_machine(LpmQemuArgs *args);
 void lpm_qemu_add_memory(LpmQemuArgs *args);

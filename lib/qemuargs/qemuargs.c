@@ -95,9 +95,12 @@ static bool check_devices(const LpmQemuSpec *spec, GError **error)
     const LpmProfile *profile = spec->profile;
 
     for (size_t i = 0; i < profile->n_disks; i++) {
-        if (!spec->disks || !spec->disks[i]) {
+        const LpmDisk *disk = &profile->disks[i];
+
+        if (disk->at.file &&
+            (!spec->disks || (spec->disks[i].kind == LPM_QEMU_DISK_FILE && !spec->disks[i].path))) {
             return lpm_error_set(error, LPM_ERROR_USAGE, "partition %s: disk %s has no path here",
-                                 profile->name, profile->disks[i].name);
+                                 profile->name, disk->name);
         }
     }
     for (size_t i = 0; i < profile->n_networks; i++) {

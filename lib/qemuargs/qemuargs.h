@@ -14,6 +14,44 @@ typedef enum {
     LPM_QEMU_INCOMING, /* waits for migrate-incoming, then stays stopped */
 } LpmQemuRole;
 
+typedef enum {
+    LPM_QEMU_DISK_FILE,
+    LPM_QEMU_DISK_ISCSI, /* QEMU is the initiator */
+    LPM_QEMU_DISK_NBD,
+    LPM_QEMU_DISK_RBD,
+} LpmQemuDiskKind;
+
+/*
+ * Where a disk is, as this system reaches it. The texts are owned by who filled it in; what a kind
+ * does not have is NULL. Secrets are never here: QEMU reads them from the inherited descriptor.
+ */
+typedef struct {
+    LpmQemuDiskKind kind;
+    char *path;                 /* FILE; NBD by a Unix socket */
+    char *portal, *target;      /* ISCSI: "ADDRESS:PORT", IQN */
+    char *initiator;            /* ISCSI: IQN of this system */
+    int lun;                    /* ISCSI */
+    char *host, *port;          /* NBD by TCP */
+    char *export_name;          /* NBD */
+    char *tls, *tls_dir;        /* NBD: "x509" or "psk", directory with the credentials */
+    char *tls_hostname;         /* NBD: in the server's certificate; NULL: host */
+    char *pool, *space, *image; /* RBD; space: namespace, NULL: none */
+    char *conf;                 /* RBD: Ceph's configuration; NULL: its usual place */
+    char *user;                 /* ISCSI: for CHAP; NBD: for PSK; RBD: Ceph's id */
+    int secret_fd;              /* ISCSI, RBD: a file with the secret and nothing else; -1: none */
+} LpmQemuDisk;
+
+/* Frees the texts; the descriptor is left alone. */
+void lpm_qemu_disk_clear(LpmQemuDisk *disk);
+
+/*
+ * QEMU's description of @disk, which is to be opened for a short look: a name for qemu-img
+ * ("json:{...}"), to be g_free()d, and the objects that it refers to in @ret_objects, each to be
+ * given with --object (NULL-terminated, to be g_strfreev()d). @secret_file is read for the secret.
+ */
+char *lpm_qemuargs_look_name(const LpmQemuDisk *disk, const char *format, const char *secret_file,
+                             char ***ret_objects);
+
 /* Everything is borrowed. Descriptors are inherited by QEMU under the same numbers. */
 typedef struct {
     const char *program; /* argv[0] */
@@ -28,7 +66,7 @@ typedef struct {
     const char *console_socket; /* needed when the profile has a console */
     const char *console_log;    /* NULL: no log */
     const char *agent_socket;   /* needed when the profile has a guest agent */
-    const char *const *disks;   /* a path for each disk of the profile */
+    const LpmQemuDisk *disks;   /* one for each disk of the profile; of an empty drive not used */
     const char *kernel;         /* path; NULL when the profile boots from a disk */
     const char *initrd;         /* path or NULL */
     const int *network_fds;     /* a tap descriptor for each network of the profile */

@@ -26,7 +26,8 @@ typedef struct LpmActivation {
     LpmHostDone done;
     void *data;
     LpmPlan *plan;
-    char **disks; /* paths, NULL-terminated */
+    LpmQemuDisk *disks; /* one for each of the plan's profile */
+    size_t n_disks;
     char *kernel, *initrd;
     int *taps;
     size_t n_taps;
@@ -61,12 +62,22 @@ static void close_taps(Activation *activation)
     activation->n_taps = 0;
 }
 
+/* Those with secrets are QEMU's now, or nobody's. */
+static void clear_disks(Activation *activation)
+{
+    for (size_t i = 0; i < activation->n_disks; i++) {
+        lpm_storage_place_clear(&activation->disks[i]);
+    }
+    g_clear_pointer(&activation->disks, g_free);
+    activation->n_disks = 0;
+}
+
 static void activation_free(Activation *activation)
 {
     close_taps(activation);
+    clear_disks(activation);
     json_decref(activation->wanted);
     lpm_plan_free(activation->plan);
-    g_strfreev(activation->disks);
     g_free(activation->kernel);
     g_free(activation->initrd);
     g_strfreev(activation->argv);
@@ -279,6 +290,7 @@ static void on_emulators(const GError *none G_GNUC_UNUSED, void *data)
         return;
     }
     close_taps(activation);
+    clear_disks(activation);
     lpm_qemu_handlers(partition, &handlers);
     activation->connecting = true;
     lpm_qmp_connect(socket, partition->host->config->start_timeout_ms, &handlers, on_connected,
@@ -287,38 +299,58 @@ static void on_emulators(const GError *none G_GNUC_UNUSED, void *data)
 
 /* --- what QEMU is given --- */
 
-static char *resolve(Activation *activation, const LpmFileRef *at, bool read_only, GError **error)
+static bool resolve(Activation *activation, const LpmFileRef *at, bool read_only, LpmQemuDisk *ret,
+                    GError **error)
 {
     LpmHost *host = activation->partition->host;
     const LpmStorageOps *ops = lpm_storage_for(host, at, error);
-    char *path = NULL;
 
-    if (ops) {
-        (void)ops->activate(host, at, read_only, activation->uid, activation->gid, &path, error);
+    return ops && ops->activate(host, at, read_only, activation->uid, activation->gid, ret, error);
+}
+
+/* QEMU reads it by its path: NULL where the pool has none. */
+static char *resolve_boot_file(Activation *activation, const LpmFileRef *at, GError **error)
+{
+    g_autofree char *path = lpm_host_file_path(activation->partition->host, at, error);
+    LpmQemuDisk place = {.secret_fd = -1};
+    bool good = path && resolve(activation, at, true, &place, error);
+
+    lpm_storage_place_clear(&place);
+    return good ? g_steal_pointer(&path) : NULL;
+}
+
+static bool resolve_disks(Activation *activation, GError **error)
+{
+    const LpmProfile *profile = activation->plan->profile;
+
+    activation->disks = g_new0(LpmQemuDisk, profile->n_disks + 1);
+    while (activation->n_disks < profile->n_disks) {
+        const LpmDisk *disk = &profile->disks[activation->n_disks];
+        LpmQemuDisk *place = &activation->disks[activation->n_disks++];
+
+        place->secret_fd = -1;
+        /* An optical drive without a medium has nothing to be found. */
+        if (disk->at.file && !resolve(activation, &disk->at, disk->read_only, place, error)) {
+            g_prefix_error(error, "disk %s: ", disk->name);
+            return false;
+        }
     }
-    return path;
+    return true;
 }
 
 static bool resolve_files(Activation *activation, GError **error)
 {
     const LpmProfile *profile = activation->plan->profile;
 
-    activation->disks = g_new0(char *, profile->n_disks + 1);
-    for (size_t i = 0; i < profile->n_disks; i++) {
-        const LpmDisk *disk = &profile->disks[i];
-
-        activation->disks[i] = resolve(activation, &disk->at, disk->read_only, error);
-        if (!activation->disks[i]) {
-            g_prefix_error(error, "disk %s: ", disk->name);
-            return false;
-        }
+    if (!resolve_disks(activation, error)) {
+        return false;
     }
     /* An incoming machine has them in its memory, but boots from them again after a reset. */
     if (profile->boot.kernel.pool) {
-        activation->kernel = resolve(activation, &profile->boot.kernel, true, error);
+        activation->kernel = resolve_boot_file(activation, &profile->boot.kernel, error);
     }
     if (profile->boot.initrd.pool && (!error || !*error)) {
-        activation->initrd = resolve(activation, &profile->boot.initrd, true, error);
+        activation->initrd = resolve_boot_file(activation, &profile->boot.initrd, error);
     }
     return !profile->boot.kernel.pool ||
            (activation->kernel && (!profile->boot.initrd.pool || activation->initrd));
@@ -404,7 +436,7 @@ static bool make_argv(Activation *activation, GError **error)
             .console_socket = plan->profile->console ? console : NULL,
             .console_log = plan->profile->console ? console_log : NULL,
             .agent_socket = plan->profile->guest_agent ? agent : NULL,
-            .disks = (const char *const *)activation->disks,
+            .disks = activation->disks,
             .kernel = activation->kernel,
             .initrd = activation->initrd,
             .network_fds = activation->taps,
@@ -436,11 +468,16 @@ static int open_log(const LpmPartition *partition, GError **error)
 static bool spawn(Activation *activation, int log, LpmProcess *process, GError **error)
 {
     LpmPartition *partition = activation->partition;
-    g_autofree int *fds = g_new0(int, activation->n_taps + 1);
+    g_autofree int *fds = g_new0(int, activation->n_taps + activation->n_disks + 1);
     size_t n = 0;
 
     for (; n < activation->n_taps; n++) {
         fds[n] = activation->taps[n];
+    }
+    for (size_t i = 0; i < activation->n_disks; i++) {
+        if (activation->disks[i].secret_fd >= 0) {
+            fds[n++] = activation->disks[i].secret_fd;
+        }
     }
     if (partition->memory_fd >= 0) {
         fds[n++] = partition->memory_fd;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "host/config.h"
+#include "host/config-internal.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -158,8 +158,7 @@ void lpm_host_config_free(LpmHostConfig *config)
         }
     }
     for (size_t i = 0; i < config->n_pools; i++) {
-        g_free(config->pools[i].name);
-        g_free(config->pools[i].path);
+        lpm_pool_config_clear(&config->pools[i]);
     }
     for (size_t i = 0; i < config->n_switches; i++) {
         g_free(config->switches[i].name);
@@ -186,8 +185,8 @@ static void store_number(void *at, size_t size, int64_t value)
     }
 }
 
-static bool wrong(const char *file, const char *group, const char *key, GError **error,
-                  const char *why)
+bool lpm_config_wrong(const char *file, const char *group, const char *key, GError **error,
+                      const char *why)
 {
     return lpm_error_set(error, LPM_ERROR_USAGE,
                          "%s: [%s] %s: %s; docs/spec/config.md lists what "
@@ -202,7 +201,7 @@ static bool read_number(const KeyRow *row, const char *text, const char *file, v
     g_autoptr(GError) cause = NULL;
 
     if (!g_ascii_string_to_signed(text, 10, row->minimum, row->maximum, &value, &cause)) {
-        return wrong(file, row->group, row->key, error, cause->message);
+        return lpm_config_wrong(file, row->group, row->key, error, cause->message);
     }
     store_number(at, row->size, value);
     return true;
@@ -222,7 +221,7 @@ static bool read_row(LpmHostConfig *config, const KeyRow *row, GKeyFile *keys, c
     g_autofree char *text = g_key_file_get_string(keys, row->group, row->key, NULL);
 
     if (!text) {
-        return wrong(file, row->group, row->key, error, "not readable as text");
+        return lpm_config_wrong(file, row->group, row->key, error, "not readable as text");
     }
     g_strstrip(text);
     switch (row->type) {
@@ -235,7 +234,7 @@ static bool read_row(LpmHostConfig *config, const KeyRow *row, GKeyFile *keys, c
     case TYPE_CHOICE:
         if (!is_choice(row->choices, text)) {
             g_autofree char *why = g_strdup_printf("\"%s\" is not one of: %s", text, row->choices);
-            return wrong(file, row->group, row->key, error, why);
+            return lpm_config_wrong(file, row->group, row->key, error, why);
         }
         break;
     case TYPE_TEXT:
@@ -270,7 +269,7 @@ static bool read_plain_group(LpmHostConfig *config, GKeyFile *keys, const char *
             }
         }
         if (!row) {
-            return wrong(file, group, *name, error, "no such key");
+            return lpm_config_wrong(file, group, *name, error, "no such key");
         }
         if (!read_row(config, row, keys, file, error)) {
             return false;
@@ -286,7 +285,7 @@ static bool only_keys(GKeyFile *keys, const char *group, const char *allowed, co
 
     for (char **name = names; name && *name; name++) {
         if (!is_choice(allowed, *name)) {
-            return wrong(file, group, *name, error, "no such key");
+            return lpm_config_wrong(file, group, *name, error, "no such key");
         }
     }
     return true;
@@ -295,26 +294,8 @@ static bool only_keys(GKeyFile *keys, const char *group, const char *allowed, co
 static bool read_pool(LpmHostConfig *config, GKeyFile *keys, const char *group, const char *file,
                       GError **error)
 {
-    g_autofree char *path = g_key_file_get_string(keys, group, "path", NULL);
-    g_autoptr(GError) cause = NULL;
-    bool shared = false;
-
-    if (!only_keys(keys, group, "path shared", file, error)) {
-        return false;
-    }
-    if (!path || path[0] != '/') {
-        return wrong(file, group, "path", error, "an absolute path is needed");
-    }
-    if (g_key_file_has_key(keys, group, "shared", NULL)) {
-        shared = g_key_file_get_boolean(keys, group, "shared", &cause);
-    }
-    if (cause) {
-        return wrong(file, group, "shared", error, "true or false is needed");
-    }
     config->pools = g_renew(LpmPoolConfig, config->pools, config->n_pools + 1);
-    config->pools[config->n_pools++] =
-        (LpmPoolConfig){g_strdup(strchr(group, ':') + 1), g_steal_pointer(&path), shared};
-    return true;
+    return lpm_pool_config_read(&config->pools[config->n_pools++], keys, group, file, error);
 }
 
 static bool read_switch(LpmHostConfig *config, GKeyFile *keys, const char *group, const char *file,
@@ -326,8 +307,8 @@ static bool read_switch(LpmHostConfig *config, GKeyFile *keys, const char *group
         return false;
     }
     if (!bridge || !*bridge || strlen(bridge) > 15) {
-        return wrong(file, group, "bridge", error,
-                     "the name of a bridge (1 to 15 characters) is needed");
+        return lpm_config_wrong(file, group, "bridge", error,
+                                "the name of a bridge (1 to 15 characters) is needed");
     }
     config->switches = g_renew(LpmSwitchConfig, config->switches, config->n_switches + 1);
     config->switches[config->n_switches++] =
@@ -361,20 +342,21 @@ static bool check_arbiters(const LpmHostConfig *config, const char *file, GError
 {
     for (char **one = config->etcd_endpoints; *one; one++) {
         if (!g_str_has_prefix(*one, "https://") && !g_str_has_prefix(*one, "http://")) {
-            return wrong(file, "arbiter:etcd", "endpoints", error,
-                         "each begins with https:// or http://");
+            return lpm_config_wrong(file, "arbiter:etcd", "endpoints", error,
+                                    "each begins with https:// or http://");
         }
     }
     if (!*config->etcd_cert != !*config->etcd_key) {
-        return wrong(file, "arbiter:etcd", "cert", error, "cert and key belong together");
+        return lpm_config_wrong(file, "arbiter:etcd", "cert", error,
+                                "cert and key belong together");
     }
     if (*config->scsi_portal && (!*config->scsi_target || !*config->scsi_initiator)) {
-        return wrong(file, "arbiter:scsi", *config->scsi_target ? "initiator" : "target", error,
-                     "needed beside portal");
+        return lpm_config_wrong(file, "arbiter:scsi", *config->scsi_target ? "initiator" : "target",
+                                error, "needed beside portal");
     }
     if (!*config->scsi_chap_user != !*config->scsi_chap_secret) {
-        return wrong(file, "arbiter:scsi", "chap_user", error,
-                     "chap_user and chap_secret belong together");
+        return lpm_config_wrong(file, "arbiter:scsi", "chap_user", error,
+                                "chap_user and chap_secret belong together");
     }
     return true;
 }
@@ -382,23 +364,23 @@ static bool check_arbiters(const LpmHostConfig *config, const char *file, GError
 static bool check(const LpmHostConfig *config, const char *file, GError **error)
 {
     if (!lpm_name_is_valid(config->name)) {
-        return wrong(file, "system", "name", error, "not a legal name of a system");
+        return lpm_config_wrong(file, "system", "name", error, "not a legal name of a system");
     }
     if (config->state_dir[0] != '/') {
-        return wrong(file, "system", "state_dir", error, "an absolute path is needed");
+        return lpm_config_wrong(file, "system", "state_dir", error, "an absolute path is needed");
     }
     if (config->run_dir[0] != '/') {
-        return wrong(file, "system", "run_dir", error, "an absolute path is needed");
+        return lpm_config_wrong(file, "system", "run_dir", error, "an absolute path is needed");
     }
     if (*config->store_directory && config->store_directory[0] != '/') {
-        return wrong(file, "store", "directory", error, "an absolute path is needed");
+        return lpm_config_wrong(file, "store", "directory", error, "an absolute path is needed");
     }
     /* Room for "/partitions/UUID/console.sock" in the 107 bytes of a socket's address. */
     if (strlen(config->run_dir) > 40) {
-        return wrong(file, "system", "run_dir", error, "longer than 40 characters");
+        return lpm_config_wrong(file, "system", "run_dir", error, "longer than 40 characters");
     }
     if (config->mover_port_last < config->mover_port_first) {
-        return wrong(file, "mover", "port_last", error, "less than port_first");
+        return lpm_config_wrong(file, "mover", "port_last", error, "less than port_first");
     }
     return check_arbiters(config, file, error);
 }

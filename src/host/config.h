@@ -5,10 +5,24 @@
 #include "base/error.h"
 #include "model/model.h"
 
+typedef enum { LPM_POOL_FILE, LPM_POOL_ISCSI, LPM_POOL_NBD, LPM_POOL_RBD, LPM_POOL_N } LpmPoolKind;
+
+/* [storage:NAME]. Texts that the kind does not have, or that were not given, are NULL. */
 typedef struct {
     char *name;
-    char *path;
-    bool shared; /* the administrator says that other systems see the same files */
+    LpmPoolKind kind;
+    /* The administrator says that other systems see the same; always so of all kinds but file. */
+    bool shared;
+    char *path;                     /* file: directory */
+    char *portal, *target;          /* iscsi: "ADDRESS:PORT", IQN; a disk's file is the LUN */
+    char *initiator;                /* iscsi: this system's IQN */
+    char *server, *socket;          /* nbd: "ADDRESS:PORT", or path; a disk's file is the export */
+    char *tls, *tls_dir;            /* nbd: "x509" or "psk", and the directory QEMU finds them in */
+    char *tls_hostname;             /* nbd: name in the server's certificate */
+    char *rbd_pool, *rbd_namespace; /* rbd: a disk's file is the image */
+    char *conf;                     /* rbd: Ceph's configuration; NULL: its usual place */
+    char *user;                     /* iscsi: for CHAP; nbd: for PSK; rbd: key "id" */
+    char *password_file;            /* iscsi, rbd: see lpm_pool_password() */
 } LpmPoolConfig;
 
 typedef struct {
@@ -71,6 +85,11 @@ typedef struct {
 LpmHostConfig *lpm_host_config_load(const char *file, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void lpm_host_config_free(LpmHostConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmHostConfig, lpm_host_config_free)
+
+const char *lpm_pool_kind_name(LpmPoolKind kind); /* "file", "iscsi", "nbd", "rbd" */
+/* The secret in the pool's password_file, its first line, to be g_free()d. NULL with a STORAGE
+ * error. The pool has a password_file. */
+char *lpm_pool_password(const LpmPoolConfig *pool, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* NULL when there is none of that name. Borrowed. */
 const LpmPoolConfig *lpm_host_config_pool(const LpmHostConfig *config, const char *name);

@@ -146,7 +146,9 @@ static void ask_disk(Job *job)
         return;
     }
     ops = lpm_storage_for(host, &profile->disks[job->next_disk].at, NULL);
-    if (ops) {
+    if (ops && !profile->disks[job->next_disk].at.file) {
+        on_disk(&(LpmStorageLook){0}, job); /* an optical drive without a medium */
+    } else if (ops) {
         ops->look(host, &profile->disks[job->next_disk], storage_uuid(job->partition), on_disk,
                   job);
     } else {
@@ -161,6 +163,8 @@ static void on_disk(const LpmStorageLook *look, void *data)
     const LpmNonce *nonce = lpm_nonce_of(job->partition, disk->name);
     json_t *facts = lpm_json_pack("{s:s, s:s}", "name", disk->name, "cache", disk->cache);
 
+    json_object_set_new(facts, "kind",
+                        json_string(lpm_storage_kind(job->partition->host, &disk->at)));
     if (look->path) {
         json_object_set_new(facts, "path", json_string(look->path));
     }

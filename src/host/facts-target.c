@@ -153,7 +153,9 @@ static void ask_disk(Job *job)
     }
     disk = &job->profile->disks[job->next_disk];
     ops = lpm_storage_for(job->host, &disk->at, &error);
-    if (ops) {
+    if (ops && !disk->at.file) {
+        on_disk(&(LpmStorageLook){0}, job); /* an optical drive without a medium */
+    } else if (ops) {
         ops->look(job->host, disk, job->profile->uuid, on_disk, job);
     } else {
         on_disk(&(LpmStorageLook){.reason = error->message}, job);
@@ -169,6 +171,7 @@ static void on_disk(const LpmStorageLook *look, void *data)
         lpm_json_pack("{s:s, s:b, s:s, s:s}", "name", disk->name, "visible", look->reason == NULL,
                       "reason", look->reason ? look->reason : "", "nonce", nonce);
 
+    json_object_set_new(facts, "kind", json_string(lpm_storage_kind(job->host, &disk->at)));
     if (look->path) {
         json_object_set_new(facts, "path", json_string(look->path));
     }

@@ -45,8 +45,15 @@ const char *lpm_host_pool_path(const LpmHost *host, const char *pool, GError **e
 {
     const LpmPoolConfig *config = lpm_host_config_pool(host->config, pool);
 
-    if (config) {
+    if (config && config->kind == LPM_POOL_FILE) {
         return config->path;
+    }
+    if (config) {
+        lpm_error_set(error, LPM_ERROR_UNSUPPORTED,
+                      "storage pool %s on %s is of kind %s, which holds disks and no files; name a "
+                      "pool of kind file",
+                      pool, lpm_host_name(host), lpm_pool_kind_name(config->kind));
+        return NULL;
     }
     lpm_error_set(error, LPM_ERROR_NOT_FOUND,
                   "storage pool %s is not defined on %s; add [storage:%s] to its configuration",

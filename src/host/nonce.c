@@ -111,6 +111,14 @@ static LpmNonce *put_one(LpmHost *host, const LpmDisk *disk)
     return nonce;
 }
 
+/* Other kinds of pools have no directory, and prove what they are by other means. */
+static bool lies_in_files(const LpmHost *host, const LpmDisk *disk)
+{
+    const LpmPoolConfig *pool = lpm_host_config_pool(host->config, disk->at.pool);
+
+    return disk->at.file && (!pool || pool->kind == LPM_POOL_FILE);
+}
+
 json_t *lpm_nonce_put(LpmPartition *partition)
 {
     json_t *list = json_array();
@@ -118,6 +126,9 @@ json_t *lpm_nonce_put(LpmPartition *partition)
     lpm_nonce_drop(partition);
     partition->nonces = g_ptr_array_new_with_free_func(nonce_free);
     for (size_t i = 0; i < partition->profile->n_disks; i++) {
+        if (!lies_in_files(partition->host, &partition->profile->disks[i])) {
+            continue;
+        }
         LpmNonce *nonce = put_one(partition->host, &partition->profile->disks[i]);
 
         g_ptr_array_add(partition->nonces, nonce);

@@ -9,15 +9,34 @@
 
 /* --- which arbiter --- */
 
-/* Beside the first disk that the partition may write to; NULL without one. */
-static const LpmFileRef *first_disk(const LpmProfile *profile)
+/* A pool that is not there may be mounted later: its record is looked for where it was. */
+static bool holds_files(const LpmHost *host, const LpmDisk *disk)
+{
+    const LpmPoolConfig *pool = lpm_host_config_pool(host->config, disk->at.pool);
+    return !pool || pool->kind == LPM_POOL_FILE;
+}
+
+/* Beside the first disk that the partition may write to and that is in a pool of files; NULL
+ * without one. */
+static const LpmFileRef *first_disk(const LpmHost *host, const LpmProfile *profile)
 {
     for (size_t i = 0; i < profile->n_disks; i++) {
-        if (!profile->disks[i].read_only) {
+        if (!profile->disks[i].read_only && holds_files(host, &profile->disks[i])) {
             return &profile->disks[i].at;
         }
     }
     return NULL;
+}
+
+/* Whether it may write to a disk at all, in whatever kind of pool. */
+static bool writes(const LpmProfile *profile)
+{
+    for (size_t i = 0; i < profile->n_disks; i++) {
+        if (!profile->disks[i].read_only) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static LpmArbiter *file_in(const char *directory, const LpmProfile *profile,
@@ -28,13 +47,25 @@ static LpmArbiter *file_in(const char *directory, const LpmProfile *profile,
     return lpm_arbiter_file_new(path, id);
 }
 
-/* What "auto" means for it here and now. */
+/*
+ * What "auto" means for it here and now. Beside a disk that is no file there is no room: the lock
+ * LUN, where there is one, is at the same storage as the disks mostly, and needs nobody else.
+ */
 static LpmArbiterKind kind_for(const LpmHost *host, const LpmProfile *profile)
 {
     if (profile->arbiter != LPM_ARBITER_AUTO) {
         return profile->arbiter;
     }
-    return !first_disk(profile) && host->credentials ? LPM_ARBITER_CONSOLE : LPM_ARBITER_FILE;
+    if (first_disk(host, profile)) {
+        return LPM_ARBITER_FILE;
+    }
+    if (writes(profile) && *host->config->scsi_portal) {
+        return LPM_ARBITER_SCSI;
+    }
+    if (writes(profile) && *host->config->etcd_endpoints) {
+        return LPM_ARBITER_ETCD;
+    }
+    return host->credentials ? LPM_ARBITER_CONSOLE : LPM_ARBITER_FILE;
 }
 
 /* The client of etcd is made when it is needed first, and kept with its connections. */
@@ -65,7 +96,15 @@ static LpmArbiter *scsi_for(LpmHost *host, const uint8_t id[LPM_RECORD_ID_SIZE],
 static LpmArbiter *file_for(LpmHost *host, const LpmProfile *profile,
                             const uint8_t id[LPM_RECORD_ID_SIZE], GError **error)
 {
-    const LpmFileRef *disk = first_disk(profile);
+    const LpmFileRef *disk = first_disk(host, profile);
+    if (!disk && profile->arbiter == LPM_ARBITER_FILE && writes(profile)) {
+        lpm_error_set(error, LPM_ERROR_UNSUPPORTED,
+                      "partition %s: arbiter \"file\" keeps its ownership record beside a disk "
+                      "that it may write to, and none of them is in a pool of kind file on %s; "
+                      "choose \"auto\", \"console\", \"etcd\" or \"scsi\"",
+                      profile->name, lpm_host_name(host));
+        return NULL;
+    }
     if (!disk) {
         return file_in(host->config->state_dir, profile, id);
     }

@@ -142,7 +142,8 @@ LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error)
 
 static bool same_file(const LpmFileRef *one, const LpmFileRef *other)
 {
-    return g_strcmp0(one->pool, other->pool) == 0 && g_strcmp0(one->file, other->file) == 0;
+    return one->file && g_strcmp0(one->pool, other->pool) == 0 &&
+           g_strcmp0(one->file, other->file) == 0;
 }
 
 /* Whether @other may go on with its disk when @profile gets @disk. */

@@ -24,7 +24,7 @@ static const long incoherent[] = {
 
 static bool file_serves(const LpmHost *host G_GNUC_UNUSED, const LpmPoolConfig *pool)
 {
-    return g_file_test(pool->path, G_FILE_TEST_IS_DIR);
+    return pool->kind == LPM_POOL_FILE && g_file_test(pool->path, G_FILE_TEST_IS_DIR);
 }
 
 static bool is_coherent(const char *path)
@@ -141,7 +141,7 @@ static int open_regular(const char *path, bool read_only, struct stat *info, GEr
 }
 
 static bool file_activate(LpmHost *host, const LpmFileRef *at, bool read_only, uid_t uid, gid_t gid,
-                          char **ret_path, GError **error)
+                          LpmQemuDisk *ret, GError **error)
 {
     g_autofree char *path = lpm_host_file_path(host, at, error);
     struct stat info;
@@ -169,7 +169,8 @@ static bool file_activate(LpmHost *host, const LpmFileRef *at, bool read_only, u
     }
     close(fd);
     if (good) {
-        *ret_path = g_steal_pointer(&path);
+        ret->kind = LPM_QEMU_DISK_FILE;
+        ret->path = g_steal_pointer(&path);
     }
     return good;
 }

@@ -3,9 +3,11 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* The first that serves the pool is taken. */
-static const LpmStorageOps *const drivers[] = {&lpm_storage_file};
+static const LpmStorageOps *const drivers[] = {&lpm_storage_file, &lpm_storage_iscsi,
+                                               &lpm_storage_nbd, &lpm_storage_rbd};
 
 const LpmStorageOps *lpm_storage_for(const LpmHost *host, const LpmFileRef *at, GError **error)
 {
@@ -26,6 +28,22 @@ const LpmStorageOps *lpm_storage_for(const LpmHost *host, const LpmFileRef *at, 
                   "storage pool %s: %s is not a directory on %s; mount it or correct its path",
                   pool->name, pool->path, lpm_host_name(host));
     return NULL;
+}
+
+const char *lpm_storage_kind(const LpmHost *host, const LpmFileRef *at)
+{
+    const LpmPoolConfig *pool = lpm_host_config_pool(host->config, at->pool);
+
+    return pool ? lpm_pool_kind_name(pool->kind) : "";
+}
+
+void lpm_storage_place_clear(LpmQemuDisk *place)
+{
+    lpm_qemu_disk_clear(place);
+    if (place->secret_fd >= 0) {
+        close(place->secret_fd);
+        place->secret_fd = -1;
+    }
 }
 
 void lpm_storage_look_clear(LpmStorageLook *look)

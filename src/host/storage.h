@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Storage drivers: one table of operations a kind. A partition's disk is a file in a pool; the
- * pool's kind decides. */
+/*
+ * Storage drivers: one table of operations a kind. A partition's disk is something in a pool; the
+ * pool's kind decides what, and how it is reached.
+ */
 #pragma once
 
 #include "host/host.h"
+#include "qemuargs/qemuargs.h"
 
 /* What a disk looks like from this system. Plain data, cleared by lpm_storage_look_clear(). */
 typedef struct {
-    char *path;
+    char *path;         /* for people; of a pool of kind file the path */
     char *reason;       /* why it cannot be used from here; NULL: it can */
     int64_t size_bytes; /* as the partition sees the disk */
     char *format;       /* "raw" or "qcow2": what the file really is; NULL: not found out */
@@ -24,10 +27,15 @@ typedef struct {
     bool (*serves)(const LpmHost *host, const LpmPoolConfig *pool);
     /* Makes the disk when it is not there and has a size; nothing else is changed. */
     void (*create)(LpmHost *host, const LpmDisk *disk, LpmHostDone done, void *data);
-    /* Makes it usable for QEMU, which runs as @uid:@gid (-1: as we do). Path for the command line
-     * in @ret_path. */
+    /*
+     * Makes it usable for QEMU, which runs as @uid:@gid (-1: as we do), and says how QEMU reaches
+     * it in *ret, to be lpm_storage_place_clear()ed in either case. For an activation and for an
+     * incoming move alike: nothing of the disk's content is read or written here, and a QEMU that
+     * waits for a move does not write before it is let run.
+     */
     bool (*activate)(LpmHost *host, const LpmFileRef *at, bool read_only, uid_t uid, gid_t gid,
-                     char **ret_path, GError **error);
+                     LpmQemuDisk *ret, GError **error);
+    /* Deletes what create() made; kinds that make nothing leave it alone, and that is no error. */
     bool (*remove)(LpmHost *host, const LpmDisk *disk, GError **error);
     /* Looks without changing anything. @uuid is the partition's: its own QEMU does not count as a
      * holder. */
@@ -35,11 +43,26 @@ typedef struct {
                  void *data);
 } LpmStorageOps;
 
-extern const LpmStorageOps lpm_storage_file;
+extern const LpmStorageOps lpm_storage_file, lpm_storage_iscsi, lpm_storage_nbd, lpm_storage_rbd;
 
 /* The driver of the pool that @at names; NOT_FOUND when the pool is not defined here. */
 const LpmStorageOps *lpm_storage_for(const LpmHost *host, const LpmFileRef *at, GError **error);
+/* Kind of the pool that @at names, "" when it is not defined here. Static. */
+const char *lpm_storage_kind(const LpmHost *host, const LpmFileRef *at);
 void lpm_storage_look_clear(LpmStorageLook *look);
+/* Frees the texts and closes the descriptor. */
+void lpm_storage_place_clear(LpmQemuDisk *place);
+
+/* --- what kinds that reach disks over a network share (storage-block.c) --- */
+
+/* Nothing is made: a disk with a size_mib is refused. */
+void lpm_storage_block_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, void *data);
+bool lpm_storage_block_remove(LpmHost *host, const LpmDisk *disk, GError **error);
+/* Size by qemu-img, which opens it for reading as QEMU would, with the kind's own activate(). */
+void lpm_storage_block_look(LpmHost *host, const LpmDisk *disk, const char *uuid,
+                            LpmStorageLooked done, void *data);
+/* The pool's secret in a file without a name, as *ret_fd; -1 when the pool has none. */
+bool lpm_storage_secret(const LpmPoolConfig *pool, int *ret_fd, GError **error);
 
 /*
  * Processes here that have the file at @path open and are not of the partition @uuid (NULL: all),

@@ -250,6 +250,9 @@ static void on_create_disk(const GError *error, void *data)
         const LpmDisk *disk = &partition->profile->disks[call->next++];
         const LpmStorageOps *ops = lpm_storage_for(call->host, &disk->at, &failure);
 
+        if (ops && !disk->at.file) {
+            continue; /* an optical drive without a medium */
+        }
         if (ops) {
             ops->create(call->host, disk, on_create_disk, call);
             return;
@@ -485,7 +488,8 @@ static void on_delete_record(const GError *error, void *data)
         const LpmDisk *disk = &partition->profile->disks[i];
         const LpmStorageOps *ops = lpm_storage_for(call->host, &disk->at, &failure);
 
-        if (ops) {
+        /* A medium is not the partition's own. */
+        if (ops && disk->media != LPM_MEDIA_OPTICAL) {
             (void)ops->remove(call->host, disk, &failure);
         }
     }

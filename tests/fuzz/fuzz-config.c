@@ -38,7 +38,10 @@ static void of_host(const char *path)
         g_assert(config->active_moves >= 0 && config->inactive_moves >= 0);
         g_assert(config->mover_port_first <= config->mover_port_last);
         for (size_t i = 0; i < config->n_pools; i++) {
-            g_assert(lpm_name_is_valid(config->pools[i].name) && config->pools[i].path[0] == '/');
+            const LpmPoolConfig *pool = &config->pools[i];
+
+            g_assert(lpm_name_is_valid(pool->name));
+            g_assert(pool->kind != LPM_POOL_FILE || pool->path[0] == '/');
         }
     }
 }

@@ -65,6 +65,33 @@ static void test_config_all(void)
     g_assert_cmpstr(lpm_host_config_switch(config, "lan")->bridge, ==, "br0");
 }
 
+static void test_config_pools(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(LpmHostConfig) config =
+        load("[storage:f]\nkind=file\npath=/x\n"
+             "[storage:i]\nkind=iscsi\nportal=[fd00::1]:3260\ntarget=iqn.t\ninitiator=iqn.i\n"
+             "user=u\npassword_file=/nonexistent/secret\n"
+             "[storage:n]\nkind=nbd\nserver=san:10809\ntls=x509\ntls_dir=/tls\n"
+             "[storage:r]\nkind=rbd\npool=p\nid=lpm\nconf=/etc/ceph/c.conf\n",
+             &error);
+    const LpmPoolConfig *iscsi, *nbd, *rbd;
+
+    g_assert_no_error(error);
+    iscsi = lpm_host_config_pool(config, "i");
+    nbd = lpm_host_config_pool(config, "n");
+    rbd = lpm_host_config_pool(config, "r");
+    g_assert_false(lpm_host_config_pool(config, "f")->shared);
+    g_assert_true(iscsi->kind == LPM_POOL_ISCSI && iscsi->shared && !iscsi->path);
+    g_assert_cmpstr(iscsi->initiator, ==, "iqn.i");
+    g_assert_cmpstr(nbd->tls_dir, ==, "/tls");
+    g_assert_cmpstr(rbd->user, ==, "lpm");
+    g_assert_cmpstr(rbd->rbd_pool, ==, "p");
+    g_assert_null(lpm_pool_password(iscsi, &error));
+    g_assert_error(error, LPM_ERROR, LPM_ERROR_STORAGE);
+    g_assert_nonnull(strstr(error->message, "/nonexistent/secret"));
+}
+
 /* Each names the group and the key, or the group alone. */
 static const struct {
     const char *text, *group, *word;
@@ -79,6 +106,21 @@ static const struct {
     {"[limits]\nactive_moves=-1\n", "[limits]", "active_moves"},
     {"[storage:san]\npath=relative\n", "[storage:san]", "path"},
     {"[storage:san]\npath=/x\nshare=true\n", "[storage:san]", "share"},
+    {"[storage:san]\nkind=nfs\npath=/x\n", "[storage:san]", "nfs"},
+    {"[storage:san]\nkind=iscsi\npath=/x\n", "[storage:san]", "it has: kind portal target"},
+    {"[storage:san]\nkind=iscsi\ntarget=iqn.x\ninitiator=iqn.y\n", "[storage:san]", "portal"},
+    {"[storage:san]\nkind=iscsi\nportal=a\ntarget=iqn.x\ninitiator=iqn.y\n", "[storage:san]",
+     "ADDRESS:PORT"},
+    {"[storage:san]\nkind=iscsi\nportal=a:1\ntarget=iqn.x\ninitiator=iqn.y\nuser=x\n",
+     "[storage:san]", "belong together"},
+    {"[storage:san]\nkind=nbd\n", "[storage:san]", "one of server and socket"},
+    {"[storage:san]\nkind=nbd\nserver=a:1\nsocket=/x\n", "[storage:san]", "not both"},
+    {"[storage:san]\nkind=nbd\nserver=a:1\ntls=x509\n", "[storage:san]", "tls_dir"},
+    {"[storage:san]\nkind=nbd\nserver=a:1\ntls=ssl\ntls_dir=/x\n", "[storage:san]", "psk"},
+    {"[storage:san]\nkind=nbd\nsocket=/x\ntls=psk\ntls_dir=/x\n", "[storage:san]", "tls"},
+    {"[storage:san]\nkind=rbd\n", "[storage:san]", "pool"},
+    {"[storage:san]\nkind=rbd\npool=p\nconf=ceph.conf\n", "[storage:san]", "absolute"},
+    {"[storage:san]\nkind=rbd\npool=p\npassword_file=/x\n", "[storage:san]", "id"},
     {"[storage:a b]\npath=/x\n", "[storage:a b]", "name"},
     {"[network:lan]\nbridge=abcdefghijklmnop\n", "[network:lan]", "bridge"},
     {"[disk:x]\na=b\n", "[disk:x]", "group"},
@@ -292,6 +334,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/config/defaults", test_config_defaults);
     g_test_add_func("/config/all", test_config_all);
+    g_test_add_func("/config/pools", test_config_pools);
     g_test_add_func("/config/wrong", test_config_wrong);
     g_test_add_func("/config/missing", test_config_missing);
     g_test_add_func("/plan/devices", test_devices);

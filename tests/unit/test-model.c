@@ -13,9 +13,11 @@ static const char full[] =
     "\"interrupt_mode\":\"dual\",\"boot\":{\"kernel\":{\"pool\":\"images\",\"file\":\"k/vmlinuz\"},"
     "\"initrd\":{\"pool\":\"images\",\"file\":\"k/initrd\"},\"cmdline\":\"console=hvc0\"},"
     "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"p1.raw\",\"format\":\"raw\","
-    "\"size_mib\":64,\"cache\":\"none\",\"read_only\":false},{\"name\":\"disk1\",\"pool\":\"san\","
+    "\"size_mib\":64,\"cache\":\"none\",\"read_only\":false,\"adapter\":\"vscsi\",\"media\":"
+    "\"disk\"},{\"name\":\"disk1\",\"pool\":\"san\","
     "\"file\":\"p1.qcow2\",\"format\":\"qcow2\",\"size_mib\":0,\"cache\":\"writeback\","
-    "\"read_only\":true}],\"networks\":[{\"name\":\"net0\",\"switch\":\"vlan1\","
+    "\"read_only\":true,\"adapter\":\"scsi\",\"media\":\"optical\"}],\"networks\":[{\"name\":"
+    "\"net0\",\"switch\":\"vlan1\","
     "\"mac\":\"52:54:00:00:00:01\"}],\"console\":false,\"guest_agent\":false,"
     "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"arbiter\":\"console\","
     "\"max_blackout_ms\":300}";
@@ -155,10 +157,22 @@ static const Refusal refusals[] = {
      IS("disks[0].cache", "\"unsafe\"", "\"none\", \"directsync\" or \"writeback\"")},
     {"disks.0.size_mib", "-1", IS("disks[0].size_mib", "-1", "a whole number from 0 to 67108864")},
     {"disks.0.read_only", "0", IS("disks[0].read_only", "0", "true or false")},
+    {"disks.0.file", NULL,
+     "profile: member \"disks[0].file\" is missing: give " FILE_RULE
+     "; only a drive of media \"optical\" may be without"},
+    {"disks.0.adapter", "\"ide\"",
+     IS("disks[0].adapter", "\"ide\"", "\"virtio\", \"scsi\", \"vscsi\"")},
+    {"disks.1.adapter", "\"virtio\"",
+     "profile: member \"disks[1].adapter\" is \"virtio\": a drive of media \"optical\" needs "
+     "\"scsi\", or \"vscsi\" on POWER"},
+    {"disks.1.size_mib", "1",
+     "profile: member \"disks[1].size_mib\" is given: a medium of a drive of media \"optical\" is "
+     "never made; leave it out"},
     {"disks.1.speed", "1",
      "profile: member \"disks[1].speed\" is unknown: allowed are name, pool, file, format, "
      "size_mib, "
-     "cache, read_only"},
+     "cache, read_only, "
+     "adapter, media"},
     {"disks.1.name", "\"disk0\"",
      "profile: member \"disks[1].name\" is \"disk0\", as in disks[0]: allowed once"},
     {"disks.1.file", "\"p1.raw\"",

@@ -43,11 +43,53 @@ static const char power_vof[] =
     "\"networks\":[{\"name\":\"net0\",\"switch\":\"lan\",\"mac\":\"52:54:00:00:00:03\"}],"
     "\"memory_backing\":\"shared\"}";
 
+static const char x86_network_disks[] =
+    "{\"name\":\"db2\",\"uuid\":\"" UUID "\",\"family\":\"x86-64\",\"processors\":1,"
+    "\"memory_mib\":256,\"machine\":\"pc-q35-10.0\",\"guest_agent\":false,\"console\":false,"
+    "\"disks\":["
+    "{\"name\":\"lun\",\"pool\":\"lab\",\"file\":\"3\",\"adapter\":\"scsi\"},"
+    "{\"name\":\"chap\",\"pool\":\"secret\",\"file\":\"1\"},"
+    "{\"name\":\"socket\",\"pool\":\"nbd\",\"file\":\"db2/log\",\"format\":\"qcow2\"},"
+    "{\"name\":\"x509\",\"pool\":\"nbds\",\"file\":\"db2\"},"
+    "{\"name\":\"psk\",\"pool\":\"nbdk\",\"file\":\"db2\"},"
+    "{\"name\":\"rbd\",\"pool\":\"ceph\",\"file\":\"db2\"},"
+    "{\"name\":\"rbd-key\",\"pool\":\"ceph2\",\"file\":\"db2\",\"cache\":\"writeback\"},"
+    "{\"name\":\"cd0\",\"pool\":\"san\",\"file\":\"media.iso\",\"adapter\":\"scsi\","
+    "\"media\":\"optical\"}]}";
+
+static const LpmQemuDisk network_places[] = {
+    {LPM_QEMU_DISK_ISCSI, .portal = (char *)"10.0.0.1:3260", .target = (char *)"iqn.2026-01.x:san",
+     .initiator = (char *)"iqn.2026-01.x:system-a", .lun = 3, .secret_fd = -1},
+    {LPM_QEMU_DISK_ISCSI, .portal = (char *)"[fd00::1]:3260", .target = (char *)"iqn.2026-01.x:s",
+     .initiator = (char *)"iqn.2026-01.x:system-a", .lun = 1, .user = (char *)"lpm",
+     .secret_fd = 11},
+    {LPM_QEMU_DISK_NBD, .path = (char *)"/run/nbd.sock", .export_name = (char *)"db2/log",
+     .secret_fd = -1},
+    {LPM_QEMU_DISK_NBD, .host = (char *)"san.example", .port = (char *)"10809",
+     .export_name = (char *)"db2", .tls = (char *)"x509", .tls_dir = (char *)"/etc/openlpm/nbd,1",
+     .tls_hostname = (char *)"san", .secret_fd = -1},
+    {LPM_QEMU_DISK_NBD, .host = (char *)"10.0.0.1", .port = (char *)"10810",
+     .export_name = (char *)"db2", .tls = (char *)"psk", .tls_dir = (char *)"/etc/openlpm/psk",
+     .user = (char *)"lpm", .secret_fd = -1},
+    {LPM_QEMU_DISK_RBD, .pool = (char *)"partitions", .image = (char *)"db2", .secret_fd = -1},
+    {LPM_QEMU_DISK_RBD, .pool = (char *)"partitions", .space = (char *)"lpm",
+     .image = (char *)"db2", .conf = (char *)"/etc/ceph/lab.conf", .user = (char *)"lpm",
+     .secret_fd = 12},
+    {.path = (char *)"/srv/san/media.iso", .secret_fd = -1},
+};
+
+static const char power_vscsi[] =
+    "{\"name\":\"aix2\",\"uuid\":\"" UUID "\",\"family\":\"power\",\"processors\":1,"
+    "\"memory_mib\":512,\"machine\":\"pseries-10.0\",\"interrupt_mode\":\"xics\","
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"aix2.raw\",\"adapter\":\"vscsi\"},"
+    "{\"name\":\"cd0\",\"pool\":\"san\",\"adapter\":\"vscsi\",\"media\":\"optical\"}]}";
+
 typedef struct {
     const char *file; /* in tests/golden/qemuargs */
     const char *profile;
     LpmQemuRole role;
     const char *cpu, *max_compat;
+    const LpmQemuDisk *disks; /* NULL: files */
 } Golden;
 
 static const Golden goldens[] = {
@@ -57,10 +99,15 @@ static const Golden goldens[] = {
     {"power8-start", power_slof, LPM_QEMU_START, "power8", NULL},
     {"power9-incoming", power_slof, LPM_QEMU_INCOMING, "power9", NULL},
     {"power9-incoming-preferred-vof-verify", power_vof, LPM_QEMU_INCOMING, "power9", "power8"},
+    {"x86-network-disks", x86_network_disks, LPM_QEMU_START, "qemu64-v1", NULL, network_places},
+    {"power8-vscsi", power_vscsi, LPM_QEMU_START, "power8", NULL},
 };
 
 static const int network_fds[] = {7, 8};
-static const char *const disk_paths[] = {"/srv/san/first,disk", "/srv/san/second"};
+static const LpmQemuDisk disk_paths[] = {
+    {.path = (char *)"/srv/san/first,disk", .secret_fd = -1},
+    {.path = (char *)"/srv/san/second", .secret_fd = -1},
+};
 
 static LpmProfile *read_profile(const char *text)
 {
@@ -74,7 +121,7 @@ static LpmProfile *read_profile(const char *text)
     return profile;
 }
 
-static LpmQemuSpec make_spec(const LpmProfile *profile)
+static LpmQemuSpec make_spec_with(const LpmProfile *profile, const LpmQemuDisk *disks)
 {
     bool shared = profile->memory_backing == LPM_BACKING_SHARED;
 
@@ -88,13 +135,18 @@ static LpmQemuSpec make_spec(const LpmProfile *profile)
         .console_socket = "/run/p/console.sock",
         .console_log = shared ? "/run/p/console.log" : NULL,
         .agent_socket = "/run/p/agent.sock",
-        .disks = disk_paths,
+        .disks = disks ? disks : disk_paths,
         .kernel = profile->boot.kernel.pool ? "/srv/images/kernel" : NULL,
         .initrd = profile->boot.initrd.pool ? "/srv/images/initrd" : NULL,
         .network_fds = network_fds,
         .memory_fd = shared ? 9 : -1,
         .pid_file = shared ? "/run/p/qemu.pid" : NULL,
     };
+}
+
+static LpmQemuSpec make_spec(const LpmProfile *profile)
+{
+    return make_spec_with(profile, NULL);
 }
 
 static void test_golden(const void *data)
@@ -104,7 +156,7 @@ static void test_golden(const void *data)
     g_autofree char *name = g_strconcat(golden->file, ".args", NULL);
     g_autofree char *path =
         g_build_filename(g_getenv("G_TEST_SRCDIR"), "..", "golden", "qemuargs", name, NULL);
-    LpmQemuSpec spec = make_spec(profile);
+    LpmQemuSpec spec = make_spec_with(profile, golden->disks);
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) argv = NULL;
     g_autofree char *lines = NULL;
@@ -131,7 +183,7 @@ static void test_safety(void)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(goldens); i++) {
         g_autoptr(LpmProfile) profile = read_profile(goldens[i].profile);
-        LpmQemuSpec spec = make_spec(profile);
+        LpmQemuSpec spec = make_spec_with(profile, goldens[i].disks);
         g_auto(GStrv) argv = lpm_qemuargs_build(&spec, NULL);
         g_autofree char *line = g_strjoinv(" ", argv);
 
@@ -142,6 +194,24 @@ static void test_safety(void)
         g_assert_null(strstr(line, "cap-"));
         g_assert_false(g_strv_contains((const char *const *)argv, "-incoming"));
     }
+}
+
+/* qemu-img gets the same node and the same objects, and the secret by a file. */
+static void test_look(void)
+{
+    g_auto(GStrv) objects = NULL;
+    g_autofree char *name =
+        lpm_qemuargs_look_name(&network_places[1], "raw", "/proc/5/fd/11", &objects);
+    g_auto(GStrv) more = NULL;
+    g_autofree char *tls = lpm_qemuargs_look_name(&network_places[3], "qcow2", NULL, &more);
+
+    g_assert_cmpstr(objects[0], ==, "secret,id=look-secret,file=/proc/5/fd/11");
+    g_assert_null(objects[1]);
+    g_assert_nonnull(strstr(name, "\"password-secret\":\"look-secret\""));
+    g_assert_true(
+        g_str_has_prefix(name, "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"iscsi\""));
+    g_assert_true(g_str_has_prefix(more[0], "tls-creds-x509,id=look-tls,endpoint=client,"));
+    g_assert_nonnull(strstr(tls, "\"tls-creds\":\"look-tls\""));
 }
 
 /* What the guest sees must not depend on the role or the system. */
@@ -179,7 +249,7 @@ static void test_missing(void)
 {
     g_autoptr(LpmProfile) profile = read_profile(power_vof);
     static const int no_fd[] = {-1};
-    static const char *const no_path[] = {NULL};
+    static const LpmQemuDisk no_path[1];
     LpmQemuSpec spec;
 
 #define REFUSED(assignment, pattern)                                                               \
@@ -257,6 +327,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &goldens[i], test_golden);
     }
     g_test_add_func("/qemuargs/safety", test_safety);
+    g_test_add_func("/qemuargs/look", test_look);
     g_test_add_func("/qemuargs/sides-agree", test_sides_agree);
     g_test_add_func("/qemuargs/missing", test_missing);
     g_test_add_func("/qemuargs/bad-profiles", test_bad_profiles);
