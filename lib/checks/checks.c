@@ -62,8 +62,11 @@ GPtrArray *lpm_checks_run(const json_t *facts, const LpmCompat *compat)
         .compat = compat,
         .active = lpm_json_bool(facts, "options.active", true),
         .partition = lpm_json_str(facts, "partition.profile.name", "(unknown)"),
-        .source = lpm_json_str(facts, "source.name", "(source)"),
-        .target = lpm_json_str(facts, "target.name", "(target)"),
+        /* One that does not answer has at least the name that the console knows it by. */
+        .source =
+            lpm_json_str(facts, "source.name", lpm_json_str(facts, "rpc.source.name", "(source)")),
+        .target =
+            lpm_json_str(facts, "target.name", lpm_json_str(facts, "rpc.target.name", "(target)")),
         .findings = g_ptr_array_new(), /* sorted() takes them over one by one */
     };
 

@@ -61,6 +61,9 @@ static void check_connection(LpmCheckRun *run)
 {
     bool connected;
 
+    if (!lpm_json_bool(run->facts, "rpc.target.answered", true)) {
+        return; /* general.target-answers says it */
+    }
     if (lpm_fact_bool(run, NULL, "mover.connected", &connected) && !connected) {
         lpm_check_fail(
             run, TEXT("movers of %s and %s", run->source, run->target),

@@ -137,7 +137,8 @@ void lpm_api_validate(LpmHttpRequest *request, json_t *arguments, void *data)
 
     if ((target != NULL) == all) {
         lpm_error_set(&error, LPM_ERROR_USAGE, "give either \"target\" or \"all_targets\"");
-    } else if (!target || lpm_systems_need(data, target, &error)) {
+    } else if (!target || lpm_systems_find(data, target, &error)) {
+        /* One that does not answer has a finding that says so, beside all others. */
         options = lpm_options_read(json_object_get(arguments, "options"), &error);
     }
     if (!options) {

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_MS 5000
-#define CALL_TIMEOUT_MS    3000
+#define CALL_TIMEOUT_MS    1700
+#define SILENT_TIMEOUT_MS  300 /* of one that has left a question unanswered just now */
+#define SILENT_US          (2 * G_TIME_SPAN_SECOND)
 #define BACKOFF_FIRST_MS   250
 #define BACKOFF_MAX_MS     5000
 #define ROUND_TRIPS        3
@@ -275,9 +277,14 @@ static void on_measured(json_t *facts, const GError *error, void *data)
 
 static void measure_once(Measure *measure)
 {
+    const LpmSystem *system = measure->system;
+    bool silent;
+
     measure->sent_us = lpm_clock_monotonic_us(measure->clock);
     measure->sent_real_us = lpm_clock_realtime_us(measure->clock);
-    lpm_system_call(measure->system, "system-info", NULL, CALL_TIMEOUT_MS, on_measured, measure);
+    silent = system->silent_us > 0 && measure->sent_us - system->silent_us < SILENT_US;
+    lpm_system_call(measure->system, "system-info", NULL,
+                    silent ? SILENT_TIMEOUT_MS : CALL_TIMEOUT_MS, on_measured, measure);
 }
 
 void lpm_system_measure(LpmSystem *system, LpmSystemMeasured done, void *data)

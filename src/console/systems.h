@@ -34,7 +34,9 @@ typedef struct {
     bool again; /* a connection that worked was lost, and the first attempt after it is not over */
     GSList *waiting; /* questions that wait for its end */
     LpmLink link;
-    json_t *facts;      /* last system-info; NULL */
+    int64_t
+        silent_us; /* monotonic: when it last left a question of the fleet's unanswered; 0: never */
+    json_t *facts; /* last system-info; NULL */
     json_t *partitions; /* last partition-list, an array; NULL */
 } LpmSystem;
 

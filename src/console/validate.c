@@ -5,7 +5,7 @@
 #include <gnutls/gnutls.h>
 #include <string.h>
 
-#define FACTS_TIMEOUT_MS 5000
+#define FACTS_TIMEOUT_MS 5000 /* of a system that has answered at all */
 #define PROBE_TIMEOUT_MS 6000
 #define PROBE_BYTES      ((json_int_t)8 << 20)
 
@@ -22,6 +22,8 @@ typedef struct {
     GPtrArray *findings;
     json_t *all;
     double ms;
+    unsigned pending; /* of the validation's, those that need this target */
+    bool given_up;    /* it does not answer: nothing more is waited for */
 } Target;
 
 struct LpmValidation {
@@ -94,12 +96,13 @@ static void validation_unref(LpmValidation *validation)
 
 /* --- putting the facts together --- */
 
-static json_t *link_json(const LpmLink *link, const char *error)
+static json_t *link_json(const char *system, const LpmLink *link, const char *error)
 {
-    json_t *json = lpm_json_pack("{s:b, s:s}", "answered", link->answered, "error",
-                                 link->answered ? ""
-                                 : error        ? error
-                                                : "no answer");
+    json_t *json =
+        lpm_json_pack("{s:s, s:b, s:s}", "name", system, "answered", link->answered, "error",
+                      link->answered ? ""
+                      : error        ? error
+                                     : "no answer");
 
     if (link->answered) {
         json_object_set_new(json, "round_trip_us", json_integer(link->round_trip_us));
@@ -126,10 +129,10 @@ static void set_known(json_t *facts, const char *name, json_t *value)
 
 static json_t *all_facts(const LpmValidation *validation, const Target *target)
 {
-    json_t *facts =
-        lpm_json_pack("{s:i, s:o, s:{s:o, s:o}}", "facts", 1, "options", options_json(validation),
-                      "rpc", "source", link_json(&validation->link, validation->link_error),
-                      "target", link_json(&target->link, target->link_error));
+    json_t *facts = lpm_json_pack(
+        "{s:i, s:o, s:{s:o, s:o}}", "facts", 1, "options", options_json(validation), "rpc",
+        "source", link_json(validation->source->name, &validation->link, validation->link_error),
+        "target", link_json(target->system->name, &target->link, target->link_error));
 
     set_known(facts, "source", validation->source_facts);
     set_known(facts, "target", target->facts);
@@ -225,6 +228,32 @@ static void end_call(LpmValidation *validation)
     validation_unref(validation);
 }
 
+static void begin_target_call(Target *target)
+{
+    target->pending++;
+    begin_call(target->validation);
+}
+
+static void end_target_call(Target *target)
+{
+    if (target->given_up) {
+        validation_unref(target->validation); /* an answer that nobody waits for any more */
+        return;
+    }
+    target->pending--;
+    end_call(target->validation);
+}
+
+/* A system that hangs must not keep the verdict waiting. */
+static void give_up(Target *target)
+{
+    LpmValidation *validation = target->validation;
+
+    validation->pending -= target->pending - 1; /* all but the call that has just ended */
+    target->given_up = true;
+    end_call(validation);
+}
+
 static void on_target_check(json_t *result, const GError *error, void *data)
 {
     Target *target = data;
@@ -234,7 +263,7 @@ static void on_target_check(json_t *result, const GError *error, void *data)
     } else {
         target->check_error = g_strdup(error->message);
     }
-    end_call(target->validation);
+    end_target_call(target);
 }
 
 /* Needs what the source knows of the partition, and its nonces. */
@@ -250,7 +279,10 @@ static void ask_targets(LpmValidation *validation)
     for (guint i = 0; i < validation->targets->len; i++) {
         Target *target = validation->targets->pdata[i];
 
-        begin_call(validation);
+        if (target->given_up) {
+            continue;
+        }
+        begin_target_call(target);
         lpm_system_call(
             target->system, "target-check",
             lpm_json_pack("{s:O, s:o, s:o}", "profile", profile, "runtime",
@@ -305,7 +337,11 @@ static void on_target(json_t *facts, const LpmLink *link, const GError *error, v
     target->facts = json_incref(facts);
     target->link = *link;
     target->link_error = error ? g_strdup(error->message) : NULL;
-    end_call(target->validation);
+    if (link->answered) {
+        end_target_call(target);
+    } else {
+        give_up(target);
+    }
 }
 
 /* --- the probe: a mover on each side, and a real connection between them --- */
@@ -336,7 +372,7 @@ static void on_probe_run(json_t *result, const GError *error, void *data)
                             json_object_get(result, "round_trip_us"));
         }
     }
-    end_call(target->validation);
+    end_target_call(target);
 }
 
 static void on_probe_listen(json_t *result, const GError *error, void *data)
@@ -350,7 +386,7 @@ static void on_probe_listen(json_t *result, const GError *error, void *data)
 
         lpm_error_set(&wrong, LPM_ERROR_PROTOCOL, "probe-listen gave no addresses");
         probe_failed(target, target->system->name, error ? error : wrong);
-        end_call(validation);
+        end_target_call(target);
         return;
     }
     target->address =
@@ -367,7 +403,7 @@ static void start_probe(Target *target)
 {
     target->probe = lpm_new_migration_id();
     target->key = lpm_new_mover_key();
-    begin_call(target->validation);
+    begin_target_call(target);
     lpm_system_call(target->system, "probe-listen",
                     lpm_json_pack("{s:s, s:s, s:s}", "probe", target->probe, "peer",
                                   target->validation->source->name, "key", target->key),
@@ -413,7 +449,7 @@ LpmValidation *lpm_validation_start(const LpmValidationRequest *request, GPtrArr
         target->validation = validation;
         target->system = lpm_system_ref(targets->pdata[i]);
         g_ptr_array_add(validation->targets, target);
-        begin_call(validation);
+        begin_target_call(target);
         lpm_system_measure(target->system, on_target, target);
         if (validation->active) {
             start_probe(target);

@@ -6,7 +6,8 @@
 #include "bytes/bytes.h"
 #include "host/dial.h"
 
-enum { LIFE_MS = 10 * 1000, CONNECT_MS = 5000, BYTES_MAX = 1 << 30 };
+/* A validation waits for the probe: a way that takes longer to open is as good as closed. */
+enum { LIFE_MS = 10 * 1000, DIAL_MS = 1500, CONNECT_MS = 5000, BYTES_MAX = 1 << 30 };
 
 typedef struct {
     LpmHost *host;
@@ -217,6 +218,6 @@ void lpm_probe_run(LpmRpcRequest *request, json_t *arguments, void *server_data)
         return;
     }
     probe->bytes = (uint64_t)bytes;
-    lpm_dial_new(lpm_json_at(arguments, "addresses"), (uint16_t)port, CONNECT_MS, 0, run_connected,
+    lpm_dial_new(lpm_json_at(arguments, "addresses"), (uint16_t)port, DIAL_MS, 0, run_connected,
                  probe);
 }

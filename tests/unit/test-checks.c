@@ -395,6 +395,23 @@ static void test_everything_at_once(void)
     }
 }
 
+/* A target that is silent is told of once, not once for each thing that it did not say. */
+static void test_silent_target(void)
+{
+    g_autoptr(json_t) facts = load(X86);
+    g_autoptr(GPtrArray) findings = NULL;
+
+    set_at(facts, "target", NULL);
+    set_at(facts, "target_check", NULL);
+    set_at(facts, "mover", NULL);
+    set_at(facts, "rpc.target", "{\"answered\": false, \"error\": \"no answer\"}");
+    findings = lpm_checks_run(facts, compat);
+    show(findings);
+    g_assert_cmpuint(findings->len, ==, 1);
+    g_assert_nonnull(find(findings, "general.target-answers"));
+    g_assert_true(lpm_findings_refuse(findings));
+}
+
 /* With nothing known every check that applies says so, and the move is refused. */
 static void test_nothing_known(void)
 {
@@ -515,6 +532,7 @@ int main(int argc, char **argv)
     g_test_add_func("/checks/pairs", test_pairs);
     g_test_add_func("/checks/everything-at-once", test_everything_at_once);
     g_test_add_func("/checks/nothing-known", test_nothing_known);
+    g_test_add_func("/checks/silent-target", test_silent_target);
     g_test_add_func("/checks/override", test_override);
     g_test_add_func("/checks/power-refusals", test_power_refusals);
     g_test_add_func("/checks/json", test_json);
