@@ -14,6 +14,8 @@
 #include <string.h>
 
 enum {
+    PROBE_WINDOW = 768 * 1024,
+    PROBE_BYTES_PER_US = 1250, /* 10 Gbit/s */
     SMALLEST_ROOM = 32 * 1024, /* less window than this is not worth a frame */
     IDLE_WAIT_MS = 1000,
     REST_WAIT_MS = 2, /* while some bytes of a batch wait for more */
@@ -21,12 +23,21 @@ enum {
 
 /* --- room --- */
 
+/* A probe has no more under way than a quick link of this length holds: what is under way when it
+ * knows enough has to go all the same. */
+static uint64_t window_of(Mover *mover)
+{
+    uint64_t quick = PROBE_WINDOW + (uint64_t)atomic_load(&mover->rtt_us) * PROBE_BYTES_PER_US;
+    return is_probing(mover) && quick < mover->window ? quick : mover->window;
+}
+
 uint64_t coder_room(Mover *mover)
 {
     OutboxLevel level = outbox_level(&mover->out.box);
-    bool full = level.held_bytes >= mover->window || level.raw_bytes >= RAW_WINDOW ||
+    uint64_t window = window_of(mover);
+    bool full = level.held_bytes >= window || level.raw_bytes >= RAW_WINDOW ||
                 !outbox_has_place(&mover->out.box);
-    return full ? 0 : mover->window - level.held_bytes;
+    return full ? 0 : window - level.held_bytes;
 }
 
 static bool has_room(Mover *mover)

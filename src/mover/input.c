@@ -17,7 +17,10 @@
 enum {
     GATHER_WAIT_MS = 2, /* for the rest of a page that came in two */
     PROBE_FRAME = 128 * 1024,
-    PROBE_MS = 200,            /* enough to know a link; what goes on slow ones is somebody's */
+    /* Enough to know a link, in round trips; what goes on slow ones is somebody's. */
+    PROBE_TRIPS = 20,
+    PROBE_SHORT_MS = 25,
+    PROBE_LONG_MS = 200,
     PROBE_LEAST = 1024 * 1024, /* more than the buffers on the way */
     OFFSET_PREFIX = 8,         /* of DATA: offset */
     CHANNEL_PREFIX = 9,        /* of CODED and CHANNEL_DATA: channel and offset */
@@ -56,6 +59,13 @@ static void end_of_channel(Coder *c, const Input *input)
     mover_tell(mover, LPM_STREAM_VASI_EOF, &m);
 }
 
+static bool is_probed_enough(const Mover *mover, uint64_t sent, uint64_t now_ns)
+{
+    uint64_t ms = (uint64_t)atomic_load(&mover->rtt_us) * PROBE_TRIPS / 1000;
+    ms = ms < PROBE_SHORT_MS ? PROBE_SHORT_MS : ms > PROBE_LONG_MS ? PROBE_LONG_MS : ms;
+    return sent >= PROBE_LEAST && now_ns - mover->probe.began_ns > ms * NS_PER_MS;
+}
+
 /* The probe's bytes instead of QEMU's. */
 static ssize_t read_probe(Mover *mover, uint8_t *at, size_t size)
 {
@@ -65,8 +75,7 @@ static ssize_t read_probe(Mover *mover, uint8_t *at, size_t size)
         return 0;
     if (sent == 0)
         mover->probe.began_ns = now_ns;
-    bool late = sent >= PROBE_LEAST && now_ns - mover->probe.began_ns > PROBE_MS * NS_PER_MS;
-    if (left == 0 || late) {
+    if (left == 0 || is_probed_enough(mover, sent, now_ns)) {
         mover->out.vasi_ended = mover->channels[0].ended = true;
         return 0;
     }

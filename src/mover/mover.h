@@ -42,6 +42,7 @@ enum {
     LISTENERS_MAX = 8,
     THREADS_MAX = 2 * LINKS_MAX + CHANNELS_MAX + 3,
     PROBE_PINGS = 10,
+    PROBE_BURST = 512 * 1024, /* of a probe's bytes: not counted */
 };
 
 typedef struct {

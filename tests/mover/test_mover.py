@@ -589,7 +589,7 @@ def test_memory_of_other_size_is_an_error(authority):
 def test_probe_measures_round_trip_and_rate(authority):
     with Pair(authority, vasi=False, mode=2, src={"probe_bytes": 20 * MIB}).connect() as pair:
         probed = pair.src.expect("PROBED")
-        assert MIB <= probed.bytes <= 20 * MIB
+        assert MIB // 2 <= probed.bytes < 20 * MIB  # of what was sent the first half MiB is not counted
         assert probed.rate > 10 * MIB
         assert 0 < probed.rtt_us < 100000
         pair.finish()
@@ -598,7 +598,7 @@ def test_probe_measures_round_trip_and_rate(authority):
 def test_probe_does_not_burden_a_slow_link(authority):
     with Pair(authority, vasi=False, mode=2, src={"probe_bytes": 200 * MIB, "max_rate": 20 * MIB}).connect() as pair:
         probed = pair.src.expect("PROBED")
-        assert MIB <= probed.bytes < 40 * MIB
+        assert MIB // 2 <= probed.bytes < 4 * MIB
 
 
 def test_probe_without_bytes_measures_the_round_trip(authority):
