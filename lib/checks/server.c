@@ -55,11 +55,25 @@ static void check_power(LpmCheckRun *run)
     }
 }
 
+/* What the partition has: with what it was given since its start, which an older system does not
+ * tell. */
+static const char *memory_path(const LpmCheckRun *run)
+{
+    return lpm_json_at(run->facts, "partition.memory_mib") ? "partition.memory_mib"
+                                                           : "partition.profile.memory_mib";
+}
+
+static const char *processors_path(const LpmCheckRun *run)
+{
+    return lpm_json_at(run->facts, "partition.processors") ? "partition.processors"
+                                                           : "partition.profile.processors";
+}
+
 static void check_memory(LpmCheckRun *run)
 {
     int64_t wanted, available;
 
-    if (lpm_fact_int(run, NULL, "partition.profile.memory_mib", &wanted) &&
+    if (lpm_fact_int(run, NULL, memory_path(run), &wanted) &&
         lpm_fact_int(run, NULL, "target.memory.free_mib", &available) && wanted > available) {
         lpm_check_fail(
             run, TEXT("system %s", run->target),
@@ -76,7 +90,7 @@ static void check_huge_pages(LpmCheckRun *run)
     if (!lpm_fact_int(run, NULL, "partition.huge_page_kib", &wanted) || wanted == 0 ||
         !lpm_fact_int(run, NULL, "target.memory.huge_page_kib", &page) ||
         !lpm_fact_int(run, NULL, "target.memory.huge_free_mib", &available) ||
-        !lpm_fact_int(run, NULL, "partition.profile.memory_mib", &size)) {
+        !lpm_fact_int(run, NULL, memory_path(run), &size)) {
         return;
     }
     if (page != wanted || available < size) {
@@ -93,7 +107,7 @@ static void check_processors(LpmCheckRun *run)
 {
     int64_t wanted, available;
 
-    if (lpm_fact_int(run, NULL, "partition.profile.processors", &wanted) &&
+    if (lpm_fact_int(run, NULL, processors_path(run), &wanted) &&
         lpm_fact_int(run, NULL, "target.processors.free", &available) && wanted > available) {
         lpm_check_fail(run, TEXT("system %s", run->target),
                        TEXT("%" G_GINT64_FORMAT " virtual processors for partition %s", wanted,
@@ -164,7 +178,7 @@ static void judge_emulator(LpmCheckRun *run, const char *side, const char *versi
     LpmEmulatorUse use = {.family = run->family, .accel = accel, .version = version};
     LpmEmulatorVerdict verdict;
 
-    if (!lpm_fact_int(run, NULL, "partition.profile.processors", &processors) ||
+    if (!lpm_fact_int(run, NULL, processors_path(run), &processors) ||
         !lpm_fact_text(run, NULL, "partition.machine", &machine)) {
         return;
     }

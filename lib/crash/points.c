@@ -118,5 +118,7 @@ const LpmCrashPoint lpm_crash_points[] = {
     {113, "console-ask-start-before"},
     {114, "console-ask-start-after"},
     {115, "console-hear-started-before"},
+    {116, "grow-plug-before"},
+    {117, "grow-plug-after"},
     {0, ""},
 };

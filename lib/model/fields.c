@@ -252,12 +252,32 @@ static json_t *write_field(const Field *field, const void *base)
     g_assert_not_reached();
 }
 
+static bool is_default(const Field *field, const void *base)
+{
+    switch (field->kind) {
+    case FIELD_INT:
+    case FIELD_CHOICE:
+        return *AT_CONST(int, base, field->offset) == 0;
+    case FIELD_INT64:
+        return *AT_CONST(int64_t, base, field->offset) == 0;
+    case FIELD_BOOL:
+        return !*AT_CONST(bool, base, field->offset);
+    case FIELD_LIST:
+        return *AT_CONST(size_t, base, field->count_offset) == 0;
+    case FIELD_TEXT:
+    case FIELD_OBJECT:
+        return false; /* write_field() leaves them out by itself */
+    }
+    g_assert_not_reached();
+}
+
 json_t *fields_write(const FieldTable *table, const void *base)
 {
     json_t *json = json_object();
 
     for (size_t i = 0; i < table->n; i++) {
-        json_t *value = write_field(&table->fields[i], base);
+        const Field *field = &table->fields[i];
+        json_t *value = field->quiet && is_default(field, base) ? NULL : write_field(field, base);
 
         if (value) {
             json_object_set_new(json, table->fields[i].member, value);

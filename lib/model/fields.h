@@ -30,6 +30,8 @@ typedef struct {
     size_t n_names;                  /* of a choice */
     const FieldTable *inner;         /* of an object or a list's items */
     size_t count_offset, item_size;  /* of a list; its maximum is the largest count */
+    bool quiet; /* left out of JSON while it is 0, false, empty or the first choice: a release that
+                   does not know it reads the rest */
 } Field;
 
 struct FieldTable {

@@ -7,11 +7,13 @@
 
 #include "base/json.h"
 
-#define LPM_NAME_MAX       63 /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
-#define LPM_DISKS_MAX      16
-#define LPM_NETWORKS_MAX   8
-#define LPM_PROCESSORS_MAX 64
-#define LPM_MEMORY_MIB_MAX (16 * 1024 * 1024)
+#define LPM_NAME_MAX         63 /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
+#define LPM_DISKS_MAX        16
+#define LPM_NETWORKS_MAX     8
+#define LPM_PROCESSORS_MAX   64
+#define LPM_MEMORY_MIB_MAX   (16 * 1024 * 1024)
+#define LPM_ADDED_MEMORY_MAX 16 /* times that memory can be added to a running partition */
+#define LPM_RTC_OFFSET_MAX   ((int64_t)100 * 366 * 24 * 3600)
 
 typedef enum { LPM_FAMILY_X86_64, LPM_FAMILY_POWER, LPM_FAMILY_N } LpmFamily;
 typedef enum { LPM_FORMAT_RAW, LPM_FORMAT_QCOW2, LPM_FORMAT_N } LpmDiskFormat;
@@ -30,6 +32,12 @@ typedef enum {
     LPM_ADAPTER_N
 } LpmDiskAdapter;
 typedef enum { LPM_MEDIA_DISK, LPM_MEDIA_OPTICAL, LPM_MEDIA_N } LpmDiskMedia;
+typedef enum { LPM_FIRMWARE_DEFAULT, LPM_FIRMWARE_UEFI, LPM_FIRMWARE_N } LpmFirmware;
+typedef enum {
+    LPM_PURPOSE_DATA,
+    LPM_PURPOSE_FIRMWARE, /* holds the variables of UEFI firmware; the guest sees no disk */
+    LPM_PURPOSE_N
+} LpmDiskPurpose;
 typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;
 
 /*
@@ -64,7 +72,13 @@ typedef struct {
     bool read_only;
     LpmDiskAdapter adapter;
     LpmDiskMedia media; /* optical: read-only, may be empty, its medium can be changed */
+    LpmDiskPurpose purpose;
 } LpmDisk;
+
+/* Memory that a running partition was given since its start: one module each, in order. */
+typedef struct {
+    int64_t mib;
+} LpmAddedMemory;
 
 typedef struct {
     char *name;        /* unique in the partition, e.g. "net0" */
@@ -100,7 +114,24 @@ typedef struct {
     LpmMemoryBacking memory_backing; /* shared is needed for verified moves */
     LpmArbiterKind arbiter;
     int max_blackout_ms; /* 0: the system's default */
+    LpmFirmware firmware;
+    bool tpm;
+    int64_t rtc_offset_s;   /* its clock is ahead of UTC by this at the next start */
+    char *boot_order;       /* names of disks, with commas; NULL: the first disk */
+    int processors_max;     /* up to which it can be given more while it runs; 0: processors */
+    int64_t memory_max_mib; /* likewise; 0: memory_mib */
+    /* What it was given since its start: only in a running partition's runtime, never stored with
+     * its definition. */
+    LpmAddedMemory *added_memory;
+    size_t n_added_memory;
+    int added_processors;
 } LpmProfile;
+
+/* All that a running partition has: at its start, and given since. */
+int64_t lpm_profile_total_memory_mib(const LpmProfile *profile);
+int lpm_profile_total_processors(const LpmProfile *profile);
+/* The step in which memory can be added, MiB: what a guest can put into use. */
+int64_t lpm_family_memory_step_mib(LpmFamily family);
 
 LpmProfile *lpm_profile_new(
     void); /* with defaults: processors 1, cache none, mode default, console and agent on */

@@ -11,6 +11,8 @@ const char *const lpm_disk_adapter_names[LPM_ADAPTER_N] = {"virtio", "scsi", "vs
 const char *const lpm_disk_media_names[LPM_MEDIA_N] = {"disk", "optical"};
 const char *const lpm_arbiter_kind_names[LPM_ARBITER_N] = {"auto", "file", "console", "etcd",
                                                            "scsi"};
+const char *const lpm_firmware_names[LPM_FIRMWARE_N] = {"default", "uefi"};
+const char *const lpm_disk_purpose_names[LPM_PURPOSE_N] = {"data", "firmware"};
 const char *const lpm_memory_backing_names[LPM_BACKING_N] = {"private", "shared"};
 static const char *const partition_state_names[LPM_PARTITION_N] = {
     [LPM_PARTITION_NOT_ACTIVATED] = "not-activated",
@@ -169,6 +171,18 @@ bool text_is_printable(const char *text)
         }
     }
     return true;
+}
+
+bool text_is_names(const char *text)
+{
+    g_auto(GStrv) names = g_strsplit(text, ",", -1);
+
+    for (size_t i = 0; names[i]; i++) {
+        if (!lpm_name_is_valid(names[i])) {
+            return false;
+        }
+    }
+    return names[0] != NULL;
 }
 
 bool text_is_file(const char *text)

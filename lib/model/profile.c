@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "model/details.h"
 #include "model/fields.h"
 #include "model/model.h"
 #include "model/names.h"
@@ -54,10 +55,12 @@ static const Field disk_fields[] = {
     {"cache", FIELD_TEXT, false, offsetof(LpmDisk, cache), .valid = text_is_cache,
      .fallback = "none", .allowed = "\"none\", \"directsync\" or \"writeback\""},
     {"read_only", FIELD_BOOL, false, offsetof(LpmDisk, read_only)},
-    {"adapter", FIELD_CHOICE, false, offsetof(LpmDisk, adapter), .names = lpm_disk_adapter_names,
-     .n_names = LPM_ADAPTER_N},
-    {"media", FIELD_CHOICE, false, offsetof(LpmDisk, media), .names = lpm_disk_media_names,
-     .n_names = LPM_MEDIA_N},
+    {"adapter", FIELD_CHOICE, false, offsetof(LpmDisk, adapter), .quiet = true,
+     .names = lpm_disk_adapter_names, .n_names = LPM_ADAPTER_N},
+    {"media", FIELD_CHOICE, false, offsetof(LpmDisk, media), .quiet = true,
+     .names = lpm_disk_media_names, .n_names = LPM_MEDIA_N},
+    {"purpose", FIELD_CHOICE, false, offsetof(LpmDisk, purpose), .quiet = true,
+     .names = lpm_disk_purpose_names, .n_names = LPM_PURPOSE_N},
 };
 static const FieldTable disk_table = TABLE(disk_fields);
 
@@ -70,6 +73,12 @@ static const Field network_fields[] = {
      .allowed = "a unicast address in lower case, such as \"52:54:00:12:34:56\""},
 };
 static const FieldTable network_table = TABLE(network_fields);
+
+static const Field added_memory_fields[] = {
+    {"mib", FIELD_INT64, true, offsetof(LpmAddedMemory, mib), .minimum = 1,
+     .maximum = LPM_MEMORY_MIB_MAX},
+};
+static const FieldTable added_memory_table = TABLE(added_memory_fields);
 
 static const Field profile_fields[] = {
     {"name", FIELD_TEXT, true, offsetof(LpmProfile, name), .valid = lpm_name_is_valid,
@@ -104,6 +113,22 @@ static const Field profile_fields[] = {
      .n_names = LPM_ARBITER_N},
     {"max_blackout_ms", FIELD_INT, false, offsetof(LpmProfile, max_blackout_ms), .minimum = 0,
      .maximum = BLACKOUT_MS_MAX},
+    {"firmware", FIELD_CHOICE, false, offsetof(LpmProfile, firmware), .quiet = true,
+     .names = lpm_firmware_names, .n_names = LPM_FIRMWARE_N},
+    {"tpm", FIELD_BOOL, false, offsetof(LpmProfile, tpm), .quiet = true},
+    {"rtc_offset_s", FIELD_INT64, false, offsetof(LpmProfile, rtc_offset_s), .quiet = true,
+     .minimum = -LPM_RTC_OFFSET_MAX, .maximum = LPM_RTC_OFFSET_MAX},
+    {"boot_order", FIELD_TEXT, false, offsetof(LpmProfile, boot_order), .valid = text_is_names,
+     .allowed = "names of its disks with commas between them"},
+    {"processors_max", FIELD_INT, false, offsetof(LpmProfile, processors_max), .quiet = true,
+     .minimum = 0, .maximum = LPM_PROCESSORS_MAX},
+    {"memory_max_mib", FIELD_INT64, false, offsetof(LpmProfile, memory_max_mib), .quiet = true,
+     .minimum = 0, .maximum = LPM_MEMORY_MIB_MAX},
+    {"added_memory", FIELD_LIST, false, offsetof(LpmProfile, added_memory), .quiet = true,
+     .inner = &added_memory_table, .maximum = LPM_ADDED_MEMORY_MAX,
+     .count_offset = offsetof(LpmProfile, n_added_memory), .item_size = sizeof(LpmAddedMemory)},
+    {"added_processors", FIELD_INT, false, offsetof(LpmProfile, added_processors), .quiet = true,
+     .minimum = 0, .maximum = LPM_PROCESSORS_MAX},
 };
 static const FieldTable profile_table = TABLE(profile_fields);
 
@@ -265,10 +290,12 @@ LpmProfile *lpm_profile_from_json(const json_t *json, GError **error)
     g_autoptr(LpmProfile) profile = lpm_profile_new();
 
     if (!fields_read(&profile_table, json, "", profile, error) || !check_machine(profile, error) ||
-        !check_disks(profile, error) || !check_networks(profile, error)) {
+        !check_disks(profile, error) || !check_networks(profile, error) ||
+        !details_check(profile, error)) {
         return NULL;
     }
     fill_in(profile);
+    details_fill_in(profile);
     return g_steal_pointer(&profile);
 }
 

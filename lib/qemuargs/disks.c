@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qemuargs/internal.h"
 
+#include <string.h>
+
 /* A virtio disk's serial number has 20 bytes. */
 #define SERIAL_MAX 20
 
@@ -84,6 +86,39 @@ static const char *model_of(const LpmDisk *disk)
                                                  : "scsi-hd";
 }
 
+/* Which one the firmware tries, from 1; 0: none. */
+static unsigned boot_place(const LpmQemuSpec *spec, size_t index)
+{
+    const LpmProfile *profile = spec->profile;
+    g_auto(GStrv) names = NULL;
+
+    if (!profile->boot_order) {
+        size_t first = 0;
+
+        while (profile->disks[first].purpose != LPM_PURPOSE_DATA && first < index) {
+            first++;
+        }
+        return index == first && !spec->kernel ? 1 : 0;
+    }
+    names = g_strsplit(profile->boot_order, ",", -1);
+    for (unsigned i = 0; names[i]; i++) {
+        if (strcmp(names[i], profile->disks[index].name) == 0) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+static char *more_of(const LpmQemuSpec *spec, size_t index)
+{
+    bool multi_queue = spec->profile->disks[index].adapter == LPM_ADAPTER_VIRTIO;
+    g_autofree char *queues =
+        multi_queue ? lpm_qemu_queues(spec->profile, "num-queues") : g_strdup("");
+    unsigned place = boot_place(spec, index);
+
+    return place ? g_strdup_printf("%s,bootindex=%u", queues, place) : g_steal_pointer(&queues);
+}
+
 /*
  * Named after the index: QEMU allows 31 characters for a node and wants a letter first, our names
  * are freer. The guest finds the profile's name as the serial number.
@@ -96,6 +131,7 @@ static void add_disk(LpmQemuArgs *args, size_t index)
     g_autofree char *drive = disk->at.file ? g_strconcat(",drive=", node, NULL) : NULL;
     g_autofree char *place = place_of(args, disk, index);
     g_autofree char *cache = NULL;
+    g_autofree char *more = more_of(args->spec, index);
 
     if (drive) {
         add_nodes(args, index, node);
@@ -106,7 +142,7 @@ static void add_disk(LpmQemuArgs *args, size_t index)
     /* An error stops the partition: it can be moved away, or goes on when the disk is back. */
     lpm_qemu_addf(args, "-device", "%s,id=dev-%s%s,%s,serial=%.*s%s,werror=stop,rerror=stop%s",
                   model_of(disk), node, drive ? drive : "", place, SERIAL_MAX, disk->name,
-                  cache ? cache : "", index == 0 && !args->spec->kernel ? ",bootindex=1" : "");
+                  cache ? cache : "", more);
 }
 
 static bool has_adapter(const LpmProfile *profile, LpmDiskAdapter adapter)
@@ -124,13 +160,19 @@ void lpm_qemu_add_disks(LpmQemuArgs *args)
     const LpmProfile *profile = args->spec->profile;
 
     if (has_adapter(profile, LPM_ADAPTER_SCSI)) {
-        lpm_qemu_addf(args, "-device", "virtio-scsi-pci,id=scsi,bus=%s,addr=0x%x", args->bus,
-                      LPM_QEMU_SLOT_SCSI);
+        g_autofree char *queues = lpm_qemu_queues(profile, "num_queues");
+
+        lpm_qemu_addf(args, "-device", "virtio-scsi-pci,id=scsi,bus=%s,addr=0x%x%s", args->bus,
+                      LPM_QEMU_SLOT_SCSI, queues);
     }
     if (has_adapter(profile, LPM_ADAPTER_VSCSI)) {
         lpm_qemu_addf(args, "-device", "spapr-vscsi,id=vscsi,reg=0x%x", LPM_QEMU_REG_VSCSI);
     }
     for (size_t i = 0; i < profile->n_disks; i++) {
-        add_disk(args, i);
+        if (profile->disks[i].purpose == LPM_PURPOSE_FIRMWARE) {
+            add_nodes(args, i, LPM_QEMU_FLASH_VARIABLES);
+        } else {
+            add_disk(args, i);
+        }
     }
 }

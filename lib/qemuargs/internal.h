@@ -7,6 +7,9 @@
 /* Name of the RAM block: the stream names it, so it must not differ between two systems. */
 #define LPM_QEMU_MEMORY_ID "mem"
 
+#define LPM_QEMU_FLASH_CODE      "uefi-code"
+#define LPM_QEMU_FLASH_VARIABLES "uefi-variables"
+
 /*
  * PCI slots on the root bus. Fixed by kind and index, never by order of arguments: a device keeps
  * its address when another one is added, and source and target agree without talking about it.
@@ -45,6 +48,13 @@ bool lpm_qemu_machine_has_vof(const char *machine);
  * it needs are appended. New reference.
  */
 json_t *lpm_qemu_protocol_node(LpmQemuArgs *args, const LpmQemuDisk *disk, const char *name);
+
+/*
+ * How many queues a multi-queue device @property must be told to have, ",num-queues=2", or "". QEMU
+ * by itself counts the processors of its start, and those are more where a partition comes in that
+ * was given some since its own. To be g_free()d.
+ */
+char *lpm_qemu_queues(const LpmProfile *profile, const char *property);
 
 void lpm_qemu_add_machine(LpmQemuArgs *args);
 void lpm_qemu_add_memory(LpmQemuArgs *args);

@@ -15,6 +15,30 @@ static const char *const board[LPM_FAMILY_N] = {
 };
 
 /*
+ * Those added since the start are among the first ones: whoever comes in has them from its own
+ * start, with the numbers that they were given.
+ */
+static void add_processors(LpmQemuArgs *args)
+{
+    const LpmProfile *profile = args->spec->profile;
+    int now = lpm_profile_total_processors(profile);
+    int most = MAX(profile->processors_max, now);
+
+    if (most > profile->processors) {
+        lpm_qemu_addf(args, "-smp", "%d,maxcpus=%d,sockets=%d,cores=1,threads=1", now, most, most);
+    } else {
+        lpm_qemu_addf(args, "-smp", "%d,sockets=%d,cores=1,threads=1", now, now);
+    }
+}
+
+char *lpm_qemu_queues(const LpmProfile *profile, const char *property)
+{
+    return profile->processors_max > profile->processors
+               ? g_strdup_printf(",%s=%d", property, profile->processors)
+               : g_strdup("");
+}
+
+/*
  * No cap-* on POWER, on purpose: their defaults depend on the processor's generation, and one that
  * is pinned to the same value on both sides makes moves between generations fail.
  */
@@ -30,6 +54,10 @@ void lpm_qemu_add_machine(LpmQemuArgs *args)
     }
     g_string_append(machine, board[profile->family]);
     g_string_append(machine, ",memory-backend=" LPM_QEMU_MEMORY_ID);
+    if (profile->firmware == LPM_FIRMWARE_UEFI) {
+        g_string_append(machine,
+                        ",pflash0=" LPM_QEMU_FLASH_CODE ",pflash1=" LPM_QEMU_FLASH_VARIABLES);
+    }
     if (profile->family == LPM_FAMILY_POWER) {
         g_string_append_printf(machine, ",ic-mode=%s", profile->interrupt_mode);
         if (spec->max_cpu_compat) {
@@ -41,16 +69,37 @@ void lpm_qemu_add_machine(LpmQemuArgs *args)
     lpm_qemu_addf(args, "-accel", "%s%s", spec->accel,
                   g_str_equal(spec->accel, "tcg") ? ",thread=multi" : "");
     lpm_qemu_addf(args, "-cpu", "%s", spec->cpu);
-    lpm_qemu_addf(args, "-smp", "%d,sockets=%d,cores=1,threads=1", profile->processors,
-                  profile->processors);
+    add_processors(args);
+}
+
+/* In the order in which they were added, so that QEMU gives them the same places. */
+static void add_modules(LpmQemuArgs *args)
+{
+    const LpmProfile *profile = args->spec->profile;
+
+    for (size_t i = 0; i < profile->n_added_memory; i++) {
+        lpm_qemu_addf(args, "-object",
+                      "memory-backend-ram,id=" LPM_QEMU_MODULE_MEMORY ",size=%" G_GINT64_FORMAT "M",
+                      i, profile->added_memory[i].mib);
+        lpm_qemu_addf(args, "-device",
+                      "pc-dimm,id=" LPM_QEMU_MODULE ",memdev=" LPM_QEMU_MODULE_MEMORY ",slot=%zu",
+                      i, i, i);
+    }
 }
 
 void lpm_qemu_add_memory(LpmQemuArgs *args)
 {
     const LpmQemuSpec *spec = args->spec;
     int64_t mib = spec->profile->memory_mib;
+    int64_t most = spec->profile->memory_max_mib;
 
-    lpm_qemu_addf(args, "-m", "size=%" G_GINT64_FORMAT "M", mib);
+    if (most > mib) {
+        lpm_qemu_addf(args, "-m",
+                      "size=%" G_GINT64_FORMAT "M,slots=%d,maxmem=%" G_GINT64_FORMAT "M", mib,
+                      LPM_ADDED_MEMORY_MAX, most);
+    } else {
+        lpm_qemu_addf(args, "-m", "size=%" G_GINT64_FORMAT "M", mib);
+    }
     if (spec->profile->memory_backing == LPM_BACKING_SHARED) {
         /* lpm-host's own memfd: it maps the same memory to compare it in the blackout. */
         lpm_qemu_addf(args, "-object",
@@ -62,6 +111,18 @@ void lpm_qemu_add_memory(LpmQemuArgs *args)
                       "memory-backend-ram,id=" LPM_QEMU_MEMORY_ID ",size=%" G_GINT64_FORMAT "M",
                       mib);
     }
+    add_modules(args);
+}
+
+/* The code is the system's; the variables are a disk of the partition. */
+static void add_uefi(LpmQemuArgs *args)
+{
+    g_autoptr(json_t) json = lpm_json_pack("{s:s, s:s, s:b, s:{s:s, s:s}}", "driver", "raw",
+                                           "node-name", LPM_QEMU_FLASH_CODE, "read-only", 1, "file",
+                                           "driver", "file", "filename", args->spec->uefi_code);
+    g_autofree char *text = lpm_json_text(json);
+
+    lpm_qemu_addf(args, "-blockdev", "%s", text);
 }
 
 /* QEMU takes these three as they are: no quoting. */
@@ -70,6 +131,9 @@ void lpm_qemu_add_boot(LpmQemuArgs *args)
     const LpmQemuSpec *spec = args->spec;
 
     lpm_qemu_addf(args, "-boot", "strict=on");
+    if (spec->profile->firmware == LPM_FIRMWARE_UEFI) {
+        add_uefi(args);
+    }
     if (!spec->kernel) {
         return;
     }

@@ -52,6 +52,7 @@ static bool check_texts(const LpmQemuSpec *spec, GError **error)
         {"console socket", spec->console_socket, profile->console},
         {"guest agent socket", spec->agent_socket, profile->guest_agent},
         {"kernel path", spec->kernel, profile->boot.kernel.pool != NULL},
+        {"UEFI firmware", spec->uefi_code, profile->firmware == LPM_FIRMWARE_UEFI},
         {"initrd path", spec->initrd, profile->boot.initrd.pool != NULL},
     };
 
@@ -135,9 +136,19 @@ static void add_identity(LpmQemuArgs *args)
     lpm_qemu_addf(args, "-vga", "none");
 }
 
+/* What the clock of the guest's board says at QEMU's start; one that comes in brings its own. */
+static void add_clock(LpmQemuArgs *args)
+{
+    int64_t offset = args->spec->profile->rtc_offset_s;
+    g_autoptr(GDateTime) base = g_date_time_new_from_unix_utc(args->spec->now_s + offset);
+    g_autofree char *text = offset && base ? g_date_time_format(base, "%Y-%m-%dT%H:%M:%S") : NULL;
+
+    lpm_qemu_addf(args, "-rtc", "base=%s", text ? text : "utc");
+}
+
 static void add_conduct(LpmQemuArgs *args)
 {
-    lpm_qemu_addf(args, "-rtc", "base=utc");
+    add_clock(args);
     lpm_qemu_addf(args, "-sandbox",
                   "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     lpm_qemu_addf(args, "-msg", "timestamp=on");

@@ -52,6 +52,10 @@ void lpm_qemu_disk_clear(LpmQemuDisk *disk);
 char *lpm_qemuargs_look_name(const LpmQemuDisk *disk, const char *format, const char *secret_file,
                              char ***ret_objects);
 
+/* Ids of memory that is added to a running partition, by its index; and of what backs it. */
+#define LPM_QEMU_MODULE        "dimm%zu"
+#define LPM_QEMU_MODULE_MEMORY "dimm%zu-mem"
+
 /* Everything is borrowed. Descriptors are inherited by QEMU under the same numbers. */
 typedef struct {
     const char *program; /* argv[0] */
@@ -72,6 +76,8 @@ typedef struct {
     const int *network_fds;     /* a tap descriptor for each network of the profile */
     int memory_fd;              /* memfd of the memory's size when the backing is shared; else -1 */
     const char *pid_file;       /* NULL: none */
+    const char *uefi_code;      /* path of the firmware; needed when the profile has UEFI */
+    int64_t now_s;              /* UTC, since 1970; for a clock that is ahead or behind */
 } LpmQemuSpec;
 
 /*

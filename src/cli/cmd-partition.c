@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AMOUNT_MAX (16 * 1024 * 1024)
+
 static char *file_option;
 static char *system_option;
 static gboolean hard;
@@ -178,6 +180,36 @@ static bool partition_restart(Cli *cli, char **words, GError **error)
                lpm_json_pack("{s:s}", "how", hard ? "hard" : "orderly"), error);
 }
 
+static bool give(Cli *cli, char **words, const char *path_format, const char *member,
+                 GError **error)
+{
+    char *end = NULL;
+    long long amount = strtoll(words[1], &end, 10);
+    if (*words[1] == '\0' || *end != '\0' || amount < 1 || amount > AMOUNT_MAX)
+        return lpm_error_set(error, LPM_ERROR_USAGE, "'%s' is not a number from 1 to %d", words[1],
+                             AMOUNT_MAX);
+    g_autofree char *path = cli_path(path_format, words[0]);
+    g_autoptr(json_t) answer = cli_client_call(
+        cli->client, "POST", path, lpm_json_pack("{s:I}", member, (json_int_t)amount), error);
+    if (answer != NULL && cli->json)
+        cli_print_json(answer);
+    else if (answer != NULL)
+        printf("partition %s has %lld MiB of memory and %lld processors\n", words[0],
+               (long long)lpm_json_int(answer, "memory_mib", 0),
+               (long long)lpm_json_int(answer, "processors", 0));
+    return answer != NULL;
+}
+
+static bool partition_add_memory(Cli *cli, char **words, GError **error)
+{
+    return give(cli, words, "/v1/partitions/%s/memory", "add_mib", error);
+}
+
+static bool partition_add_processors(Cli *cli, char **words, GError **error)
+{
+    return give(cli, words, "/v1/partitions/%s/processors", "add", error);
+}
+
 static bool partition_delete(Cli *cli, char **words, GError **error)
 {
     g_autofree char *path =
@@ -228,6 +260,10 @@ const CliVerb cli_verbs_partition[] = {
      "stop it, in order or hard"},
     {"partition", "restart", "PARTITION", 1, 1, restart_options, false, partition_restart,
      "stop it and activate it anew; its mode is evaluated anew"},
+    {"partition", "add-memory", "PARTITION MIB", 2, 2, NULL, false, partition_add_memory,
+     "give it more memory while it runs, until its next start"},
+    {"partition", "add-processors", "PARTITION NUMBER", 2, 2, NULL, false, partition_add_processors,
+     "give it more processors while it runs, until its next start"},
     {"partition", "delete", "PARTITION", 1, 1, delete_options, false, partition_delete,
      "delete a partition that is not activated"},
     {NULL},

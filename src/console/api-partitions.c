@@ -226,6 +226,27 @@ void lpm_api_partition_restart(LpmHttpRequest *request, json_t *arguments, void 
     call_run(call);
 }
 
+static void grow(LpmHttpRequest *request, json_t *arguments, void *data, const char *verb,
+                 const char *member, const char *argument, const char *deed)
+{
+    json_int_t amount = (json_int_t)lpm_json_int(arguments, member, 0);
+    Call *call = call_new(request, arguments, data, verb, lpm_json_pack("{s:I}", argument, amount));
+
+    call->deed = deed;
+    call->timeout_ms = START_TIMEOUT_MS;
+    call_run(call);
+}
+
+void lpm_api_partition_memory(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    grow(request, arguments, data, "partition-add-memory", "add_mib", "mib", "given memory");
+}
+
+void lpm_api_partition_processors(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    grow(request, arguments, data, "partition-add-processors", "add", "count", "given processors");
+}
+
 /* --- create --- */
 
 typedef struct {

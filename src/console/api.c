@@ -101,6 +101,10 @@ static const LpmHttpArg partition_stop_args[] = {
     END};
 static const LpmHttpArg partition_restart_args[] = {
     PARTITION_ARG, {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"}, END};
+static const LpmHttpArg partition_memory_args[] = {
+    PARTITION_ARG, {"add_mib", LPM_HTTP_BODY, 'i', true, "how much more, MiB"}, END};
+static const LpmHttpArg partition_processors_args[] = {
+    PARTITION_ARG, {"add", LPM_HTTP_BODY, 'i', true, "how many more"}, END};
 static const LpmHttpArg partition_delete_args[] = {
     PARTITION_ARG, {"disks", LPM_HTTP_QUERY, 'b', false, "its disks too"}, END};
 
@@ -254,6 +258,17 @@ const LpmHttpRoute lpm_api_routes[] = {
      partition_restart_args,
      "Stops it and activates it anew; the processor compatibility mode is evaluated anew.",
      "{\"state\": \"running\"}"},
+    {"POST", "/v1/partitions/{partition}/memory", 200, false, lpm_api_partition_memory,
+     partition_memory_args,
+     "Gives a running partition more memory, up to its profile's `memory_max_mib`, in multiples of "
+     "128 MiB (POWER: 256). It moves\nwith the partition and lasts until its next start. The "
+     "answer "
+     "is what it has now.",
+     "{\"memory_mib\": 1280, \"processors\": 2}"},
+    {"POST", "/v1/partitions/{partition}/processors", 200, false, lpm_api_partition_processors,
+     partition_processors_args,
+     "Gives a running partition more processors, up to its profile's `processors_max`, likewise.",
+     "{\"memory_mib\": 1024, \"processors\": 3}"},
 
     {"POST", "/v1/validate", 200, false, lpm_api_validate, validate_args,
      "Finds every reason why a move would fail, without changing anything. One result for each "

@@ -244,25 +244,27 @@ static bool has_room(Activation *activation, GError **error)
 {
     LpmHost *host = activation->partition->host;
     const LpmProfile *profile = activation->plan->profile;
+    int64_t wanted_mib = lpm_profile_total_memory_mib(profile);
+    int wanted_processors = lpm_profile_total_processors(profile);
     int64_t memory_mib;
     int processors;
 
     activation->partition->activation = NULL;
     lpm_host_free(host, &memory_mib, &processors);
     activation->partition->activation = activation;
-    if (profile->memory_mib > memory_mib) {
+    if (wanted_mib > memory_mib) {
         return lpm_error_set(error, LPM_ERROR_BUSY,
                              "it needs %" G_GINT64_FORMAT " MiB of memory, and %s "
                              "has %" G_GINT64_FORMAT
                              " MiB to give; stop other partitions, or raise "
                              "memory_mib in group [limits]",
-                             profile->memory_mib, lpm_host_name(host), memory_mib);
+                             wanted_mib, lpm_host_name(host), memory_mib);
     }
-    if (profile->processors > processors) {
+    if (wanted_processors > processors) {
         return lpm_error_set(error, LPM_ERROR_BUSY,
                              "it needs %d processors, and %s has %d to give; stop "
                              "other partitions, or raise processors in group [limits]",
-                             profile->processors, lpm_host_name(host), processors);
+                             wanted_processors, lpm_host_name(host), processors);
     }
     return true;
 }
@@ -441,6 +443,8 @@ static bool make_argv(Activation *activation, GError **error)
             .initrd = activation->initrd,
             .network_fds = activation->taps,
             .memory_fd = partition->memory_fd,
+            .uefi_code = partition->host->config->uefi_code,
+            .now_s = lpm_clock_realtime_us(partition->host->clock) / G_USEC_PER_SEC,
         },
         error);
     if (!activation->argv) {

@@ -52,6 +52,8 @@ static const KeyRow rows[] = {
     TEXT("qemu", "power", emulators[LPM_FAMILY_POWER]),
     CHOICE("qemu", "accelerator", accelerator, "auto tcg"),
     TEXT("qemu", "img", qemu_img),
+    TEXT("qemu", "uefi_code", uefi_code),
+    TEXT("qemu", "uefi_variables", uefi_variables),
     CHOICE("store", "use", store_use, "on off"),
     TEXT("store", "directory", store_directory),
     NUMBER("store", "budget_mib", store_budget_mib, 0, INT64_C(1) << 30),
@@ -119,6 +121,8 @@ static LpmHostConfig *defaults(void)
     config->emulators[LPM_FAMILY_POWER] = g_strdup(prefix ? POWER_PREFIX : "qemu-system-ppc64");
     config->accelerator = g_strdup("auto");
     config->qemu_img = g_strdup("qemu-img");
+    config->uefi_code = g_strdup("/usr/share/OVMF/OVMF_CODE_4M.fd");
+    config->uefi_variables = g_strdup("/usr/share/OVMF/OVMF_VARS_4M.fd");
     config->store_use = g_strdup("on");
     config->store_directory = g_strdup("");
     config->power_processor = g_strdup("POWER9");

@@ -49,6 +49,7 @@ typedef struct {
         emulators[LPM_FAMILY_N]; /* path, or name to be found in PATH; "" switches the family off */
     char *accelerator;           /* "auto": KVM where it runs a partition; "tcg": never */
     char *qemu_img;
+    char *uefi_code, *uefi_variables; /* firmware, and what a new partition's variables begin as */
     /* [store] */
     char *store_use;          /* "on" or "off" */
     char *store_directory;    /* "": "store" in state_dir */

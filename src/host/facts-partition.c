@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* partition-facts: asked one after the other, in the order of the functions below. */
 #include "host/facts.h"
+#include "host/grow.h"
 #include "host/guest.h"
 #include "host/network.h"
 #include "host/storage.h"
@@ -31,6 +32,17 @@ static void ask_mobility(Job *job);
 static void on_mobility(const GError *error, void *data);
 
 static void set_networks(const LpmPartition *partition, json_t *facts);
+
+/* With what it was given since its start. */
+static void set_size(const LpmPartition *partition, json_t *facts)
+{
+    int64_t memory_mib;
+    int processors;
+
+    lpm_partition_size(partition, &memory_mib, &processors);
+    json_object_set_new(facts, "memory_mib", json_integer(memory_mib));
+    json_object_set_new(facts, "processors", json_integer(processors));
+}
 
 /* What a running partition was built as; the same names at the top, where the checks look. */
 static void set_runtime(const LpmPartition *partition, json_t *facts)
@@ -65,6 +77,7 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
                                partition->link ? partition->link->id : "", "disks", job->disks,
                                "boot_files", job->boot_files);
     set_networks(partition, job->facts);
+    set_size(partition, job->facts);
     if (!partition->pid) {
         ask_disk(job);
         return;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "host/host.h"
+#include "host/grow.h"
 
 #include <string.h>
 
@@ -101,10 +101,12 @@ void lpm_host_promised(const LpmHost *host, int64_t *ret_memory_mib, int *ret_pr
         const LpmPartition *partition = value;
 
         if (partition->pid || partition->activation) {
-            *ret_memory_mib += lpm_json_int(partition->runtime, "profile.memory_mib",
-                                            partition->profile->memory_mib);
-            *ret_processors += (int)lpm_json_int(partition->runtime, "profile.processors",
-                                                 partition->profile->processors);
+            int64_t memory_mib;
+            int processors;
+
+            lpm_partition_size(partition, &memory_mib, &processors);
+            *ret_memory_mib += memory_mib;
+            *ret_processors += processors;
         }
     }
 }

@@ -160,6 +160,7 @@ struct LpmPartition {
     char *end_reason;    /* given to lpm_partition_end_qemu(); NULL: it was not called */
     bool reset_restarts; /* QEMU was told to end at the guest's own reboot, to be started anew */
     bool restart_due;    /* it has ended so, and a migration was attached */
+    bool unsettled;      /* it may have less than its runtime says: grow.h */
     bool incoming;       /* QEMU was started for a move and has not run here yet */
     GList *end_waiters;  /* LpmEndWaiter: told once QEMU is gone */
     struct LpmActivation *activation; /* a start on its way */

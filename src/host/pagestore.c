@@ -174,7 +174,9 @@ static bool room_read(const LpmHost *host, Room *ret)
 
 static uint64_t needed_for(const LpmProfile *profile)
 {
-    return lpm_pagestore_size((uint64_t)(profile->memory_mib + OTHER_MEMORY_MIB) * PER_MIB);
+    int64_t mib = MAX(profile->memory_mib, profile->memory_max_mib);
+
+    return lpm_pagestore_size((uint64_t)(mib + OTHER_MEMORY_MIB) * PER_MIB);
 }
 
 static int compare_age(gconstpointer left, gconstpointer right)

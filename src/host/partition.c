@@ -3,6 +3,7 @@
 #include "host/partition.h"
 
 #include "base/log.h"
+#include "host/rtc.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -246,9 +247,19 @@ void lpm_partition_set_state(LpmPartition *partition, LpmPartitionState state, c
     }
 }
 
+bool lpm_partition_check_settled(const LpmPartition *partition, const char *what, GError **error)
+{
+    return !partition->unsettled ||
+           lpm_error_set(error, LPM_ERROR_BUSY,
+                         "partition %s cannot %s before its QEMU has said what it was given last; "
+                         "wait a moment",
+                         partition->profile->name, what);
+}
+
 bool lpm_partition_attach(LpmPartition *partition, const LpmMigrationLink *link, GError **error)
 {
-    if (!lpm_partition_check_idle(partition, "be moved", error)) {
+    if (!lpm_partition_check_idle(partition, "be moved", error) ||
+        !lpm_partition_check_settled(partition, "be moved", error)) {
         return false;
     }
     partition->link = link;
@@ -278,6 +289,7 @@ void lpm_partition_detach(LpmPartition *partition)
     if (partition->pid && partition->qmp && lpm_qmp_is_open(partition->qmp)) {
         lpm_qemu_refresh(partition, NULL, NULL);
         lpm_qemu_set_reset(partition);
+        lpm_rtc_look(partition);
     }
 }
 
@@ -328,6 +340,25 @@ bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *proces
         return false;
     }
     return true;
+}
+
+bool lpm_partition_put_grown(LpmPartition *partition, GError **error)
+{
+    LpmStore *store = partition->host->store;
+    const char *uuid = partition->profile->uuid;
+    g_autoptr(json_t) document = lpm_store_get(store, LPM_KIND_RUNTIME, uuid, NULL, error);
+
+    if (document && partition->runtime) {
+        json_object_set(document, "runtime", partition->runtime);
+        json_object_set_new(document, "unsettled", json_boolean(partition->unsettled));
+        if (lpm_store_put(store, LPM_KIND_RUNTIME, uuid, document, NULL, error)) {
+            return true;
+        }
+    } else if (document) {
+        lpm_error_set(error, LPM_ERROR_STATE, "its QEMU has ended");
+    }
+    g_prefix_error(error, "partition %s: what it runs with: ", partition->profile->name);
+    return false;
 }
 
 void lpm_partition_has_run(LpmPartition *partition)

@@ -90,9 +90,13 @@ void lpm_partition_restart(LpmPartition *partition, bool hard, unsigned timeout_
 
 /* BUSY when an operation or a migration is under way, naming it. */
 bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, GError **error);
+/* BUSY while it may have less than its runtime says (grow.h). */
+bool lpm_partition_check_settled(const LpmPartition *partition, const char *what, GError **error);
 /* Writes the runtime document; @process NULL: not started yet. */
 bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *process,
                                char *const *argv, GError **error);
+/* Writes a changed runtime down, and whether it is settled; STATE without a document. */
+bool lpm_partition_put_grown(LpmPartition *partition, GError **error);
 /* It runs here now, whatever it was started for: written down too, once. */
 void lpm_partition_has_run(LpmPartition *partition);
 /* Removes it; a failure is logged: the process that it names is looked for, and not found, at the

@@ -2,7 +2,9 @@
 /* A partition's QEMU while it lives: its events, its state, its end. */
 #include "base/log.h"
 #include "host/emulator.h"
+#include "host/grow.h"
 #include "host/partition.h"
+#include "host/rtc.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -113,6 +115,7 @@ static void release(LpmPartition *partition)
     g_clear_pointer(&partition->runtime, json_decref);
     g_clear_pointer(&partition->current_mode, g_free);
     partition->incoming = false;
+    partition->unsettled = false;
     remove_sockets(partition);
     lpm_partition_drop_runtime(partition);
 }
@@ -357,6 +360,9 @@ static void on_status(const LpmQmpStatus *status, const GError *error, void *dat
     if (!partition->link && !partition->pending_stop && partition->pid) {
         apply_status(partition, status);
     }
+    if (partition->unsettled && !partition->busy && !partition->link) {
+        lpm_grow_settle(partition, NULL, NULL);
+    }
     if (partition->state == LPM_PARTITION_RUNNING && !partition->link) {
         lpm_partition_read_mode(partition, on_mode_refreshed, refresh);
     } else {
@@ -416,6 +422,9 @@ static void on_event(const LpmQmpEvent *event, void *data)
             partition->state != event_states[i].state) {
             lpm_partition_set_state(partition, event_states[i].state, NULL);
         }
+    }
+    if (strcmp(event->name, "RTC_CHANGE") == 0) {
+        lpm_rtc_changed(partition, event->data);
     }
     if (strcmp(event->name, "BLOCK_IO_ERROR") == 0) {
         on_disk_error(partition, event->data);

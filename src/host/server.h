@@ -29,6 +29,7 @@ LpmPartition *lpm_verb_partition(LpmRpcRequest *request, json_t *arguments, LpmH
 
 extern const LpmRpcVerb lpm_verbs_system[];
 extern const LpmRpcVerb lpm_verbs_partition[];
+extern const LpmRpcVerb lpm_verbs_grow[];
 extern const LpmRpcVerb lpm_verbs_validate[];
 
 /* join.c, call.c: exit code of the command line. */

@@ -93,6 +93,15 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
     create->data = data;
     create->disk = g_strdup(disk->name);
     create->path = lpm_host_file_path(host, &disk->at, NULL);
+    if (create->path && disk->purpose == LPM_PURPOSE_FIRMWARE &&
+        !g_file_test(create->path, G_FILE_TEST_EXISTS)) {
+        const char *argv[] = {
+            host->config->qemu_img,       "convert",    "-q", "-f", "raw", "-O", "raw",
+            host->config->uefi_variables, create->path, NULL};
+
+        lpm_subprocess_run(argv, 0, QEMU_IMG_TIMEOUT_MS, on_created, create);
+        return;
+    }
     if (create->path && !g_file_test(create->path, G_FILE_TEST_EXISTS) && disk->size_mib > 0) {
         const char *argv[] = {
             host->config->qemu_img, "create", "-q", "-f", lpm_disk_format_name(disk->format),

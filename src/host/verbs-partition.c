@@ -2,6 +2,7 @@
 /* The RPC verbs about one partition, or all. */
 #include "base/log.h"
 #include "host/emulator.h"
+#include "host/grow.h"
 #include "host/guest.h"
 #include "host/pagestore.h"
 #include "host/partition.h"
@@ -63,13 +64,16 @@ static void on_state_answer(const GError *error, void *data)
 static json_t *row_of(const LpmPartition *partition)
 {
     const LpmProfile *profile = partition->profile;
+    int64_t memory_mib;
+    int processors;
 
+    lpm_partition_size(partition, &memory_mib, &processors);
     return lpm_json_pack(
         "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s?, s:s?}", "name", profile->name, "uuid",
         profile->uuid, "family", lpm_family_name(profile->family), "state",
         lpm_partition_state_name(partition->state), "reason", partition->reason, "processors",
-        profile->processors, "memory_mib", (json_int_t)profile->memory_mib, "preferred_mode",
-        profile->preferred_mode, "current_mode", partition->current_mode, "migration",
+        processors, "memory_mib", (json_int_t)memory_mib, "preferred_mode", profile->preferred_mode,
+        "current_mode", partition->current_mode, "migration",
         partition->link ? partition->link->id : NULL);
 }
 
@@ -270,6 +274,22 @@ static void on_create_disk(const GError *error, void *data)
     }
 }
 
+/* What a running partition was given since its start is no part of a definition. */
+static bool is_definition(const json_t *members, GError **error)
+{
+    static const char *const given[] = {"added_memory", "added_processors"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(given); i++) {
+        if (json_object_get(members, given[i])) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "profile: member \"%s\" is of a running partition only; set "
+                                 "memory_mib and processors, or give it more while it runs",
+                                 given[i]);
+        }
+    }
+    return true;
+}
+
 static bool check_profile(LpmHost *host, const LpmProfile *profile, GError **error)
 {
     const LpmFileRef *const boot[] = {&profile->boot.kernel, &profile->boot.initrd};
@@ -310,7 +330,8 @@ static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
     LpmPartition *partition = NULL;
     Call *call;
 
-    if (profile && !check_profile(host, profile, &error)) {
+    if (profile && (!is_definition(json_object_get(arguments, "profile"), &error) ||
+                    !check_profile(host, profile, &error))) {
         g_clear_pointer(&profile, lpm_profile_free);
     }
     if (profile) {
@@ -342,6 +363,9 @@ static bool may_change(const LpmPartition *partition, const json_t *changes, GEr
                                  "another partition",
                                  name, fixed[i]);
         }
+    }
+    if (!is_definition(changes, error)) {
+        return false;
     }
     for (size_t i = 0; partition->pid && i < G_N_ELEMENTS(inactive_only); i++) {
         if (json_object_get(changes, inactive_only[i])) {

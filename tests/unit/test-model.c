@@ -13,8 +13,8 @@ static const char full[] =
     "\"interrupt_mode\":\"dual\",\"boot\":{\"kernel\":{\"pool\":\"images\",\"file\":\"k/vmlinuz\"},"
     "\"initrd\":{\"pool\":\"images\",\"file\":\"k/initrd\"},\"cmdline\":\"console=hvc0\"},"
     "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"p1.raw\",\"format\":\"raw\","
-    "\"size_mib\":64,\"cache\":\"none\",\"read_only\":false,\"adapter\":\"vscsi\",\"media\":"
-    "\"disk\"},{\"name\":\"disk1\",\"pool\":\"san\","
+    "\"size_mib\":64,\"cache\":\"none\",\"read_only\":false,\"adapter\":\"vscsi\"},{\"name\":"
+    "\"disk1\",\"pool\":\"san\","
     "\"file\":\"p1.qcow2\",\"format\":\"qcow2\",\"size_mib\":0,\"cache\":\"writeback\","
     "\"read_only\":true,\"adapter\":\"scsi\",\"media\":\"optical\"}],\"networks\":[{\"name\":"
     "\"net0\",\"switch\":\"vlan1\","
@@ -172,7 +172,7 @@ static const Refusal refusals[] = {
      "profile: member \"disks[1].speed\" is unknown: allowed are name, pool, file, format, "
      "size_mib, "
      "cache, read_only, "
-     "adapter, media"},
+     "adapter, media, purpose"},
     {"disks.1.name", "\"disk0\"",
      "profile: member \"disks[1].name\" is \"disk0\", as in disks[0]: allowed once"},
     {"disks.1.file", "\"p1.raw\"",
@@ -194,6 +194,42 @@ static const Refusal refusals[] = {
     {"memory_backing", "\"huge\"", IS("memory_backing", "\"huge\"", "\"private\", \"shared\"")},
     {"arbiter", "\"paper\"",
      IS("arbiter", "\"paper\"", "\"auto\", \"file\", \"console\", \"etcd\", \"scsi\"")},
+    {"processors_max", "1",
+     "profile: member \"processors_max\" is 1: allowed is \"processors\", 2, or more; leave it out "
+     "for no more than that"},
+    {"memory_max_mib", "600",
+     "profile: member \"memory_max_mib\" is 600: allowed is \"memory_mib\", 512, and a multiple of "
+     "256 more"},
+    {"memory_max_mib", "256",
+     "profile: member \"memory_max_mib\" is 256: allowed is \"memory_mib\", 512, and a multiple of "
+     "256 more"},
+    {"added_memory", "[{\"mib\":128}]",
+     "profile: member \"added_memory[0].mib\" is 128: allowed is a multiple of 256"},
+    {"added_memory", "[{\"mib\":256}]",
+     "profile: member \"added_memory\" makes 768 MiB of memory: allowed is \"memory_max_mib\", 0"},
+    {"added_processors", "1",
+     "profile: member \"added_processors\" makes 3 processors: allowed is \"processors_max\", 0"},
+    {"firmware", "\"uefi\"",
+     "profile: member \"firmware\" is \"uefi\": allowed only for family \"x86-64\"; leave it out"},
+    {"disks.0.purpose", "\"firmware\"",
+     "profile: member \"disks\" has 1 with purpose \"firmware\": allowed is one, and only with "
+     "\"firmware\": \"uefi\""},
+    {"boot_order", "\"disk1,disk7\"",
+     "profile: member \"boot_order\" has \"disk7\": allowed are names of its disks, each once, "
+     "with "
+     "commas between them"},
+    {"boot_order", "\"disk1,disk1\"",
+     "profile: member \"boot_order\" has \"disk1\": allowed are names of its disks, each once, "
+     "with "
+     "commas between them"},
+    {"boot_order", "\"disk0,\"",
+     IS("boot_order", "\"disk0,\"", "names of its disks with commas between them")},
+    {"rtc_offset_s", "99999999999",
+     IS("rtc_offset_s", "99999999999", "a whole number from -3162240000 to 3162240000")},
+    {"tpm", "true",
+     "profile: member \"tpm\" is true: a TPM's state cannot move with its partition yet, so none "
+     "can "
+     "be had; leave it out"},
     {"max_blackout_ms", "-5", IS("max_blackout_ms", "-5", "a whole number from 0 to 600000")},
 };
 
@@ -208,6 +244,50 @@ static void test_refusals(void)
         g_assert_null(lpm_profile_from_json(root, &error));
         g_assert_error(error, LPM_ERROR, (int)LPM_ERROR_USAGE);
         g_assert_cmpstr(error->message, ==, row->message);
+    }
+}
+
+/* Room to grow, what was given since, and firmware: there and back; a release that does not know
+ * them finds none of them in a profile that does not use them. */
+static void test_details(void)
+{
+    static const char text[] =
+        "{\"name\":\"p\",\"family\":\"x86-64\",\"processors\":2,\"memory_mib\":256,"
+        "\"processors_max\":4,\"memory_max_mib\":512,\"firmware\":\"uefi\",\"rtc_offset_s\":-3600,"
+        "\"boot_order\":\"b,a\",\"added_memory\":[{\"mib\":128}],\"added_processors\":1,"
+        "\"disks\":[{\"name\":\"a\",\"pool\":\"san\",\"file\":\"a\"},"
+        "{\"name\":\"b\",\"pool\":\"other\",\"file\":\"b\"}]}";
+    static const char plain[] = "{\"name\":\"p\",\"family\":\"x86-64\",\"memory_mib\":256}";
+    static const char *const newer[] = {"purpose",      "firmware",       "tpm",
+                                        "rtc_offset_s", "processors_max", "memory_max_mib",
+                                        "boot_order",   "added_memory",   "added_processors"};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) json = parse(text);
+    g_autoptr(LpmProfile) first = lpm_profile_from_json(json, &error);
+    g_autoptr(LpmProfile) again = NULL;
+    g_autoptr(LpmProfile) simple = NULL;
+    g_autoptr(json_t) written = NULL;
+    g_autoptr(json_t) short_one = parse(plain);
+
+    g_assert_no_error(error);
+    written = lpm_profile_to_json(first);
+    again = lpm_profile_from_json(written, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(again->n_disks, ==, 3);
+    g_assert_cmpint((int)again->disks[2].purpose, ==, LPM_PURPOSE_FIRMWARE);
+    g_assert_cmpstr(again->disks[2].at.pool, ==, "san");
+    g_assert_true(g_str_has_prefix(again->disks[2].at.file, again->uuid));
+    g_assert_cmpint(lpm_profile_total_memory_mib(again), ==, 384);
+    g_assert_cmpint(lpm_profile_total_processors(again), ==, 3);
+    g_assert_cmpint(again->rtc_offset_s, ==, -3600);
+    g_assert_cmpstr(again->boot_order, ==, "b,a");
+
+    simple = lpm_profile_from_json(short_one, &error);
+    g_assert_no_error(error);
+    json_decref(written);
+    written = lpm_profile_to_json(simple);
+    for (size_t i = 0; i < G_N_ELEMENTS(newer); i++) {
+        g_assert_null(json_object_get(written, newer[i]));
     }
 }
 
@@ -300,7 +380,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/model/profile/round-trip", test_round_trip);
     g_test_add_func("/model/profile/defaults", test_defaults);
-    g_test_add_func("/model/profile/refusals", test_refusals);
+    g_test_add_func("/model/profile/details", test_details);
+    g_test_add_func("/model/refusals", test_refusals);
     g_test_add_func("/model/profile/non-objects", test_refuses_non_objects);
     g_test_add_func("/model/profile/bounds", test_bounds);
     g_test_add_func("/model/profile/free", test_free);

@@ -84,6 +84,26 @@ static const char power_vscsi[] =
     "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"aix2.raw\",\"adapter\":\"vscsi\"},"
     "{\"name\":\"cd0\",\"pool\":\"san\",\"adapter\":\"vscsi\",\"media\":\"optical\"}]}";
 
+static const char x86_grown[] =
+    "{\"name\":\"big1\",\"uuid\":\"" UUID "\",\"family\":\"x86-64\",\"processors\":2,"
+    "\"memory_mib\":256,\"machine\":\"pc-q35-10.0\",\"guest_agent\":false,"
+    "\"processors_max\":8,\"memory_max_mib\":1024,\"added_processors\":1,"
+    "\"added_memory\":[{\"mib\":128},{\"mib\":256}],\"rtc_offset_s\":3600,"
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"}]}";
+
+static const char x86_uefi[] =
+    "{\"name\":\"uefi1\",\"uuid\":\"" UUID "\",\"family\":\"x86-64\",\"memory_mib\":256,"
+    "\"machine\":\"pc-q35-10.0\",\"guest_agent\":false,\"firmware\":\"uefi\","
+    "\"boot_order\":\"disk1,disk0\","
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"},"
+    "{\"name\":\"disk1\",\"pool\":\"san\",\"file\":\"b.raw\"}]}";
+
+static const char power_grown[] =
+    "{\"name\":\"aix2\",\"uuid\":\"" UUID "\",\"family\":\"power\",\"processors\":1,"
+    "\"memory_mib\":512,\"machine\":\"pseries-10.0\",\"interrupt_mode\":\"xics\","
+    "\"processors_max\":4,\"memory_max_mib\":1024,\"added_memory\":[{\"mib\":256}],"
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"}]}";
+
 typedef struct {
     const char *file; /* in tests/golden/qemuargs */
     const char *profile;
@@ -98,6 +118,9 @@ static const Golden goldens[] = {
     {"x86-disk-qcow2-no-network", x86_disk, LPM_QEMU_START, "qemu64-v1", NULL},
     {"power8-start", power_slof, LPM_QEMU_START, "power8", NULL},
     {"power9-incoming", power_slof, LPM_QEMU_INCOMING, "power9", NULL},
+    {"x86-grown-incoming", x86_grown, LPM_QEMU_INCOMING, "qemu64-v1", NULL},
+    {"x86-uefi", x86_uefi, LPM_QEMU_START, "qemu64-v1", NULL},
+    {"power-grown-incoming", power_grown, LPM_QEMU_INCOMING, "power9", NULL},
     {"power9-incoming-preferred-vof-verify", power_vof, LPM_QEMU_INCOMING, "power9", "power8"},
     {"x86-network-disks", x86_network_disks, LPM_QEMU_START, "qemu64-v1", NULL, network_places},
     {"power8-vscsi", power_vscsi, LPM_QEMU_START, "power8", NULL},
@@ -107,6 +130,7 @@ static const int network_fds[] = {7, 8};
 static const LpmQemuDisk disk_paths[] = {
     {.path = (char *)"/srv/san/first,disk", .secret_fd = -1},
     {.path = (char *)"/srv/san/second", .secret_fd = -1},
+    {.path = (char *)"/srv/san/third", .secret_fd = -1},
 };
 
 static LpmProfile *read_profile(const char *text)
@@ -140,6 +164,8 @@ static LpmQemuSpec make_spec_with(const LpmProfile *profile, const LpmQemuDisk *
         .initrd = profile->boot.initrd.pool ? "/srv/images/initrd" : NULL,
         .network_fds = network_fds,
         .memory_fd = shared ? 9 : -1,
+        .uefi_code = "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        .now_s = 1700000000,
         .pid_file = shared ? "/run/p/qemu.pid" : NULL,
     };
 }
