@@ -128,7 +128,7 @@ class Lab:
 
     def namespaces(self):
         """Those of this lab that exist now."""
-        pattern = re.compile(rf"{self.name}-(system-[a-z]|console|client|san|switch)")
+        pattern = re.compile(rf"{self.name}-(system-[a-z]|member-[0-9]|console|client|san|switch)")
         names = (line.split()[0] for line in command("ip", "netns", "list").stdout.splitlines() if line.strip())
         return sorted(name for name in names if pattern.fullmatch(name))
 

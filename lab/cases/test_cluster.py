@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lpm-pacemaker on a real cluster of three members that are network namespaces: a member stands still as a partition does in its
+blackout, and is, or is not, declared lost."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cluster"))
+
+from cluster import AGENTS, FLOATING, Cluster  # noqa: E402
+from lablib import Lab, wait_for  # noqa: E402
+
+SCRIPT = AGENTS / "lpm-pacemaker"
+USUAL_MS = 3650    # Corosync's failure detection with three members and nothing configured
+BLACKOUT_MS = 5000
+STILL_S = 9        # beyond the 6 s after which such a cluster declares a member lost
+VETO = 10
+
+RESOURCES = f"""<group id="web">
+  <primitive id="ip" class="ocf" provider="heartbeat" type="IPaddr2">
+    <instance_attributes id="ip-attributes"><nvpair id="ip-ip" name="ip" value="{FLOATING}"/>
+      <nvpair id="ip-mask" name="cidr_netmask" value="24"/></instance_attributes>
+    <operations><op id="ip-monitor" name="monitor" interval="5s"/></operations></primitive>
+  <primitive id="app" class="ocf" provider="heartbeat" type="Dummy">
+    <operations><op id="app-monitor" name="monitor" interval="5s"/></operations></primitive></group>
+<primitive id="left-alone" class="ocf" provider="heartbeat" type="Dummy">
+  <meta_attributes id="left-alone-meta"><nvpair id="left-alone-managed" name="is-managed" value="false"/></meta_attributes></primitive>
+<clone id="everywhere"><primitive id="state" class="ocf" provider="pacemaker" type="Stateful"/></clone>"""
+
+
+@pytest.fixture(scope="module")
+def cluster(free_lab_name):
+    lab = Lab(free_lab_name)
+    lab.up(systems=1)
+    made = Cluster(lab, 3, resources=RESOURCES)
+    try:
+        made.up()
+        made.run(1, SCRIPT, "setup")
+        settled(made)
+        yield made
+    finally:
+        made.down()
+        lab.down()
+
+
+def settled(cluster):
+    """Waits until the guard runs on every member and the service on one."""
+    wait_for(lambda: len(cluster.active_on("lpm-heartbeat-clone")) == 3 and cluster.active_on("app"), 60, "resources of the cluster", 0.3)
+    wait_for(lambda: "S_IDLE" in cluster.run(1, "crmadmin", "-q", "-S", "node1", check=False).stdout + cluster.run(
+        2, "crmadmin", "-q", "-S", "node2", check=False).stdout + cluster.run(3, "crmadmin", "-q", "-S", "node3", check=False).stdout,
+        60, "a cluster at rest", 0.3)
+
+
+def home(cluster):
+    """Number of the member that has the service."""
+    return int(cluster.active_on("app")[0].removeprefix("node"))
+
+
+def script(cluster, number, phase, move="m1", policy="manage", check=True, extra="", lease=None):
+    """Runs a phase as lpm-drmgr does."""
+    config = cluster.directory(number) / "pacemaker.conf"
+    config.write_text(f"LPM_POLICY={policy}\n{extra}")
+    environment = [f"LPM_MIGRATION={move}", f"LPM_MAX_BLACKOUT_MS={BLACKOUT_MS}", f"LPM_PACEMAKER_CONF={config}"]
+    environment += [f"LPM_PACEMAKER_LEASE_S={lease}"] if lease else []
+    return cluster.run(number, "env", *environment, SCRIPT, phase, "pmig", check=check)
+
+
+def tokens(cluster):
+    return [cluster.token_ms(n) for n in cluster.here]
+
+
+def totem_keys(cluster, number):
+    """What Corosync was told, without what it counts."""
+    lines = cluster.run(number, "corosync-cmapctl").stdout.splitlines()
+    return [line for line in lines if line.startswith(("totem.", "runtime.config."))]
+
+
+def test_everything_is_put_back_byte_for_byte(cluster):
+    """Both policies; resources that an administrator leaves alone stay so."""
+    for policy in ("manage", "unmanage"):
+        number = home(cluster)
+        configuration, totem = cluster.configuration(), [totem_keys(cluster, n) for n in cluster.here]
+        script(cluster, number, "checkmigrate", policy=policy)
+        script(cluster, number, "premigrate", policy=policy)
+        assert all(token > 20000 for token in tokens(cluster)), "failure detection is longer on every member"
+        listing = cluster.run(number, "crm_mon", "-1", "-r").stdout
+        for resource in ("ip", "app"):
+            line = next(line for line in listing.splitlines() if f"* {resource}\t" in line)
+            assert ("(unmanaged)" in line) == (policy == "unmanage"), line
+        script(cluster, number, "postmigrate", policy=policy)
+        assert cluster.configuration() == configuration
+        assert [totem_keys(cluster, n) for n in cluster.here] == totem
+        script(cluster, number, "postmigrate", policy=policy)  # once more does no harm
+        assert cluster.configuration() == configuration
+
+
+@pytest.mark.long
+def test_without_the_script_the_member_is_declared_lost(cluster):
+    """So that the next test can fail."""
+    number = home(cluster)
+    peer = number % 3 + 1
+    before = cluster.lost(peer)
+    cluster.freeze(number)
+    try:
+        wait_for(lambda: cluster.lost(peer) > before, 30, "the others to declare the member lost", 0.2)
+    finally:
+        cluster.thaw(number)
+    cluster.wait_online(120, seen_by=peer)
+    settled(cluster)
+
+
+def test_a_blackout_with_the_script_loses_nobody(cluster):
+    number = home(cluster)
+    peers = [n for n in cluster.here if n != number]
+    before = [cluster.lost(n) for n in peers]
+    script(cluster, number, "premigrate", policy="unmanage")
+    cluster.freeze(number)
+    time.sleep(STILL_S)  # the blackout itself
+    cluster.thaw(number)
+    script(cluster, number, "postmigrate", policy="unmanage")
+    assert [cluster.lost(n) for n in peers] == before
+    assert home(cluster) == number
+    assert tokens(cluster) == [USUAL_MS] * 3
+
+
+def test_one_member_at_a_time(cluster):
+    number = home(cluster)
+    other = number % 3 + 1
+    script(cluster, number, "premigrate")
+    try:
+        refused = script(cluster, other, "checkmigrate", move="m2", check=False)
+        assert refused.returncode == VETO
+        assert f"member node{number} of this cluster is being moved (migration m1)" in refused.stdout
+        refused = script(cluster, other, "premigrate", move="m2", check=False)
+        assert refused.returncode == VETO
+    finally:
+        script(cluster, number, "undopremigrate")
+    assert script(cluster, other, "checkmigrate", move="m2").returncode == 0
+
+
+def test_every_member_restores_itself_when_the_lease_ends(cluster):
+    """Also while no word gets through: the guard asks nobody. Whoever had the lease is gone."""
+    number = home(cluster)
+    script(cluster, number, "premigrate", policy="unmanage", lease=15)
+    assert all(token > 20000 for token in tokens(cluster))
+    wait_for(lambda: tokens(cluster) == [USUAL_MS] * 3, 60, "the guards to end the lease", 0.5)
+    wait_for(lambda: "app\t" in (text := cluster.run(number, "crm_mon", "-1").stdout) and "(unmanaged)" not in next(
+        line for line in text.splitlines() if "* app\t" in line), 60, "the resources to be managed again", 0.5)
+    assert script(cluster, number, "checkmigrate", move="m3").returncode == 0, "a lease that is over blocks nobody"
+    cluster.run(number, SCRIPT, "restore")
+
+
+@pytest.mark.parametrize("extra,words", [
+    ("LPM_POLICY=sometimes\n", "it can be manage or unmanage"),
+    ("HEARTBEAT_FREQUENCY_DURING_LPM=5\n", "it is 10 to 600 seconds"),
+    ("HEARTBEAT_FREQUENCY_DURING_LPM=10\n", "a blackout of up to 5000 ms needs 11 s"),
+    ("HARTBEAT=20\n", "there is no variable 'HARTBEAT'"),
+])
+def test_a_configuration_that_cannot_work_is_refused(cluster, extra, words):
+    refused = script(cluster, home(cluster), "checkmigrate", extra=extra, check=False)
+    assert refused.returncode == VETO
+    assert words in refused.stdout
+
+
+def test_a_watchdog_that_stands_still_with_the_partition_is_refused(cluster):
+    number = home(cluster)
+    cluster.run(number, "crm_attribute", "-n", "stonith-watchdog-timeout", "-v", "10s")
+    try:
+        refused = script(cluster, number, "checkmigrate", check=False)
+    finally:
+        cluster.run(number, "crm_attribute", "-n", "stonith-watchdog-timeout", "-D")
+    assert refused.returncode == VETO
+    assert "stonith-watchdog-timeout is 10s" in refused.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("policy", ["manage", "unmanage"])
+def test_a_lost_member_s_work_starts_on_another_once(cluster, policy):
+    """The partition dies in the middle of the move; whoever made sure of that tells the members that are left."""
+    number = home(cluster)
+    peers = [n for n in cluster.here if n != number]
+    script(cluster, number, "premigrate", policy=policy)
+    cluster.power_off(number)
+    for peer in peers:
+        cluster.run(peer, SCRIPT, "abandon", "m1")
+    cluster.run(peers[0], SCRIPT, "recover", f"node{number}")
+    wait_for(lambda: cluster.active_on("app", peers[0]) not in ([], [f"node{number}"]), 60, "the service on another member", 0.3)
+    assert len(cluster.active_on("app", peers[0])) == 1
+    assert [cluster.token_ms(n) for n in peers] == [USUAL_MS] * 2
+    cluster.power_on(number)
+    cluster.wait_online(120, seen_by=peers[0])
+    settled(cluster)
+    assert tokens(cluster) == [USUAL_MS] * 3
