@@ -63,7 +63,7 @@ def script(cluster, number, phase, move="m1", policy="manage", check=True, extra
     """Runs a phase as lpm-drmgr does."""
     config = cluster.directory(number) / "pacemaker.conf"
     config.write_text(f"LPM_POLICY={policy}\n{extra}")
-    environment = [f"LPM_MIGRATION={move}", f"LPM_MAX_BLACKOUT_MS={BLACKOUT_MS}", f"LPM_PACEMAKER_CONF={config}"]
+    environment = [f"LPM_MIGRATION_ID={move}", f"LPM_MAX_BLACKOUT_MS={BLACKOUT_MS}", f"LPM_PACEMAKER_CONF={config}"]
     environment += [f"LPM_PACEMAKER_LEASE_S={lease}"] if lease else []
     return cluster.run(number, "env", *environment, SCRIPT, phase, "pmig", check=check)
 
@@ -141,6 +141,7 @@ def test_one_member_at_a_time(cluster):
     assert script(cluster, other, "checkmigrate", move="m2").returncode == 0
 
 
+@pytest.mark.long
 def test_every_member_restores_itself_when_the_lease_ends(cluster):
     """Also while no word gets through: the guard asks nobody. Whoever had the lease is gone."""
     number = home(cluster)
@@ -174,7 +175,7 @@ def test_a_watchdog_that_stands_still_with_the_partition_is_refused(cluster):
 case "$*" in *stonith-watchdog-timeout*) echo '<nvpair name="stonith-watchdog-timeout" value="10s"/>' ;; *) exec /usr/sbin/cibadmin "$@" ;; esac
 """)
     (fake / "cibadmin").chmod(0o755)
-    refused = cluster.run(number, "env", f"PATH={fake}:/usr/sbin:/usr/bin:/sbin:/bin", "LPM_MIGRATION=m1", SCRIPT, "checkmigrate", "pmig",
+    refused = cluster.run(number, "env", f"PATH={fake}:/usr/sbin:/usr/bin:/sbin:/bin", "LPM_MIGRATION_ID=m1", SCRIPT, "checkmigrate", "pmig",
                           check=False)
     assert refused.returncode == VETO
     assert "stonith-watchdog-timeout is 10s" in refused.stdout
