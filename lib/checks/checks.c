@@ -5,10 +5,9 @@
 #include <string.h>
 
 const LpmCheckGroup *const lpm_check_groups[] = {
-    &lpm_check_group_general,   &lpm_check_group_server,
-    &lpm_check_group_mover,     &lpm_check_group_partition,
-    &lpm_check_group_storage,   &lpm_check_group_network,
-    &lpm_check_group_processor, NULL,
+    &lpm_check_group_general,   &lpm_check_group_server,     &lpm_check_group_mover,
+    &lpm_check_group_partition, &lpm_check_group_storage,    &lpm_check_group_network,
+    &lpm_check_group_processor, &lpm_check_group_prediction, NULL,
 };
 
 static bool is_named(const json_t *facts, const char *id)

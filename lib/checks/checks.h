@@ -54,6 +54,12 @@ const char *lpm_severity_name(LpmSeverity severity); /* "info", "warning", "erro
  * --list`. New reference.
  */
 json_t *lpm_checks_list(void);
+/*
+ * The mode that the partition of @facts would get if it were restarted where it is, and whether the
+ * processors then let it move: {"mode", "changes", "processor_allows", "processor_allows_now"};
+ * JSON null when that is not known. New reference.
+ */
+json_t *lpm_checks_after_restart(const json_t *facts, const LpmCompat *compat);
 /* Whether @id names a check, and one that can be overridden. */
 bool lpm_checks_is_overridable(const char *id, bool *ret_exists);
 /* docs/guide/validation.md, whole. To be g_free()d. */

@@ -50,6 +50,7 @@ extern const LpmCheckGroup lpm_check_group_partition;
 extern const LpmCheckGroup lpm_check_group_storage;
 extern const LpmCheckGroup lpm_check_group_network;
 extern const LpmCheckGroup lpm_check_group_processor;
+extern const LpmCheckGroup lpm_check_group_prediction;
 
 /* All groups in their order; NULL-terminated. */
 extern const LpmCheckGroup *const lpm_check_groups[];

@@ -93,6 +93,13 @@ char *cli_saved(const json_t *migration, const char *before, const char *after);
 /* "0.4 s", "35 ms", "2 min 5 s"; g_free(). */
 char *cli_duration(double ms);
 
+/* What a move will cost, or would, in a line or two; nothing when it is null (cmd-predict.c). */
+void cli_print_prediction(FILE *out, const json_t *prediction);
+/* The answer of a validation against several systems, side by side. */
+void cli_print_targets(const json_t *answer);
+/* What was predicted of a move that has ended, and what came; nothing when it is null. */
+void cli_print_score(const json_t *migration);
+
 /* --- arguments --- */
 
 /* Bytes a second of "12M", "12MB/s" or "100mbit"; k, M, G are powers of 1000. USAGE shows it. */

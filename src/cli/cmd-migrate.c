@@ -13,6 +13,7 @@ static gboolean auto_converge;
 static gboolean postcopy;
 static int postcopy_after_s;
 static gboolean no_wait;
+static gboolean no_measure;
 static int give_up_after_s = -1;
 static int max_blackout_ms;
 static char *max_rate;
@@ -57,6 +58,8 @@ static json_t *move_options(GError **error)
         return NULL;
     if (rate > 0)
         json_object_set_new(options, "max_rate", json_integer(rate));
+    if (no_measure)
+        json_object_set_new(options, "measure", json_false());
     if (auto_converge)
         json_object_set_new(options, "auto_converge", json_true());
     if (postcopy)
@@ -110,17 +113,22 @@ static bool print_results(Cli *cli, const json_t *answer, GError **error)
         if (cli->json)
             continue;
         cli_print_findings(lpm_json_at(result, "findings"));
+        if (!all_targets)
+            cli_print_prediction(stdout, lpm_json_at(result, "prediction"));
         printf("%s: %s to %s: %s (findings: %zu; %.0f ms)\n",
                lpm_json_str(answer, "partition", "?"), lpm_json_str(answer, "source", "?"),
                lpm_json_str(result, "target", "?"), verdict,
                json_array_size(lpm_json_at(result, "findings")), lpm_json_real(result, "ms", 0));
     }
-    if (bad == 0)
+    if (all_targets && !cli->json)
+        cli_print_targets(answer);
+    /* Side by side, one that is possible is an answer. */
+    if (bad == 0 || bad < i)
         return true;
     return lpm_error_set(
         error, LPM_ERROR_REFUSED,
         "partition %s cannot move to %s: the findings say why; nothing was changed",
-        lpm_json_str(answer, "partition", "?"), i == 1 ? "this system" : "all of these systems");
+        lpm_json_str(answer, "partition", "?"), i == 1 ? "this system" : "any of these systems");
 }
 
 static bool validate(Cli *cli, char **words, GError **error)
@@ -206,6 +214,13 @@ static bool migrate(Cli *cli, char **words, GError **error)
          0,          G_OPTION_ARG_INT,                                                             \
          &channels,  "streams of QEMU besides the main one (multifd; 0 or 1, the default)",        \
          "N"},                                                                                     \
+        {"no-measure",                                                                             \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_NONE,                                                                        \
+         &no_measure,                                                                              \
+         "do not look at what the partition writes",                                               \
+         NULL},                                                                                    \
         {"codec", 0,                                                                               \
          0,       G_OPTION_ARG_STRING,                                                             \
          &codec,  "auto (default): as much as pays on the link; raw: nothing is coded",            \

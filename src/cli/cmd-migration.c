@@ -96,6 +96,8 @@ static bool migration_show(Cli *cli, char **words, GError **error)
         return true;
     }
     cli_print_fields(answer, fields);
+    cli_print_prediction(stdout, lpm_json_at(answer, "prediction"));
+    cli_print_score(answer);
     cli_print_findings(lpm_json_at(answer, "findings"));
     cli_print_situation(answer);
     return true;

@@ -31,9 +31,21 @@ static void print_modes(const json_t *answer)
     }
 }
 
-static bool modes(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
+/* "A,B" and "A B" alike. g_free(). */
+static char *common_systems(char **words)
 {
-    g_autofree char *path = common_option != NULL   ? cli_path("/v1/modes?common=%s", common_option)
+    g_autofree char *more = g_strjoinv(",", words);
+    return *more != '\0' ? g_strconcat(common_option, ",", more, NULL) : g_strdup(common_option);
+}
+
+static bool modes(Cli *cli, char **words, GError **error)
+{
+    if (common_option == NULL && words[0] != NULL)
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "modes: \"%s\" is too much: systems follow --common, or --system",
+                             words[0]);
+    g_autofree char *common = common_option != NULL ? common_systems(words) : NULL;
+    g_autofree char *path = common != NULL          ? cli_path("/v1/modes?common=%s", common)
                             : system_option != NULL ? cli_path("/v1/modes?system=%s", system_option)
                                                     : g_strdup("/v1/modes");
     g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", path, NULL, error);
@@ -104,13 +116,13 @@ static bool completion(G_GNUC_UNUSED Cli *cli, G_GNUC_UNUSED char **words,
 
 static const GOptionEntry modes_options[] = {
     {"common", 0, 0, G_OPTION_ARG_STRING, &common_option,
-     "the highest mode in which partitions can roam over these", "A,B,..."},
+     "the highest mode in which partitions can roam over these", "SYSTEM..."},
     {"system", 0, 0, G_OPTION_ARG_STRING, &system_option, "only this system", "NAME"},
     G_OPTION_ENTRY_NULL,
 };
 
 const CliVerb cli_verbs_other[] = {
-    {NULL, "modes", "", 0, 0, modes_options, false, modes,
+    {NULL, "modes", "", 0, -1, modes_options, false, modes,
      "processor compatibility modes by system"},
     {NULL, "events", "", 0, 0, NULL, false, events, "what has happened"},
     {NULL, "version", "", 0, 0, NULL, true, version, "this program's version"},

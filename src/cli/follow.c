@@ -100,6 +100,17 @@ static void tell_verdict(const Cli *cli, const json_t *migration, bool *told)
     *told = bad;
 }
 
+/* Once, as soon as there is one: before the copy begins. */
+static void tell_prediction(const Cli *cli, const json_t *migration, bool *told)
+{
+    const json_t *prediction = lpm_json_at(migration, "prediction");
+    if (*told || cli->json || prediction == NULL)
+        return;
+    clear_line(cli);
+    cli_print_prediction(stderr, prediction);
+    *told = true;
+}
+
 static void draw(const Cli *cli, const json_t *migration, char **last_step)
 {
     if (cli->terminal) {
@@ -122,7 +133,7 @@ static void draw(const Cli *cli, const json_t *migration, char **last_step)
 json_t *cli_follow(Cli *cli, const char *migration, GError **error)
 {
     g_autofree char *last_step = NULL;
-    bool told = false;
+    bool told = false, predicted = false;
     int64_t revision = -1;
     for (unsigned failures = 0;;) {
         g_autofree char *path = g_strdup_printf("/v1/migrations/%s?since=%" PRId64 "&wait_ms=%d",
@@ -144,6 +155,7 @@ json_t *cli_follow(Cli *cli, const char *migration, GError **error)
         }
         failures = 0;
         revision = lpm_json_int(answer, "revision", revision);
+        tell_prediction(cli, answer, &predicted);
         tell_verdict(cli, answer, &told);
         draw(cli, answer, &last_step);
         if (lpm_json_bool(answer, "finished", false)) {
@@ -187,6 +199,7 @@ static void print_outcome(const json_t *migration)
                lpm_json_int(migration, "verify.differing", 0),
                lpm_json_int(migration, "verify.repaired", 0));
     print_phases(migration);
+    cli_print_score(migration);
 }
 
 bool cli_report_migration(Cli *cli, const json_t *migration, GError **error)

@@ -62,7 +62,8 @@ static const char introduction[] =
             "`give_up_after_s` (900; 0: never), "                                                  \
             "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), "                  \
             "`channels` (of QEMU, 0 or 1), `raw` (boolean: nothing is coded), `link_retry_ms` "    \
-            "(how long a lost link is waited for), "                                               \
+            "(how long a lost link is waited for), `measure` (boolean, true: QEMU looks at what "  \
+            "the partition writes), "                                                              \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }
 #define END                                                                                        \
@@ -178,6 +179,18 @@ static const LpmHttpArg events_args[] = {
     "  \"memory_mib\": 1024, \"preferred_mode\": \"default\", \"current_mode\": \"x86-64-v3\", "     \
     "\"migration\": null"
 
+#define PREDICTION_JSON                                                                            \
+    "{\"converges\": \"yes\", \"duration_ms\": {\"value\": 4900, \"low\": 4200, "                  \
+    "\"high\": 5800},\n"                                                                           \
+    "     \"wire_bytes\": {\"…\": \"as duration_ms\"}, \"blackout_ms\": {\"…\": \"as "         \
+    "duration_ms\"},\n"                                                                            \
+    "     \"passes\": 3, \"kind\": \"first|return\", \"raw\": false, \"verify\": false, "          \
+    "\"limited_by\": \"link|processor\",\n"                                                        \
+    "     \"dirty_rate_bytes\": 20000000, \"send_rate_bytes\": 200000000, "                        \
+    "\"needed_blackout_ms\": 90, \"advice\": [],\n"                                                \
+    "     \"learned_from\": \"partition|systems|nothing\", \"moves\": 3,\n"                        \
+    "     \"factors\": {\"…\": 1.2}, \"model\": {\"…\": 4083.3}}"
+
 #define MIGRATION_JSON                                                                              \
     "{\"migration\": \"32 hex digits\", \"revision\": 12, \"partition\": \"web1\", \"source\": "    \
     "\"s1\", \"target\": \"s2\", "                                                                  \
@@ -197,6 +210,10 @@ static const LpmHttpArg events_args[] = {
     "\"resent_bytes\": 0},\n"                                                                       \
     " \"phases\": [{\"name\": \"prepare\", \"start\": 0.0, \"start_us\": 0, \"ms\": 210.0}],\n"     \
     " \"verify\": {\"pages\": 0, \"differing\": 0, \"repaired\": 0}, \"findings\": [],\n"           \
+    " \"prediction\": {\"…\": \"of POST /v1/validate, or null\"},\n"                              \
+    " \"score\": {\"duration_ms\": {\"predicted\": 4900, \"actual\": 5100, "                        \
+    "\"error_percent\": -3.9},\n"                                                                   \
+    "  \"converges\": {\"predicted\": \"yes\", \"actual\": true}},\n"                               \
     " \"error\": null, \"note\": null, \"waiting_for\": [],\n"                                      \
     " \"situation\": {\"known\": [\"…\"], \"unknown\": [\"…\"], \"may\": [{\"text\": \"…\", " \
     "\"command\": \"lpm …\", \"say\": null}]},\n"                                                 \
@@ -273,7 +290,12 @@ const LpmHttpRoute lpm_api_routes[] = {
     {"POST", "/v1/validate", 200, false, lpm_api_validate, validate_args,
      "Finds every reason why a move would fail, without changing anything. One result for each "
      "target, in order of name; "
-     "`verdict` is\n`ok`, `warning` or `error`.",
+     "`verdict` is\n`ok`, `warning` or `error`. `prediction` is what the move would cost "
+     "([how](../guide/prediction.md)): `value` null where it has no end, `high` null where it may "
+     "have "
+     "none;\n`converges` is `yes`, `no` or `unsure`; null when nothing can be said. "
+     "`after_restart`: the mode that the partition would get if it were restarted where it is, and "
+     "whether the processors would let it move then.",
      "{\"partition\": \"web1\", \"source\": \"s1\", \"active\": true,\n"
      " \"results\": [{\"target\": \"s2\", \"verdict\": \"ok\", \"findings\": [], "
      "\"ms\": 420.0,\n"
@@ -281,7 +303,10 @@ const LpmHttpRoute lpm_api_routes[] = {
      "\"memory_mib\": 1024, "
      "\"round_trip_us\": 200,\n"
      "     \"bytes_per_second\": 900000000, \"clock_difference_us\": 50, \"clock_error_us\": "
-     "300}}]}"},
+     "300},\n"
+     "   \"prediction\": " PREDICTION_JSON ",\n"
+     "   \"after_restart\": {\"mode\": \"x86-64-v4\", \"changes\": true, \"processor_allows\": "
+     "false, \"processor_allows_now\": true}}]}"},
     {"POST", "/v1/migrations", 202, false, lpm_api_migration_create, migration_create_args,
      "Begins a move: validation, then the move itself. Unknown names, target = source, a system "
      "that does not answer and a "
@@ -300,7 +325,10 @@ const LpmHttpRoute lpm_api_routes[] = {
      "judged. `situation` is null unless the move waits for something: what is `known`, what is "
      "`unknown`, and what one `may` do, with the command and, where somebody's word is needed, "
      "what "
-     "to `say`.\n`words` are those that were given: by whom, from where, when. This is also the "
+     "to `say`.\n`words` are those that were given: by whom, from where, when. `prediction` was "
+     "made by the validation, `score` is what "
+     "came of it once\nthe move has ended (errors above 0: too much was predicted). This is also "
+     "the "
      "final result: once `finished` is true it changes no more, except "
      "by `recover`.",
      MIGRATION_JSON},

@@ -34,6 +34,7 @@ void lpm_move_unref(LpmMove *move)
     json_decref(move->options);
     json_decref(move->findings);
     json_decref(move->error);
+    json_decref(move->prediction);
     json_decref(move->profile);
     json_decref(move->runtime);
     json_decref(move->listening);
@@ -97,13 +98,13 @@ void lpm_move_touch(LpmMove *move)
 static json_t *to_json(const LpmMove *move)
 {
     json_t *json = lpm_json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:O?, s:O?, s:O?, s:s?, s:I, s:I}",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:O?, s:O?, s:O?, s:O?, s:s?, s:I, s:I}",
         "migration", move->id, "partition", move->partition, "user", move->user, "source",
         move->systems[LPM_HALF_SOURCE], "target", move->systems[LPM_HALF_TARGET], "state",
         lpm_mob_state_name(LPM_MOB_DRV, move->state), "active", move->active, "started",
         move->started, "stop_requested", move->stop_requested, "options", move->options, "findings",
-        move->findings, "error", move->error, "note", move->note, "created_us",
-        (json_int_t)move->created_us, "ended_us", (json_int_t)move->ended_us);
+        move->findings, "error", move->error, "prediction", move->prediction, "note", move->note,
+        "created_us", (json_int_t)move->created_us, "ended_us", (json_int_t)move->ended_us);
 
     for (int side = 0; side < LPM_HALF_N; side++) {
         if (move->halves[side].status) {
@@ -148,6 +149,7 @@ static LpmMove *from_json(LpmConsole *console, const json_t *json)
     move->options = copy_member(json, "options");
     move->findings = copy_member(json, "findings");
     move->error = copy_member(json, "error");
+    move->prediction = copy_member(json, "prediction");
     move->note = g_strdup(lpm_json_str(json, "note", NULL));
     move->created_us = lpm_json_int(json, "created_us", 0);
     move->ended_us = lpm_json_int(json, "ended_us", 0);

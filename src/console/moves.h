@@ -9,6 +9,7 @@
 #include "fleet.h"
 #include "mobility/advice.h"
 #include "mobility/mobility.h"
+#include "predict/predict.h"
 #include "systems.h"
 #include "validate.h"
 
@@ -34,6 +35,7 @@ typedef struct {
     bool stop_requested;
     bool asking_stop;                   /* in memory only: migration-stop is under way */
     json_t *options, *findings, *error; /* error: {"class","message","remedy"} or NULL */
+    json_t *prediction;                 /* made by the validation; NULL: none yet */
     char *note;
     int64_t created_us, ended_us; /* since 1970 UTC; ended_us 0: not ended */
     LpmHalf halves[LPM_HALF_N];
@@ -165,6 +167,19 @@ json_t *lpm_move_words(const LpmMove *move);
 const LpmMobAdvice *lpm_move_advice(const LpmMove *move, LpmHalfSide side);
 LpmMobNames lpm_move_names(const LpmMove *move); /* borrowed */
 
+/* --- predictions (history.c) --- */
+
+/* What a completed move came to, by figures of lib/predict; below 0: not known, or not completed.
+ */
+void lpm_move_actual(const LpmMove *move, double ret_actual[LPM_PREDICT_N]);
+/* How good the prediction of a completed move was (docs/spec/rest.md); JSON null otherwise. New
+ * reference. */
+json_t *lpm_move_score(const LpmMove *move);
+/* `history` of docs/spec/facts.md: what earlier moves of the partition and between the two systems
+ * teach, the newest first. New reference. */
+json_t *lpm_moves_history(LpmConsole *console, const char *partition, const char *source,
+                          const char *target);
+
 /* Connects a post-copy that is paused again, at most every few seconds (relink.c). */
 void lpm_move_relink(LpmMove *move);
 
@@ -173,5 +188,7 @@ void lpm_move_relink(LpmMove *move);
 /* Answer of GET /v1/migrations/{migration}; @brief leaves out findings and halves. New reference.
  */
 json_t *lpm_move_view(const LpmMove *move, bool brief);
+/* The whole time of the move so far, all phases of both halves, ms. */
+double lpm_move_total_ms(const LpmMove *move);
 /* "completed", "refused", "stopped", "failed", or the state's name. Static. */
 const char *lpm_move_state_name(const LpmMove *move);

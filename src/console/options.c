@@ -26,6 +26,7 @@ static const OptionRow rows[] = {
     {"channels", true, true, 0, 1, 1},
     {"raw", false, true, 0, 1, 0},
     {"link_retry_ms", true, true, 0, 3600000, 120000},
+    {"measure", false, false, 0, 1, 1},
     {"clock_limit_ms", true, false, 1, 86400000, 5000},
     {"long_move_s", true, false, 1, 86400, 600},
 };

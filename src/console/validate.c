@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "validate.h"
 
+#include "moves.h"
+#include "predict/predict.h"
+
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <string.h>
 
-#define FACTS_TIMEOUT_MS 5000 /* of a system that has answered at all */
-#define PROBE_TIMEOUT_MS 6000
-#define PROBE_BYTES      ((json_int_t)8 << 20)
+#define FACTS_TIMEOUT_MS   5000 /* of a system that has answered at all */
+#define PROBE_TIMEOUT_MS   6000
+#define MEASURE_TIMEOUT_MS 3000 /* and what it takes */
+#define PROBE_BYTES        ((json_int_t)8 << 20)
 
 /* One target's half of the facts. */
 typedef struct {
@@ -20,7 +24,7 @@ typedef struct {
     char *probe, *key;
     char *address; /* that the source connects to */
     GPtrArray *findings;
-    json_t *all;
+    json_t *all, *prediction, *after_restart;
     double ms;
     unsigned pending; /* of the validation's, those that need this target */
     bool given_up;    /* it does not answer: nothing more is waited for */
@@ -33,8 +37,8 @@ struct LpmValidation {
     char *partition;
     bool active;
     json_t *options;
-    GPtrArray *targets; /* Target */
-    json_t *source_facts, *partition_facts, *nonces;
+    GPtrArray *targets;                                      /* Target */
+    json_t *source_facts, *partition_facts, *nonces, *dirty; /* NULL: not known */
     LpmLink link;
     char *link_error;
     GError *error; /* partition-facts failed */
@@ -66,6 +70,8 @@ static void target_free(gpointer data)
     json_decref(target->check);
     json_decref(target->mover);
     json_decref(target->all);
+    json_decref(target->prediction);
+    json_decref(target->after_restart);
     g_free(target->check_error);
     g_free(target->link_error);
     g_free(target->probe);
@@ -89,6 +95,7 @@ static void validation_unref(LpmValidation *validation)
     json_decref(validation->source_facts);
     json_decref(validation->partition_facts);
     json_decref(validation->nonces);
+    json_decref(validation->dirty);
     g_free(validation->link_error);
     g_clear_error(&validation->error);
     g_free(validation);
@@ -139,6 +146,9 @@ static json_t *all_facts(const LpmValidation *validation, const Target *target)
     set_known(facts, "partition", validation->partition_facts);
     set_known(facts, "target_check", target->check);
     set_known(facts, "mover", target->mover);
+    json_object_set_new(facts, "history",
+                        lpm_moves_history(validation->console, validation->partition,
+                                          validation->source->name, target->system->name));
     return facts;
 }
 
@@ -181,6 +191,8 @@ static void judge(LpmValidation *validation, Target *target)
     target->all = all_facts(validation, target);
     target->findings = lpm_checks_run(target->all, validation->console->compat);
     add_check_finding(target);
+    target->prediction = lpm_predict_facts(target->all);
+    target->after_restart = lpm_checks_after_restart(target->all, validation->console->compat);
     target->ms =
         (double)(lpm_clock_monotonic_us(validation->console->clock) - validation->start_us) / 1e3;
 }
@@ -201,12 +213,20 @@ static void finish(LpmValidation *validation)
         return;
     }
     place_nonces(validation);
+    if (validation->dirty) {
+        json_object_set(validation->partition_facts, "dirty", validation->dirty);
+    }
     for (guint i = 0; i < validation->targets->len; i++) {
         Target *target = validation->targets->pdata[i];
 
         judge(validation, target);
-        verdicts[i] = (LpmVerdict){target->system->name, target->findings, target->all,
-                                   lpm_findings_refuse(target->findings), target->ms};
+        verdicts[i] = (LpmVerdict){target->system->name,
+                                   target->findings,
+                                   target->all,
+                                   target->prediction,
+                                   target->after_restart,
+                                   lpm_findings_refuse(target->findings),
+                                   target->ms};
     }
     done(verdicts, validation->targets->len, validation->partition_facts, NULL, validation->data);
 }
@@ -344,6 +364,25 @@ static void on_target(json_t *facts, const LpmLink *link, const GError *error, v
     }
 }
 
+/* Where it cannot be measured there is no fact; the prediction says that it is not sure. */
+static void on_measured(json_t *result, const GError *error, void *data)
+{
+    LpmValidation *validation = data;
+
+    (void)error;
+    validation->dirty = json_incref(result);
+    end_call(validation);
+}
+
+static void measure(LpmValidation *validation, unsigned look_ms)
+{
+    begin_call(validation);
+    lpm_system_call(
+        validation->source, "partition-measure",
+        lpm_json_pack("{s:s, s:i}", "partition", validation->partition, "ms", (int)look_ms),
+        MEASURE_TIMEOUT_MS + look_ms, on_measured, validation);
+}
+
 /* --- the probe: a mover on each side, and a real connection between them --- */
 
 static void probe_failed(Target *target, const char *system, const GError *error)
@@ -443,6 +482,10 @@ LpmValidation *lpm_validation_start(const LpmValidationRequest *request, GPtrArr
                     FACTS_TIMEOUT_MS, on_nonces, validation);
     begin_call(validation);
     lpm_system_measure(source, on_source, validation);
+    if (validation->active && request->look_ms > 0 &&
+        lpm_json_bool(request->options, "measure", true)) {
+        measure(validation, request->look_ms);
+    }
     for (guint i = 0; i < targets->len; i++) {
         Target *target = g_new0(Target, 1);
 
@@ -482,10 +525,11 @@ json_t *lpm_verdict_to_json(const LpmVerdict *verdict)
         (json_int_t)lpm_json_int(facts, "mover.rate_bytes_s", 0), "clock_difference_us",
         (json_int_t)difference, "clock_error_us", (json_int_t)bound);
 
-    return lpm_json_pack("{s:s, s:s, s:o, s:f, s:o}", "target", verdict->target, "verdict",
-                         verdict->refused ? "error"
-                         : warnings       ? "warning"
-                                          : "ok",
-                         "findings", lpm_findings_to_json(verdict->findings), "ms", verdict->ms,
-                         "summary", summary);
+    return lpm_json_pack(
+        "{s:s, s:s, s:o, s:f, s:o, s:O, s:O}", "target", verdict->target, "verdict",
+        verdict->refused ? "error"
+        : warnings       ? "warning"
+                         : "ok",
+        "findings", lpm_findings_to_json(verdict->findings), "ms", verdict->ms, "summary", summary,
+        "prediction", verdict->prediction, "after_restart", verdict->after_restart);
 }

@@ -13,8 +13,10 @@ typedef struct LpmValidation LpmValidation;
 /* What became of one target. Everything is borrowed from the validation. */
 typedef struct {
     const char *target;
-    const GPtrArray *findings; /* LpmFinding */
-    const json_t *facts;       /* docs/spec/facts.md */
+    const GPtrArray *findings;   /* LpmFinding */
+    const json_t *facts;         /* docs/spec/facts.md */
+    const json_t *prediction;    /* docs/spec/rest.md; JSON null: none */
+    const json_t *after_restart; /* lpm_checks_after_restart() */
     bool refused;
     double ms;
 } LpmVerdict;
@@ -32,6 +34,7 @@ typedef struct {
     const char *partition;
     bool active;
     const json_t *options; /* from lpm_options_read() */
+    unsigned look_ms;      /* how long to look at what the partition writes; 0: not at all */
 } LpmValidationRequest;
 
 /* @request is copied, @targets are LpmSystem. */
@@ -42,5 +45,7 @@ void lpm_validation_cancel(LpmValidation *validation);
 
 /* Answer of POST /v1/validate for one verdict. New reference. */
 json_t *lpm_verdict_to_json(const LpmVerdict *verdict);
+/* How long a validation that somebody waits for looks, and the one before a move. */
+enum { LPM_VALIDATE_LOOK_MS = 800, LPM_MOVE_LOOK_MS = 400 };
 /* 64 hexadecimal digits of 32 random bytes, g_free(): keys of movers. */
 char *lpm_new_mover_key(void);

@@ -97,6 +97,14 @@ static json_t *phases(const LpmMove *move, double *ret_total_ms)
     return result;
 }
 
+double lpm_move_total_ms(const LpmMove *move)
+{
+    double total_ms;
+    g_autoptr(json_t) list = phases(move, &total_ms);
+
+    return total_ms;
+}
+
 static double progress(const LpmMove *move)
 {
     const json_t *status = move->halves[LPM_HALF_SOURCE].status;
@@ -171,6 +179,8 @@ json_t *lpm_move_view(const LpmMove *move, bool brief)
     json_object_set_new(view, "links", links(move));
     json_object_set_new(view, "total_ms", total_ms > 0 ? json_real(total_ms) : json_null());
     json_object_set_new(view, "phases", list);
+    json_object_set_new(view, "prediction", or_null(move->prediction));
+    json_object_set_new(view, "score", lpm_move_score(move));
     json_object_set_new(view, "error", or_null(move->error));
     json_object_set_new(view, "note", move->note ? json_string(move->note) : json_null());
     json_object_set_new(view, "waiting_for", waiting_for(move));

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* partition-facts: asked one after the other, in the order of the functions below. */
+#include "host/dirty.h"
 #include "host/facts.h"
 #include "host/grow.h"
 #include "host/guest.h"
 #include "host/network.h"
+#include "host/pagestore.h"
 #include "host/storage.h"
 
 #include <string.h>
@@ -61,6 +63,18 @@ static void set_runtime(const LpmPartition *partition, json_t *facts)
     }
 }
 
+static void set_used(const LpmPartition *partition, json_t *facts)
+{
+    int64_t memory_mib, used;
+    int processors;
+
+    lpm_partition_size(partition, &memory_mib, &processors);
+    used = lpm_dirty_used_bytes(partition->pid, memory_mib << 20);
+    if (used >= 0) {
+        json_object_set_new(facts, "used_bytes", json_integer((json_int_t)used));
+    }
+}
+
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
 {
     Job *job = g_new0(Job, 1);
@@ -78,10 +92,12 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
                                "boot_files", job->boot_files);
     set_networks(partition, job->facts);
     set_size(partition, job->facts);
+    lpm_images_facts(partition->host, partition->profile->uuid, job->facts);
     if (!partition->pid) {
         ask_disk(job);
         return;
     }
+    set_used(partition, job->facts);
     if (partition->runtime) {
         set_runtime(partition, job->facts);
     }

@@ -4,6 +4,7 @@
 #include "host/emulator.h"
 #include "host/facts.h"
 #include "host/network.h"
+#include "host/pagestore.h"
 #include "host/storage.h"
 #include "qemuargs/qemuargs.h"
 
@@ -138,6 +139,7 @@ static void on_emulators(const GError *error G_GNUC_UNUSED, void *data)
     set_conflicts(job);
     set_switches(job);
     set_machine(job);
+    lpm_images_facts(job->host, job->profile->uuid, job->facts);
     ask_disk(job);
 }
 

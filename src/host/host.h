@@ -166,6 +166,7 @@ struct LpmPartition {
     struct LpmActivation *activation; /* a start on its way */
     guint timer;                      /* reconnects a lost QMP connection */
     GPtrArray *nonces;                /* of LpmNonce (facts.h), beside its disks; NULL: none */
+    struct LpmDirty *dirty;           /* dirty.c: a measurement under way; NULL: none */
     guint nonce_timer;
     guint tell_timer;      /* its state has changed and is told later */
     int64_t told_until_us; /* monotonic; how much of what it may tell is used up */

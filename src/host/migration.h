@@ -145,6 +145,10 @@ struct LpmMigration {
     bool copied;                /* source: the next one means something */
     LpmConvergence convergence; /* how the copy goes */
     uint64_t total_bytes, remaining_bytes, dirty_rate_bytes, passes;
+    struct {
+        int64_t ms;
+        uint64_t stream, wire;
+    } first_pass; /* when it was over; ms 0: it is not */
     guint status_timer;
 };
 

@@ -225,6 +225,16 @@ static void adapt_rate(SrcMove *move)
     move->stream_then = stats->stream_out;
 }
 
+/* What the first pass has cost tells what is written meanwhile from what was there before. */
+static void note_first_pass(LpmMigration *migration, int64_t now_ms)
+{
+    if (migration->first_pass.ms == 0 && migration->convergence.passes > 0) {
+        migration->first_pass.ms = MAX(now_ms, 1);
+        migration->first_pass.stream = migration->stats.stream_out;
+        migration->first_pass.wire = migration->stats.wire_out;
+    }
+}
+
 static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
 {
     LpmMigration *migration = &move->base;
@@ -239,6 +249,7 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
     LpmConvergenceSample sample = sample_of(move, mig);
     LpmConvergenceState before = convergence->state;
     lpm_convergence_feed(convergence, &rules, &sample);
+    note_first_pass(migration, sample.now_ms);
     migration->total_bytes = mig->total;
     migration->remaining_bytes = mig->remaining;
     migration->dirty_rate_bytes = sample.dirty_rate;

@@ -431,6 +431,21 @@ json_t *lpm_images_show(LpmHost *host, const char *partition, GError **error)
     return image ? image_json(host, image) : NULL;
 }
 
+void lpm_images_facts(LpmHost *host, const char *uuid, json_t *facts)
+{
+    g_autoptr(json_t) image = lpm_images_show(host, uuid, NULL);
+    int64_t age_us = lpm_clock_realtime_us(host->clock) - lpm_json_int(image, "used_us", 0);
+
+    if (strcmp(lpm_json_str(image, "state", ""), "sealed") == 0) {
+        json_object_set_new(facts, "image",
+                            lpm_json_pack("{s:O, s:O, s:O, s:I}", "image",
+                                          json_object_get(image, "image"), "generation",
+                                          json_object_get(image, "generation"), "pages",
+                                          json_object_get(image, "pages"), "age_s",
+                                          (json_int_t)(MAX(age_us, 0) / G_USEC_PER_SEC)));
+    }
+}
+
 bool lpm_images_remove(LpmHost *host, const char *partition, GError **error)
 {
     g_autoptr(GPtrArray) images = images_read(host);

@@ -50,6 +50,8 @@ void lpm_images_drop(LpmHost *host, const char *uuid);
 json_t *lpm_images_list(LpmHost *host);
 /* One image by UUID or partition's name, for store-show; NOT_FOUND. New reference. */
 json_t *lpm_images_show(LpmHost *host, const char *partition, GError **error);
+/* Puts `image` of docs/spec/facts.md into @facts when there is one that a move could use. */
+void lpm_images_facts(LpmHost *host, const char *uuid, json_t *facts);
 /* Removes it unless it is in use (BUSY, NOT_FOUND). */
 bool lpm_images_remove(LpmHost *host, const char *partition, GError **error);
 

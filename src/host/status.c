@@ -152,6 +152,16 @@ static json_t *convergence_json(const LpmMigration *migration)
     return json;
 }
 
+/* null: it is not over. */
+static json_t *first_pass_json(const LpmMigration *migration)
+{
+    return migration->first_pass.ms == 0
+               ? json_null()
+               : lpm_json_pack("{s:I, s:I, s:I}", "ms", (json_int_t)migration->first_pass.ms,
+                               "stream_bytes", (json_int_t)migration->first_pass.stream,
+                               "wire_bytes", (json_int_t)migration->first_pass.wire);
+}
+
 /* What the rows were asked about last; null while everything goes its normal way. */
 static json_t *sees_json(const LpmMigration *migration)
 {
@@ -193,6 +203,7 @@ json_t *lpm_mig_status(const LpmMigration *migration)
     json_object_set_new(status, "postcopy", postcopy_json(migration));
     json_object_set_new(status, "coding", coding_json(&migration->stats.coded));
     json_object_set_new(status, "convergence", convergence_json(migration));
+    json_object_set_new(status, "first_pass", first_pass_json(migration));
     json_object_set_new(status, "links", lpm_links_json(migration));
     if (lpm_release_has_words()) {
         json_object_set_new(status, "sees", sees_json(migration));

@@ -263,6 +263,9 @@ class FakeHost:
         facts["profile"].update(name=partition["name"], uuid=partition["uuid"])
         return {**facts, "owner": partition["owner"], "state": partition["state"], "runtime": {"machine": "pc-q35-10.0"}}
 
+    def do_partition_measure(self, arguments):
+        return {"unit_bytes": 262144, "looks": [{"ms": arguments["ms"] // 4, "bytes": 0}, {"ms": arguments["ms"], "bytes": 0}]}
+
     def do_nonce_put(self, _):
         return {"nonces": [{"pool": "san", "file": "a.raw", "nonce": "5f3a"}]}
 

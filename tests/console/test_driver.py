@@ -32,6 +32,47 @@ def test_a_healthy_pair_is_valid_within_two_seconds(shared_console, shared_pair)
     shared_console.wait(lambda: "nonce-drop" in shared_pair[0].calls, "the nonces to be dropped")
 
 
+def looks(bytes_a_second):
+    return lambda a: {"unit_bytes": 65536, "looks": [{"ms": ms, "bytes": bytes_a_second * ms // 1000} for ms in (a["ms"] // 4, a["ms"])]}
+
+
+def test_a_move_is_predicted_and_the_prediction_judged(console, pair):
+    prediction = validate(console, target="system-b")["results"][0]["prediction"]
+    assert prediction["converges"] == "yes" and prediction["kind"] == "first", prediction
+    before = prediction["moves"]
+    move = console.wait_state(console.migrate(), *FINAL)
+    assert move["state"] == "completed" and move["prediction"]["converges"] == "yes", move
+    took = move["score"]["duration_ms"]
+    assert took["predicted"] == move["prediction"]["duration_ms"]["value"] and abs(took["actual"] - move["total_ms"]) <= 1, took
+    assert took["error_percent"] == pytest.approx(100 * (took["predicted"] / move["total_ms"] - 1), abs=2)
+    assert move["score"]["converges"] == {"predicted": "yes", "actual": True}
+    again = validate(console, target="system-a")["results"][0]["prediction"]
+    assert again["learned_from"] == "partition" and again["moves"] == before + 1
+    assert again["duration_ms"]["value"] < prediction["duration_ms"]["value"]  # this pair is a quick one
+
+
+def test_a_busy_writer_is_warned_of(shared_console, shared_pair):
+    shared_pair[0].verbs["partition-measure"] = looks(5_000_000_000)
+    options = {"raw": True, "max_rate": 1000000}
+    result = validate(shared_console, target="system-b", options=options)["results"][0]
+    assert result["verdict"] == "warning" and result["prediction"]["converges"] == "no", result["prediction"]
+    finding = next(f for f in result["findings"] if f["check"] == "prediction.converges")
+    assert "5000 MB/s" in finding["found"] and "--postcopy" in finding["remedy"]
+    assert result["prediction"]["duration_ms"] == {"value": None, "low": None, "high": None}
+    asked = shared_pair[0].calls.count("partition-measure")
+    unmeasured = validate(shared_console, target="system-b", options={**options, "measure": False})["results"][0]
+    assert unmeasured["prediction"]["converges"] == "unsure" and unmeasured["verdict"] == "ok"
+    assert shared_pair[0].calls.count("partition-measure") == asked
+
+
+def test_a_system_that_cannot_measure_is_no_obstacle(shared_console, shared_pair):
+    def fails(_):
+        raise Failure("unsupported", "unknown verb")
+    shared_pair[0].verbs["partition-measure"] = fails
+    result = validate(shared_console, target="system-b")["results"][0]
+    assert result["verdict"] == "ok" and result["prediction"]["converges"] == "unsure", result
+
+
 def test_all_reasons_are_said_at_once(shared_console, shared_pair):
     source, target = shared_pair
     facts, check = source.do_partition_facts, target.do_target_check

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Each library may include only those before it (10-architecture): the order is the layering.
-LAYERS = ["crash", "bytes", "base", "model", "stream", "qstream", "codec", "mobility", "compat", "checks", "qemuargs",
+LAYERS = ["crash", "bytes", "base", "model", "stream", "qstream", "codec", "mobility", "compat", "predict", "checks", "qemuargs",
           "tls", "rpc", "qmp", "qga", "pagestore", "store", "http", "metrics"]
 NO_GLIB = ["lib/crash", "lib/bytes", "lib/stream", "lib/qstream", "lib/codec", "lib/pagestore", "src/mover"]
-PURE = ["lib/model", "lib/stream", "lib/mobility", "lib/compat", "lib/checks", "lib/qemuargs"]
+PURE = ["lib/model", "lib/stream", "lib/mobility", "lib/compat", "lib/predict", "lib/checks", "lib/qemuargs"]
 IMPURE_CALLS = re.compile(r"\b(open|fopen|socket|connect|g_file_get_contents|g_get_monotonic_time|"
                           r"g_get_real_time|clock_gettime|g_timeout_add|g_idle_add|g_main_\w+|g_spawn_\w+)\s*\(")
 

@@ -85,7 +85,10 @@ typedef struct {
     bool optional;
 } Case;
 
-#define P  "partition."
+#define P "partition."
+#define LOOKS(first, second)                                                                       \
+    "{\"unit_bytes\":262144,\"looks\":[{\"ms\":100,\"bytes\":" first                               \
+    "},{\"ms\":400,\"bytes\":" second "}]}"
 #define PP "partition.profile."
 #define TC "target_check."
 
@@ -196,6 +199,8 @@ static const Case cases[] = {
     {"processor.features", X86, P "features", "[\"sse\",\"avx512f\"]", "partition web1"},
     {"processor.features", X86, "target.emulators.x86-64.features", "[\"sse\"]", "partition web1"},
     {"processor.mode-rises", POWER, PP "preferred_mode", "\"default\"", "partition web1"},
+    {"prediction.unsure", X86, P "dirty", LOOKS("20000000", "80000000"), "partition web1", NULL,
+     true},
 };
 
 /* Conditions that take two changes; otherwise as above. */
@@ -203,6 +208,10 @@ static const struct {
     Case last;
     const char *path, *value;
 } pairs[] = {
+    {{"prediction.converges", X86, P "dirty", LOOKS("50000000", "200000000"), "partition web1",
+      NULL, true},
+     "options.max_rate",
+     "1000000"},
     {{"storage.cache", X86, P "disks.0.cache", "\"writeback\"", "disk disk0"},
      TC "disks.0.coherent",
      "false"},
@@ -420,9 +429,9 @@ static void test_nothing_known(void)
     g_autoptr(json_t) list = lpm_checks_list();
     /* These have nothing to ask once the family or the wish is not known, or their fact has a
      * default. */
-    static const char *const silent[] = {"partition.no-agent",   "processor.features",
-                                         "processor.interrupts", "mover.postcopy",
-                                         "mover.postcopy-risk",  NULL};
+    static const char *const silent[] = {
+        "partition.no-agent", "processor.features", "processor.interrupts", "prediction.converges",
+        "prediction.unsure",  "mover.postcopy",     "mover.postcopy-risk",  NULL};
     json_t *row;
     size_t i;
 

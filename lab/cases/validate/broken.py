@@ -190,7 +190,8 @@ class Ground(Installation):
         """What the console says, and how long it took."""
         for _ in range(3):
             start = time.monotonic()
-            answer = self.rest("POST", "/v1/validate", {"partition": name, "target": target, "options": options or {}})
+            wanted = {"measure": False, **(options or {})}  # which takes a second by itself
+            answer = self.rest("POST", "/v1/validate", {"partition": name, "target": target, "options": wanted})
             result, seconds = answer["results"][0], time.monotonic() - start
             # A machine that had no time for us for seconds says nothing about the set-up.
             if seconds < 2 * ANSWER_S or not any(finding["not_checked"] for finding in result["findings"]):
