@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Disks in files: seen by both, the same, held by nobody else, with a cache that does not lie. */
-#include "checks/internal.h"
+/* Disks: seen by both, of one size and format, with a cache that does not lie; the table. */
+#include "checks/storage.h"
 
-/* A disk of the profile with what each side says about it. */
-typedef struct {
-    const char *name;
-    LpmFactPlace here;
-    LpmFactPlace there;
-} Disk;
-
-/* Calls @check for each disk of the profile; a side that does not mention it counts as not known.
- */
-static void each_disk(LpmCheckRun *run, void (*check)(LpmCheckRun *run, const Disk *disk))
+void lpm_check_each_disk(LpmCheckRun *run, LpmDiskCheck check)
 {
     json_t *disks;
     json_t *item;
@@ -21,16 +12,13 @@ static void each_disk(LpmCheckRun *run, void (*check)(LpmCheckRun *run, const Di
         return;
     }
     json_array_foreach (disks, i, item) {
-        Disk disk = {.name = lpm_json_str(item, "name", "(unknown)")};
+        LpmDiskFacts disk = {.name = lpm_json_str(item, "name", "(unknown)"), .profile = item};
         bool known;
 
-        /* An optical drive without a medium has nothing to be looked at. */
-        if (g_str_equal(lpm_json_str(item, "media", ""), "optical") &&
-            !*lpm_json_str(item, "file", "")) {
-            continue;
+        if (lpm_json_at(item, "media") && !*lpm_json_str(item, "file", "")) {
+            continue; /* an optical drive without a medium has nothing to be looked at */
         }
         known = lpm_fact_item(run, "partition.disks", "name", disk.name, &disk.here);
-
         known &= lpm_fact_item(run, "target_check.disks", "name", disk.name, &disk.there);
         if (known) {
             check(run, &disk);
@@ -38,66 +26,62 @@ static void each_disk(LpmCheckRun *run, void (*check)(LpmCheckRun *run, const Di
     }
 }
 
-/* What follows needs a disk that the target sees; that it does not is said by storage.visible. */
-static bool is_hidden(const Disk *disk)
+bool lpm_disk_is_hidden(const LpmDiskFacts *disk)
 {
     return !lpm_json_bool(disk->there.value, "visible", true);
 }
 
-static void check_visible_disk(LpmCheckRun *run, const Disk *disk)
+/* Then much of it cannot be read; storage.reservation says so. */
+bool lpm_disk_is_reserved(const LpmDiskFacts *disk)
+{
+    return *lpm_json_str(disk->here.value, "reservation.type", "") ||
+           *lpm_json_str(disk->there.value, "reservation.type", "");
+}
+
+bool lpm_disk_is_optical(const LpmDiskFacts *disk)
+{
+    return g_str_equal(lpm_json_str(disk->profile, "media", "disk"), "optical");
+}
+
+/* A system that does not say it knows nothing but files. */
+const char *lpm_disk_kind(const LpmFactPlace *side)
+{
+    return lpm_json_str(side->value, "kind", "file");
+}
+
+const char *lpm_disk_where(const LpmFactPlace *side)
+{
+    return lpm_json_str(side->value, "path", "the disk");
+}
+
+static void check_visible_disk(LpmCheckRun *run, const LpmDiskFacts *disk)
 {
     bool visible;
 
-    if (lpm_fact_bool(run, &disk->there, "visible", &visible) && !visible) {
+    if (!lpm_disk_is_optical(disk) && lpm_fact_bool(run, &disk->there, "visible", &visible) &&
+        !visible) {
         lpm_check_fail(
             run, TEXT("disk %s", disk->name), TEXT("%s can open it", run->target),
             TEXT("it cannot: %s", lpm_json_str(disk->there.value, "reason", "no reason given")),
-            TEXT("mount the storage there under the same pool name, and let lpm-host and QEMU open "
-                 "the file"));
+            g_str_equal(lpm_disk_kind(&disk->there), "file")
+                ? TEXT("mount the storage there under the same pool name, and let lpm-host and "
+                       "QEMU open the file")
+                : TEXT("see that %s reaches that storage, and that its pool is configured right",
+                       run->target));
     }
 }
 
 static void check_visible(LpmCheckRun *run)
 {
-    each_disk(run, check_visible_disk);
+    lpm_check_each_disk(run, check_visible_disk);
 }
 
-static void check_same_disk_one(LpmCheckRun *run, const Disk *disk)
-{
-    const char *written;
-    const char *seen;
-
-    if (is_hidden(disk) || !g_str_equal(lpm_json_str(disk->here.value, "kind", "file"), "file") ||
-        !lpm_fact_text(run, &disk->here, "nonce", &written) ||
-        !lpm_fact_text(run, &disk->there, "nonce", &seen)) {
-        return;
-    }
-    if (!*written) {
-        lpm_check_fail(run, TEXT("disk %s", disk->name),
-                       TEXT("a proof written beside it on %s", run->source),
-                       TEXT("writing there failed"),
-                       TEXT("let lpm-host write into the disk's directory; it has to keep the "
-                            "ownership record there too"));
-    } else if (!g_str_equal(written, seen)) {
-        lpm_check_fail(
-            run, TEXT("disk %s", disk->name),
-            TEXT("the same disk on both systems: %s finds what %s wrote beside it", run->target,
-                 run->source),
-            *seen ? TEXT("it finds something else") : TEXT("it finds nothing"),
-            TEXT("the pool has another file system there; mount the shared one on both systems"));
-    }
-}
-
-static void check_same_disk(LpmCheckRun *run)
-{
-    each_disk(run, check_same_disk_one);
-}
-
-static void check_size_one(LpmCheckRun *run, const Disk *disk)
+static void check_size_one(LpmCheckRun *run, const LpmDiskFacts *disk)
 {
     int64_t here, there;
 
-    if (!is_hidden(disk) && lpm_fact_int(run, &disk->here, "size_bytes", &here) &&
+    if (!lpm_disk_is_hidden(disk) && !lpm_disk_is_reserved(disk) &&
+        lpm_fact_int(run, &disk->here, "size_bytes", &here) &&
         lpm_fact_int(run, &disk->there, "size_bytes", &there) && here != there) {
         lpm_check_fail(
             run, TEXT("disk %s", disk->name),
@@ -109,15 +93,15 @@ static void check_size_one(LpmCheckRun *run, const Disk *disk)
 
 static void check_size(LpmCheckRun *run)
 {
-    each_disk(run, check_size_one);
+    lpm_check_each_disk(run, check_size_one);
 }
 
-static void check_format_one(LpmCheckRun *run, const Disk *disk)
+static void check_format_one(LpmCheckRun *run, const LpmDiskFacts *disk)
 {
     const char *here;
     const char *there;
 
-    if (!is_hidden(disk) && lpm_fact_text(run, &disk->here, "format", &here) &&
+    if (!lpm_disk_is_hidden(disk) && lpm_fact_text(run, &disk->here, "format", &here) &&
         lpm_fact_text(run, &disk->there, "format", &there) && !g_str_equal(here, there)) {
         lpm_check_fail(
             run, TEXT("disk %s", disk->name), TEXT("format %s, as on %s", here, run->source),
@@ -128,45 +112,22 @@ static void check_format_one(LpmCheckRun *run, const Disk *disk)
 
 static void check_format(LpmCheckRun *run)
 {
-    each_disk(run, check_format_one);
+    lpm_check_each_disk(run, check_format_one);
 }
 
-static void check_locks_one(LpmCheckRun *run, const Disk *disk)
-{
-    const char *here;
-    const char *there;
-
-    if (lpm_fact_text(run, &disk->here, "locked_by", &here) && *here) {
-        lpm_check_fail(run, TEXT("disk %s", disk->name),
-                       TEXT("used by partition %s alone", run->partition),
-                       TEXT("on %s it is held by %s", run->source, here),
-                       TEXT("end that other use of the disk"));
-    }
-    if (!is_hidden(disk) && lpm_fact_text(run, &disk->there, "locked_by", &there) && *there) {
-        lpm_check_fail(run, TEXT("disk %s", disk->name),
-                       TEXT("used by partition %s alone", run->partition),
-                       TEXT("on %s it is held by %s", run->target, there),
-                       TEXT("end that other use of the disk"));
-    }
-}
-
-static void check_locks(LpmCheckRun *run)
-{
-    each_disk(run, check_locks_one);
-}
-
-static void check_cache_one(LpmCheckRun *run, const Disk *disk)
+static void check_cache_one(LpmCheckRun *run, const LpmDiskFacts *disk)
 {
     const char *cache;
     bool coherent;
 
-    if (is_hidden(disk) || !lpm_fact_text(run, &disk->here, "cache", &cache) ||
+    if (lpm_disk_is_hidden(disk) || !lpm_fact_text(run, &disk->here, "cache", &cache) ||
         !lpm_fact_bool(run, &disk->there, "coherent", &coherent)) {
         return;
     }
     if (!coherent && !g_str_equal(cache, "none") && !g_str_equal(cache, "directsync")) {
         lpm_check_fail(run, TEXT("disk %s", disk->name),
-                       TEXT("cache mode none or directsync on this storage"),
+                       TEXT("cache mode none or directsync on this storage (%s)",
+                            lpm_json_str(disk->there.value, "filesystem", "not coherent")),
                        TEXT("cache mode %s", cache),
                        TEXT("change the disk's cache mode and restart the partition"));
     }
@@ -174,7 +135,7 @@ static void check_cache_one(LpmCheckRun *run, const Disk *disk)
 
 static void check_cache(LpmCheckRun *run)
 {
-    each_disk(run, check_cache_one);
+    lpm_check_each_disk(run, check_cache_one);
 }
 
 /* Calls @check for the kernel and the initrd, if any. */
@@ -240,14 +201,34 @@ static void check_boot_files_same(LpmCheckRun *run)
 }
 
 static const LpmCheckRow rows[] = {
+    {"storage.driver", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "QEMU on the target has the driver for the kind of storage",
+     "Distributions pack the drivers for iSCSI and RBD apart from QEMU.", lpm_check_driver},
     {"storage.visible", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, "HSCLA24E",
      "The target can open every disk", "Disks stay where they are; both systems must reach them.",
      check_visible},
+    {"storage.optical", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "Optical media are shared or ejected",
+     "The drive goes with the partition; its medium must be there too.", lpm_check_optical},
+    {"storage.writable", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "LUNs and NBD exports can be written to",
+     "A write-protected disk opens, and fails when the partition writes.", lpm_check_writable},
     {"storage.same-disk", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "Every disk is the same disk on both systems",
-     "A name proves nothing: the source writes a random word beside the disk, and the target has "
-     "to find it there.",
-     check_same_disk},
+     "A name proves nothing. For a file the source writes a random word beside it, and the target "
+     "has to find it there; a LUN says who it is in its identification page (VPD 83); an NBD "
+     "export is known by its server and name.",
+     lpm_check_same_disk},
+    {"storage.same-content", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
+     "LUNs and NBD exports have the same content on both systems",
+     "Both systems read the same places of the disk: two disks that say that they are the same one "
+     "are found out, where they differ.",
+     lpm_check_same_content},
+    {"storage.backing", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target has every backing file of a qcow2, and it is the same",
+     "What is not in the overlay is read from there. Format, size and content at many places are "
+     "compared.",
+     lpm_check_backing},
     {"storage.size", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "Every disk has one size on both systems",
      "A difference means another file, or a file system that shows something old.", check_size},
@@ -255,9 +236,26 @@ static const LpmCheckRow rows[] = {
      "Every disk has one format on both systems",
      "A difference means another file, or a file system that shows something old.", check_format},
     {"storage.locks", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL, "Nobody else holds a disk",
-     "The equivalent of reserve_policy=no_reserve: a disk that somebody else has locked or "
-     "reserved cannot be handed over.",
-     check_locks},
+     "A disk that another process or another host has open would be written by two.",
+     lpm_check_locks},
+    {"storage.reserve-policy", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "Every disk has reserve_policy no_reserve",
+     "A disk that is meant to be reserved for one system cannot be handed over to another.",
+     lpm_check_reserve_policy},
+    {"storage.reservation", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL, "No LUN is reserved",
+     "A SCSI reservation, persistent or not, lets its holder alone write; the partition would get "
+     "errors at the target. Both systems look: the holder itself may see none.",
+     lpm_check_reservation},
+    {"storage.registrations", LPM_WHEN_ALWAYS, LPM_SEVERITY_WARNING, false, NULL,
+     "Nobody is registered for reservations on a LUN",
+     "Who is registered may reserve the disk at any moment.", lpm_check_registrations},
+    {"storage.paths", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
+     "The target reaches a LUN over as many paths as the source",
+     "PowerVM's --mpio: with fewer portals the partition loses the redundancy that it had.",
+     lpm_check_paths},
+    {"storage.paths-dead", LPM_WHEN_ALWAYS, LPM_SEVERITY_INFO, false, NULL,
+     "Every portal that the storage names answers the target",
+     "A portal that does not answer may be broken, or meant for others.", lpm_check_paths_dead},
     {"storage.cache", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
      "The cache mode is safe on this storage",
      "On a file system where one server does not see at once what another one wrote, QEMU must not "

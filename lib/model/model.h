@@ -38,6 +38,8 @@ typedef enum {
     LPM_PURPOSE_FIRMWARE, /* holds the variables of UEFI firmware; the guest sees no disk */
     LPM_PURPOSE_N
 } LpmDiskPurpose;
+/* Whether somebody may keep a disk to himself by a reservation; only a disk without can move. */
+typedef enum { LPM_RESERVE_NONE, LPM_RESERVE_SINGLE_PATH, LPM_RESERVE_N } LpmReservePolicy;
 typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;
 
 /*
@@ -73,6 +75,7 @@ typedef struct {
     LpmDiskAdapter adapter;
     LpmDiskMedia media; /* optical: read-only, may be empty, its medium can be changed */
     LpmDiskPurpose purpose;
+    LpmReservePolicy reserve_policy;
 } LpmDisk;
 
 /* Memory that a running partition was given since its start: one module each, in order. */

@@ -14,6 +14,7 @@ const char *const lpm_arbiter_kind_names[LPM_ARBITER_N] = {"auto", "file", "cons
 const char *const lpm_firmware_names[LPM_FIRMWARE_N] = {"default", "uefi"};
 const char *const lpm_disk_purpose_names[LPM_PURPOSE_N] = {"data", "firmware"};
 const char *const lpm_memory_backing_names[LPM_BACKING_N] = {"private", "shared"};
+const char *const lpm_reserve_policy_names[LPM_RESERVE_N] = {"no_reserve", "single_path"};
 static const char *const partition_state_names[LPM_PARTITION_N] = {
     [LPM_PARTITION_NOT_ACTIVATED] = "not-activated",
     [LPM_PARTITION_STARTING] = "starting",

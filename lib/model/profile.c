@@ -61,6 +61,8 @@ static const Field disk_fields[] = {
      .names = lpm_disk_media_names, .n_names = LPM_MEDIA_N},
     {"purpose", FIELD_CHOICE, false, offsetof(LpmDisk, purpose), .quiet = true,
      .names = lpm_disk_purpose_names, .n_names = LPM_PURPOSE_N},
+    {"reserve_policy", FIELD_CHOICE, false, offsetof(LpmDisk, reserve_policy), .quiet = true,
+     .names = lpm_reserve_policy_names, .n_names = LPM_RESERVE_N},
 };
 static const FieldTable disk_table = TABLE(disk_fields);
 

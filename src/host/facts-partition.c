@@ -14,9 +14,7 @@ typedef struct {
     LpmPartition *partition;
     LpmProfile *profile; /* as it was when asked: it may be changed meanwhile */
     json_t *facts;
-    json_t *disks;
     json_t *boot_files;
-    size_t next_disk;
     size_t next_boot;
     LpmHostReply done;
     void *data;
@@ -26,8 +24,8 @@ static void ask_rmc(const GError *error, void *data);
 static void on_rmc(const char *state, void *data);
 static void ask_consoles(Job *job);
 static void on_consoles(json_t *result, const GError *error, void *data);
-static void ask_disk(Job *job);
-static void on_disk(const LpmStorageLook *look, void *data);
+static void ask_disks(Job *job);
+static void on_disks(json_t *rows, void *data);
 static void ask_boot(Job *job);
 static void on_boot(const char *digest, void *data);
 static void ask_mobility(Job *job);
@@ -84,17 +82,16 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
     job->profile = lpm_profile_from_json(profile, NULL);
     job->done = done;
     job->data = data;
-    job->disks = json_array();
     job->boot_files = json_array();
-    job->facts = lpm_json_pack("{s:o, s:s, s:s, s:o, s:o}", "profile", profile, "state",
-                               lpm_partition_state_name(partition->state), "other_move",
-                               partition->link ? partition->link->id : "", "disks", job->disks,
-                               "boot_files", job->boot_files);
+    job->facts =
+        lpm_json_pack("{s:o, s:s, s:s, s:o}", "profile", profile, "state",
+                      lpm_partition_state_name(partition->state), "other_move",
+                      partition->link ? partition->link->id : "", "boot_files", job->boot_files);
     set_networks(partition, job->facts);
     set_size(partition, job->facts);
     lpm_images_facts(partition->host, partition->profile->uuid, job->facts);
     if (!partition->pid) {
-        ask_disk(job);
+        ask_disks(job);
         return;
     }
     set_used(partition, job->facts);
@@ -132,11 +129,11 @@ static void ask_consoles(Job *job)
 
     if (!partition->profile->console) {
         json_object_set_new(job->facts, "consoles_open", json_integer(0));
-        ask_disk(job);
+        ask_disks(job);
     } else if (partition->qmp && !partition->link) {
         lpm_qmp_query_chardev(partition->qmp, on_consoles, job);
     } else {
-        ask_disk(job);
+        ask_disks(job);
     }
 }
 
@@ -155,7 +152,7 @@ static void on_consoles(json_t *result, const GError *error, void *data)
     if (!error) {
         json_object_set_new(job->facts, "consoles_open", json_integer(open));
     }
-    ask_disk(job);
+    ask_disks(job);
 }
 
 static const char *storage_uuid(const LpmPartition *partition)
@@ -164,56 +161,34 @@ static const char *storage_uuid(const LpmPartition *partition)
     return partition->pid ? partition->profile->uuid : NULL;
 }
 
-static void ask_disk(Job *job)
+static json_t *disk_row(const LpmDisk *disk, const LpmStorageLook *look, void *data)
 {
-    const LpmProfile *profile = job->profile;
-    LpmHost *host = job->partition->host;
-    const LpmStorageOps *ops;
-
-    if (job->next_disk >= profile->n_disks) {
-        ask_boot(job);
-        return;
-    }
-    ops = lpm_storage_for(host, &profile->disks[job->next_disk].at, NULL);
-    if (ops && !profile->disks[job->next_disk].at.file) {
-        on_disk(&(LpmStorageLook){0}, job); /* an optical drive without a medium */
-    } else if (ops) {
-        ops->look(host, &profile->disks[job->next_disk], storage_uuid(job->partition), on_disk,
-                  job);
-    } else {
-        on_disk(&(LpmStorageLook){.reason = (char *)"its pool is not there"}, job);
-    }
-}
-
-static void on_disk(const LpmStorageLook *look, void *data)
-{
-    Job *job = data;
-    const LpmDisk *disk = &job->profile->disks[job->next_disk++];
+    const Job *job = data;
     const LpmNonce *nonce = lpm_nonce_of(job->partition, disk->name);
-    json_t *facts = lpm_json_pack("{s:s, s:s}", "name", disk->name, "cache", disk->cache);
+    json_t *row = lpm_json_pack("{s:s, s:s}", "name", disk->name, "cache", disk->cache);
 
-    json_object_set_new(facts, "kind",
-                        json_string(lpm_storage_kind(job->partition->host, &disk->at)));
-    if (look->path) {
-        json_object_set_new(facts, "path", json_string(look->path));
-    }
     if (look->reason) {
-        json_object_set_new(facts, "reason", json_string(look->reason));
-    } else {
-        json_object_set_new(facts, "size_bytes", json_integer(look->size_bytes));
-    }
-    if (look->format) {
-        json_object_set_new(facts, "format", json_string(look->format));
-    }
-    if (look->locked_by) {
-        json_object_set_new(facts, "locked_by", json_string(look->locked_by));
+        json_object_set_new(row, "reason", json_string(look->reason));
     }
     if (nonce) {
-        json_object_set_new(facts, "nonce", json_string(nonce->nonce));
-        json_object_set_new(facts, "nonce_file", json_string(nonce->file));
+        json_object_set_new(row, "nonce", json_string(nonce->nonce));
+        json_object_set_new(row, "nonce_file", json_string(nonce->file));
     }
-    json_array_append_new(job->disks, facts);
-    ask_disk(job);
+    return row;
+}
+
+static void ask_disks(Job *job)
+{
+    lpm_facts_disks(job->partition->host, job->profile, storage_uuid(job->partition), false,
+                    disk_row, on_disks, job);
+}
+
+static void on_disks(json_t *rows, void *data)
+{
+    Job *job = data;
+
+    json_object_set(job->facts, "disks", rows);
+    ask_boot(job);
 }
 
 static void set_networks(const LpmPartition *partition, json_t *facts)

@@ -16,17 +16,15 @@ typedef struct {
     json_t *runtime;
     json_t *nonces;
     json_t *facts;
-    json_t *disks;
     json_t *boot_files;
-    size_t next_disk;
     size_t next_boot;
     LpmHostReply done;
     void *data;
 } Job;
 
 static void on_emulators(const GError *error, void *data);
-static void ask_disk(Job *job);
-static void on_disk(const LpmStorageLook *look, void *data);
+static void ask_disks(Job *job);
+static void on_disks(json_t *rows, void *data);
 static void ask_boot(Job *job);
 static void on_boot(const char *digest, void *data);
 static void on_mobility(const GError *error, void *data);
@@ -126,9 +124,8 @@ void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *ru
     job->nonces = nonces ? json_deep_copy(nonces) : json_array();
     job->done = done;
     job->data = data;
-    job->disks = json_array();
     job->boot_files = json_array();
-    job->facts = lpm_json_pack("{s:o, s:o}", "disks", job->disks, "boot_files", job->boot_files);
+    job->facts = lpm_json_pack("{s:o}", "boot_files", job->boot_files);
     lpm_emulators_when_ready(host, on_emulators, job);
 }
 
@@ -140,55 +137,34 @@ static void on_emulators(const GError *error G_GNUC_UNUSED, void *data)
     set_switches(job);
     set_machine(job);
     lpm_images_facts(job->host, job->profile->uuid, job->facts);
-    ask_disk(job);
+    ask_disks(job);
 }
 
-static void ask_disk(Job *job)
+static json_t *disk_row(const LpmDisk *disk, const LpmStorageLook *look, void *data)
 {
-    const LpmDisk *disk;
-    const LpmStorageOps *ops;
-    g_autoptr(GError) error = NULL;
-
-    if (job->next_disk >= job->profile->n_disks) {
-        ask_boot(job);
-        return;
-    }
-    disk = &job->profile->disks[job->next_disk];
-    ops = lpm_storage_for(job->host, &disk->at, &error);
-    if (ops && !disk->at.file) {
-        on_disk(&(LpmStorageLook){0}, job); /* an optical drive without a medium */
-    } else if (ops) {
-        ops->look(job->host, disk, job->profile->uuid, on_disk, job);
-    } else {
-        on_disk(&(LpmStorageLook){.reason = error->message}, job);
-    }
-}
-
-static void on_disk(const LpmStorageLook *look, void *data)
-{
-    Job *job = data;
-    const LpmDisk *disk = &job->profile->disks[job->next_disk++];
+    const Job *job = data;
     g_autofree char *nonce = lpm_nonce_read(job->host, job->nonces, disk->name);
-    json_t *facts =
+    json_t *row =
         lpm_json_pack("{s:s, s:b, s:s, s:s}", "name", disk->name, "visible", look->reason == NULL,
                       "reason", look->reason ? look->reason : "", "nonce", nonce);
 
-    json_object_set_new(facts, "kind", json_string(lpm_storage_kind(job->host, &disk->at)));
-    if (look->path) {
-        json_object_set_new(facts, "path", json_string(look->path));
-    }
     if (!look->reason) {
-        json_object_set_new(facts, "size_bytes", json_integer(look->size_bytes));
-        json_object_set_new(facts, "coherent", json_boolean(look->coherent));
+        json_object_set_new(row, "coherent", json_boolean(look->coherent));
     }
-    if (look->format) {
-        json_object_set_new(facts, "format", json_string(look->format));
-    }
-    if (look->locked_by) {
-        json_object_set_new(facts, "locked_by", json_string(look->locked_by));
-    }
-    json_array_append_new(job->disks, facts);
-    ask_disk(job);
+    return row;
+}
+
+static void ask_disks(Job *job)
+{
+    lpm_facts_disks(job->host, job->profile, job->profile->uuid, true, disk_row, on_disks, job);
+}
+
+static void on_disks(json_t *rows, void *data)
+{
+    Job *job = data;
+
+    json_object_set(job->facts, "disks", rows);
+    ask_boot(job);
 }
 
 static void ask_boot(Job *job)

@@ -3,7 +3,7 @@
  * docs/spec/facts.md. */
 #pragma once
 
-#include "host/host.h"
+#include "host/storage.h"
 
 /* System facts; the emulators have been looked at. New reference. */
 json_t *lpm_facts_system(LpmHost *host);
@@ -15,6 +15,16 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
  */
 void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *runtime,
                       const json_t *nonces, LpmHostReply done, void *data);
+
+/*
+ * Looks at all disks of @profile at the same time. Each row is begun by @row (new reference) and
+ * gets what both sides say of a disk; @done gets them in the profile's order, borrowed. @uuid as
+ * for look() of storage.h. Everything but @data is copied.
+ */
+typedef json_t *(*LpmDiskRow)(const LpmDisk *disk, const LpmStorageLook *look, void *data);
+typedef void (*LpmDisksLooked)(json_t *rows, void *data);
+void lpm_facts_disks(LpmHost *host, const LpmProfile *profile, const char *uuid, bool drivers,
+                     LpmDiskRow row, LpmDisksLooked done, void *data);
 
 /* The boot file of this number, those that the profile names counted from 0; NULL past the last. */
 const LpmFileRef *lpm_facts_boot_file(const LpmProfile *profile, size_t number);

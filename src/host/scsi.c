@@ -18,7 +18,9 @@ enum {
 struct LpmScsi {
     struct iscsi_context *iscsi;
     int lun;
-    char *name; /* for people */
+    char *name;    /* for people */
+    char *purpose; /* in the middle of a sentence: ", which keeps the ownership record," */
+    char *group;   /* of the configuration */
     int64_t deadline_us;
     bool waiting;
     int status;             /* of the command that was waited for */
@@ -72,15 +74,16 @@ static LpmScsiStatus lost(LpmScsi *scsi, const char *doing, GError **error)
     g_autofree char *why = g_strchomp(g_strdup(said ? said : ""));
     bool late = g_get_monotonic_time() >= scsi->deadline_us;
     lpm_error_set(error, late ? LPM_ERROR_TIMEOUT : LPM_ERROR_UNREACHABLE,
-                  "%s, which keeps the ownership record, does not answer (%s): %s; see that the "
-                  "target runs, and that [arbiter:scsi] of this system's configuration is right",
-                  scsi->name, doing, late || !*why ? "no answer in time" : why);
+                  "%s%s does not answer (%s): %s; see that the target runs, and that [%s] of this "
+                  "system's configuration is right",
+                  scsi->name, scsi->purpose, doing, late || !*why ? "no answer in time" : why,
+                  scsi->group);
     return LPM_SCSI_LOST;
 }
 
 /* --- session --- */
 
-static struct iscsi_context *context_for(const LpmScsiTarget *target)
+static struct iscsi_context *context_for(const LpmScsiTarget *target, enum iscsi_session_type type)
 {
     struct iscsi_context *iscsi = iscsi_create_context(target->initiator);
     if (!iscsi) {
@@ -89,9 +92,9 @@ static struct iscsi_context *context_for(const LpmScsiTarget *target)
     /* A name of its own for each session: a registration must never be another one's. */
     iscsi_set_isid_random(iscsi, g_random_int() & 0xffffff, g_random_int() & 0xffff);
     iscsi_set_noautoreconnect(iscsi, 1);
-    iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL);
+    iscsi_set_session_type(iscsi, type);
     iscsi_set_header_digest(iscsi, ISCSI_HEADER_DIGEST_NONE_CRC32C);
-    if (iscsi_set_targetname(iscsi, target->target) != 0 ||
+    if ((type == ISCSI_SESSION_NORMAL && iscsi_set_targetname(iscsi, target->target) != 0) ||
         (target->user && *target->user &&
          iscsi_set_initiator_username_pwd(iscsi, target->user, target->chap_secret) != 0)) {
         iscsi_destroy_context(iscsi);
@@ -100,9 +103,10 @@ static struct iscsi_context *context_for(const LpmScsiTarget *target)
     return iscsi;
 }
 
-LpmScsi *lpm_scsi_connect(const LpmScsiTarget *target, int64_t deadline_us, GError **error)
+static LpmScsi *connect_for(const LpmScsiTarget *target, enum iscsi_session_type type,
+                            int64_t deadline_us, GError **error)
 {
-    struct iscsi_context *iscsi = context_for(target);
+    struct iscsi_context *iscsi = context_for(target, type);
     if (!iscsi) {
         lpm_error_set(error, LPM_ERROR_USAGE, "iSCSI: initiator %s, target %s: not legal names",
                       target->initiator, target->target);
@@ -112,6 +116,8 @@ LpmScsi *lpm_scsi_connect(const LpmScsiTarget *target, int64_t deadline_us, GErr
     scsi->iscsi = iscsi;
     scsi->lun = target->lun;
     scsi->name = g_strdup_printf("LUN %d of %s at %s", target->lun, target->target, target->portal);
+    scsi->purpose = g_strdup(target->group ? "" : ", which keeps the ownership record,");
+    scsi->group = g_strdup(target->group ? target->group : "arbiter:scsi");
     scsi->deadline_us = deadline_us;
     /* One after the other: the library's own function for both leaks when it is given up. */
     scsi->waiting = true;
@@ -128,6 +134,11 @@ LpmScsi *lpm_scsi_connect(const LpmScsiTarget *target, int64_t deadline_us, GErr
     return scsi;
 }
 
+LpmScsi *lpm_scsi_connect(const LpmScsiTarget *target, int64_t deadline_us, GError **error)
+{
+    return connect_for(target, ISCSI_SESSION_NORMAL, deadline_us, error);
+}
+
 void lpm_scsi_close(LpmScsi *scsi)
 {
     if (!scsi) {
@@ -136,7 +147,53 @@ void lpm_scsi_close(LpmScsi *scsi)
     iscsi_destroy_context(scsi->iscsi);
     scsi_free_scsi_task(scsi->lost);
     g_free(scsi->name);
+    g_free(scsi->purpose);
+    g_free(scsi->group);
     g_free(scsi);
+}
+
+/* --- discovery --- */
+
+enum { PORTALS_MAX = 32 };
+
+typedef struct {
+    LpmScsi *scsi;
+    const char *target;
+    GPtrArray *portals;
+} Discovery;
+
+/* The library's list lasts as long as this call. A portal is "ADDRESS:PORT,GROUP". */
+static void discovered(struct iscsi_context *iscsi, int status, void *data, void *private)
+{
+    Discovery *discovery = private;
+    const struct iscsi_discovery_address *one = status == SCSI_STATUS_GOOD ? data : NULL;
+    for (; one; one = one->next) {
+        const struct iscsi_target_portal *portal =
+            g_strcmp0(one->target_name, discovery->target) == 0 ? one->portals : NULL;
+        for (; portal && discovery->portals->len < PORTALS_MAX; portal = portal->next) {
+            g_ptr_array_add(discovery->portals,
+                            g_strndup(portal->portal, strcspn(portal->portal, ",")));
+        }
+    }
+    answered(iscsi, status, NULL, discovery->scsi);
+}
+
+GPtrArray *lpm_scsi_portals(const LpmScsiTarget *target, int64_t deadline_us, GError **error)
+{
+    LpmScsi *scsi = connect_for(target, ISCSI_SESSION_DISCOVERY, deadline_us, error);
+    if (!scsi) {
+        return NULL;
+    }
+    g_autoptr(GPtrArray) portals = g_ptr_array_new_with_free_func(g_free);
+    Discovery discovery = {scsi, target->target, portals};
+    scsi->waiting = true;
+    bool good = iscsi_discovery_async(scsi->iscsi, discovered, &discovery) == 0 && wait_for(scsi) &&
+                scsi->status == SCSI_STATUS_GOOD;
+    if (!good) {
+        lost(scsi, "discovery", error);
+    }
+    lpm_scsi_close(scsi);
+    return good ? g_steal_pointer(&portals) : NULL;
 }
 
 void lpm_scsi_set_deadline(LpmScsi *scsi, int64_t deadline_us)
@@ -170,9 +227,8 @@ static LpmScsiStatus status_of(LpmScsi *scsi, const Command *command, const stru
         return LPM_SCSI_FAILED;
     case SCSI_STATUS_CHECK_CONDITION:
         *ret_again = task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
-        lpm_error_set(error, LPM_ERROR_STORAGE,
-                      "%s, which keeps the ownership record, cannot %s: sense key %x, code %04x",
-                      scsi->name, command->doing, (unsigned)task->sense.key,
+        lpm_error_set(error, LPM_ERROR_STORAGE, "%s%s cannot %s: sense key %x, code %04x",
+                      scsi->name, scsi->purpose, command->doing, (unsigned)task->sense.key,
                       (unsigned)task->sense.ascq);
         return LPM_SCSI_FAILED;
     default:
@@ -265,6 +321,19 @@ static uint64_t get(const uint8_t *at, unsigned bytes)
     return value;
 }
 
+LpmScsiStatus lpm_scsi_ask(LpmScsi *scsi, const uint8_t *cdb, unsigned cdb_size, void *ret_bytes,
+                           uint32_t size, const char *doing, GError **error)
+{
+    Command command = {.cdb_size = (int)cdb_size,
+                       .direction = size ? SCSI_XFER_READ : SCSI_XFER_NONE,
+                       .bytes = ret_bytes,
+                       .size = size,
+                       .may_be_less = true,
+                       .doing = doing};
+    memcpy(command.cdb, cdb, MIN(cdb_size, sizeof command.cdb));
+    return run(scsi, &command, error);
+}
+
 LpmScsiStatus lpm_scsi_capacity(LpmScsi *scsi, uint32_t *ret_block_size, uint64_t *ret_blocks,
                                 GError **error)
 {
@@ -335,9 +404,8 @@ LpmScsiStatus lpm_scsi_reset(LpmScsi *scsi, GError **error)
         return lost(scsi, "reset", error);
     }
     if (scsi->status != SCSI_STATUS_GOOD) {
-        lpm_error_set(error, LPM_ERROR_STORAGE,
-                      "%s, which keeps the ownership record, cannot be reset (answer %d)",
-                      scsi->name, scsi->status);
+        lpm_error_set(error, LPM_ERROR_STORAGE, "%s%s cannot be reset (answer %d)", scsi->name,
+                      scsi->purpose, scsi->status);
         return LPM_SCSI_FAILED;
     }
     return LPM_SCSI_GOOD;

@@ -16,6 +16,7 @@ typedef struct {
     int lun;
     const char *initiator;          /* IQN of this system */
     const char *user, *chap_secret; /* "" or NULL: no CHAP */
+    const char *group; /* of the configuration, for messages: "storage:san"; NULL: arbiter:scsi */
 } LpmScsiTarget;
 
 typedef enum {
@@ -38,6 +39,9 @@ void lpm_scsi_set_deadline(LpmScsi *scsi, int64_t deadline_us);
  * unit attention) is sent again. */
 LpmScsiStatus lpm_scsi_capacity(LpmScsi *scsi, uint32_t *ret_block_size, uint64_t *ret_blocks,
                                 GError **error);
+/* Any command that reads up to @size bytes, zeros behind them; @doing completes "cannot ...". */
+LpmScsiStatus lpm_scsi_ask(LpmScsi *scsi, const uint8_t *cdb, unsigned cdb_size, void *ret_bytes,
+                           uint32_t size, const char *doing, GError **error);
 /* @size is a multiple of the block size. */
 LpmScsiStatus lpm_scsi_read(LpmScsi *scsi, uint64_t block, uint32_t block_size, void *ret_bytes,
                             uint32_t size, GError **error);
@@ -46,6 +50,13 @@ LpmScsiStatus lpm_scsi_write(LpmScsi *scsi, uint64_t block, uint32_t block_size,
 LpmScsiStatus lpm_scsi_sync(LpmScsi *scsi, GError **error);
 /* Ends every command of every session on the logical unit; returns when none is left. */
 LpmScsiStatus lpm_scsi_reset(LpmScsi *scsi, GError **error);
+
+/*
+ * Portals ("ADDRESS:PORT") at which the target says that it is reached, asked in a session of its
+ * own at @target's portal; NULL with an error when it does not say. g_ptr_array_unref().
+ */
+GPtrArray *lpm_scsi_portals(const LpmScsiTarget *target, int64_t deadline_us,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* --- persistent reservations --- */
 

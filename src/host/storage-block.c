@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the kinds share that reach their disks over a network. */
-#include "host/storage.h"
+#include "host/identity.h"
 #include "host/subprocess.h"
 
 #include <string.h>
@@ -84,6 +84,8 @@ typedef struct {
     LpmStorageLooked done;
     void *data;
     GError *error; /* NULL: qemu-img was asked */
+    const LpmPoolConfig *pool;
+    char *image;
 } Look;
 
 static void look_end(gpointer data)
@@ -96,6 +98,7 @@ static void look_end(gpointer data)
     job->done(&job->look, job->data);
     lpm_storage_look_clear(&job->look);
     lpm_storage_place_clear(&job->place);
+    g_free(job->image);
     g_clear_error(&job->error);
     g_free(job);
 }
@@ -107,6 +110,7 @@ static void on_looked(const char *output, const GError *error, void *data)
 
     if (info) {
         job->look.size_bytes = lpm_json_int(info, "virtual-size", 0);
+        job->look.facts = lpm_identity_rbd(job->pool, job->image);
     } else {
         job->look.reason = g_strdup_printf(
             "%s: %s", job->look.path, error ? error->message : "qemu-img's answer is not JSON");
@@ -148,6 +152,8 @@ void lpm_storage_block_look(LpmHost *host, const LpmDisk *disk, const char *uuid
 
     job->done = done;
     job->data = data;
+    job->pool = lpm_host_config_pool(host->config, disk->at.pool);
+    job->image = g_strdup(disk->at.file);
     job->look.path = g_strdup_printf("%s of pool %s", disk->at.file, disk->at.pool);
     /* Every system asks the same server; none keeps a cache of its own below QEMU. */
     job->look.coherent = true;

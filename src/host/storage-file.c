@@ -1,45 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disks that are regular files in a directory, local or shared by a file system. */
-#include "host/storage.h"
+#include "host/holders.h"
+#include "host/identity.h"
 #include "host/subprocess.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #define QEMU_IMG_TIMEOUT_MS 20000
 
-/* File systems on which a page cache of one system does not see at once what another one writes. */
-static const long incoherent[] = {
-    0x6969,     /* NFS */
-    0x517B,     /* SMB */
-    0xFE534D42, /* SMB 2 */
-    0xFF534D42, /* CIFS */
-    0x01021997, /* 9P */
-    0x65735546, /* FUSE */
-};
-
 static bool file_serves(const LpmHost *host G_GNUC_UNUSED, const LpmPoolConfig *pool)
 {
     return pool->kind == LPM_POOL_FILE && g_file_test(pool->path, G_FILE_TEST_IS_DIR);
-}
-
-static bool is_coherent(const char *path)
-{
-    struct statfs fs;
-
-    if (statfs(path, &fs) != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(incoherent); i++) {
-        if (((unsigned long)fs.f_type & 0xFFFFFFFF) == (unsigned long)incoherent[i]) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* --- create --- */
@@ -201,6 +176,8 @@ static bool file_remove(LpmHost *host, const LpmDisk *disk, GError **error)
 /* --- look --- */
 
 typedef struct {
+    LpmHost *host;
+    LpmDiskFormat format; /* in the profile */
     LpmStorageLook look;
     LpmStorageLooked done;
     void *data;
@@ -219,6 +196,14 @@ static gboolean on_look_refused(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static void on_identity(json_t *facts, void *data)
+{
+    Look *job = data;
+
+    job->look.facts = json_incref(facts);
+    look_end(job);
+}
+
 static void on_looked(const char *output, const GError *error, void *data)
 {
     Look *job = data;
@@ -227,10 +212,11 @@ static void on_looked(const char *output, const GError *error, void *data)
     if (info) {
         job->look.format = g_strdup(lpm_json_str(info, "format", NULL));
         job->look.size_bytes = lpm_json_int(info, "virtual-size", 0);
-    } else {
-        job->look.reason = g_strdup_printf(
-            "%s: %s", job->look.path, error ? error->message : "qemu-img's answer is not JSON");
+        lpm_identity_file(job->host, job->look.path, info, job->format, on_identity, job);
+        return;
     }
+    job->look.reason = g_strdup_printf("%s: %s", job->look.path,
+                                       error ? error->message : "qemu-img's answer is not JSON");
     look_end(job);
 }
 
@@ -242,6 +228,8 @@ static void file_look(LpmHost *host, const LpmDisk *disk, const char *uuid, LpmS
     struct stat info;
     int fd = -1;
 
+    job->host = host;
+    job->format = disk->format;
     job->done = done;
     job->data = data;
     job->look.path = lpm_host_file_path(host, &disk->at, &error);
@@ -254,8 +242,8 @@ static void file_look(LpmHost *host, const LpmDisk *disk, const char *uuid, LpmS
         return;
     }
     close(fd);
-    job->look.coherent = is_coherent(job->look.path);
-    job->look.locked_by = lpm_storage_holders(job->look.path, uuid);
+    (void)lpm_identity_file_system(job->look.path, &job->look.coherent);
+    job->look.locked_by = lpm_holders(job->look.path, uuid, NULL);
     /* -U: a running QEMU holds the image's locks; nothing is written here. */
     lpm_subprocess_run((const char *[]){host->config->qemu_img, "info", "-U", "--output=json",
                                         job->look.path, NULL},

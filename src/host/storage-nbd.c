@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disks that an NBD server exports: qemu-nbd, nbdkit. A disk's file is the export's name. */
-#include "host/storage.h"
+#include "host/identity.h"
 
 #include <string.h>
 
@@ -45,11 +45,28 @@ static bool nbd_activate(LpmHost *host, const LpmFileRef *at, bool read_only G_G
     return true;
 }
 
+static void nbd_look(LpmHost *host, const LpmDisk *disk, const char *uuid G_GNUC_UNUSED,
+                     LpmStorageLooked done, void *data)
+{
+    const LpmPoolConfig *pool = lpm_host_config_pool(host->config, disk->at.pool);
+    g_autofree char *group = g_strdup_printf("storage:%s", pool->name);
+
+    lpm_identity_look_nbd(&(LpmNbdTarget){.server = pool->server,
+                                          .socket = pool->socket,
+                                          .export_name = disk->at.file,
+                                          .tls = pool->tls,
+                                          .tls_dir = pool->tls_dir,
+                                          .tls_hostname = pool->tls_hostname,
+                                          .user = pool->user,
+                                          .group = group},
+                          lpm_disk_format_name(disk->format), done, data);
+}
+
 const LpmStorageOps lpm_storage_nbd = {
     .kind = "nbd",
     .serves = nbd_serves,
     .create = lpm_storage_block_create,
     .activate = nbd_activate,
     .remove = lpm_storage_block_remove,
-    .look = lpm_storage_block_look,
+    .look = nbd_look,
 };

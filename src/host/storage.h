@@ -17,6 +17,8 @@ typedef struct {
     char *locked_by; /* who else than the partition itself has it open; "": nobody; NULL: not found
                         out */
     bool coherent;   /* what another system writes through its page cache is seen here at once */
+    json_t
+        *facts; /* what the kind says beside these, as docs/spec/facts.md has it; NULL: nothing */
 } LpmStorageLook;
 
 typedef void (*LpmStorageLooked)(const LpmStorageLook *look, void *data);
@@ -63,9 +65,3 @@ void lpm_storage_block_look(LpmHost *host, const LpmDisk *disk, const char *uuid
                             LpmStorageLooked done, void *data);
 /* The pool's secret in a file without a name, as *ret_fd; -1 when the pool has none. */
 bool lpm_storage_secret(const LpmPoolConfig *pool, int *ret_fd, GError **error);
-
-/*
- * Processes here that have the file at @path open and are not of the partition @uuid (NULL: all),
- * as text for people; "" when there is none.
- */
-char *lpm_storage_holders(const char *path, const char *uuid);

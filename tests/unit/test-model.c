@@ -16,7 +16,8 @@ static const char full[] =
     "\"size_mib\":64,\"cache\":\"none\",\"read_only\":false,\"adapter\":\"vscsi\"},{\"name\":"
     "\"disk1\",\"pool\":\"san\","
     "\"file\":\"p1.qcow2\",\"format\":\"qcow2\",\"size_mib\":0,\"cache\":\"writeback\","
-    "\"read_only\":true,\"adapter\":\"scsi\",\"media\":\"optical\"}],\"networks\":[{\"name\":"
+    "\"read_only\":true,\"adapter\":\"scsi\",\"media\":\"optical\","
+    "\"reserve_policy\":\"single_path\"}],\"networks\":[{\"name\":"
     "\"net0\",\"switch\":\"vlan1\","
     "\"mac\":\"52:54:00:00:00:01\"}],\"console\":false,\"guest_agent\":false,"
     "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"arbiter\":\"console\","
@@ -172,7 +173,7 @@ static const Refusal refusals[] = {
      "profile: member \"disks[1].speed\" is unknown: allowed are name, pool, file, format, "
      "size_mib, "
      "cache, read_only, "
-     "adapter, media, purpose"},
+     "adapter, media, purpose, reserve_policy"},
     {"disks.1.name", "\"disk0\"",
      "profile: member \"disks[1].name\" is \"disk0\", as in disks[0]: allowed once"},
     {"disks.1.file", "\"p1.raw\"",

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One LUN: over its own portal everything, over the other portals whether it is the same one. */
+#include "host/background.h"
+#include "host/identity.h"
+#include "host/scsi-look.h"
+
+#include <string.h>
+
+/* The thread gives up before the main loop does, so that its reason is the one that is told. */
+#define MARGIN_MS 100
+
+typedef struct {
+    char *portal, *target, *initiator, *user, *secret, *group;
+    int lun;
+    int64_t deadline_us;
+    json_t *facts; /* NULL: */
+    char *reason;
+} Job;
+
+typedef struct {
+    LpmStorageLooked done;
+    void *data;
+    char *path;
+    char *format;
+} Owner;
+
+static LpmScsiTarget target_at(const Job *job, const char *portal)
+{
+    return (LpmScsiTarget){.portal = portal,
+                           .target = job->target,
+                           .lun = job->lun,
+                           .initiator = job->initiator,
+                           .user = job->user,
+                           .chap_secret = job->secret,
+                           .group = job->group};
+}
+
+/* --- other paths --- */
+
+typedef struct {
+    const Job *job;
+    const char *portal;
+    const char *identity; /* over the first path */
+    char *reason;
+} Path;
+
+static gpointer try_path(gpointer data)
+{
+    Path *path = data;
+    LpmScsiTarget target = target_at(path->job, path->portal);
+    g_autoptr(GError) error = NULL;
+    LpmScsi *scsi = lpm_scsi_connect(&target, path->job->deadline_us, &error);
+    g_autofree char *identity = scsi ? lpm_scsi_look_path(scsi, &error) : NULL;
+
+    if (!identity) {
+        path->reason = g_strdup(error->message);
+    } else if (strcmp(identity, path->identity) != 0) {
+        path->reason = g_strdup_printf("another disk answers there: %s", identity);
+    }
+    lpm_scsi_close(scsi);
+    return NULL;
+}
+
+static json_t *path_json(const char *portal, const char *reason)
+{
+    return lpm_json_pack("{s:s, s:s}", "portal", portal, "reason", reason ? reason : "");
+}
+
+static bool is_loopback(const char *portal)
+{
+    return g_str_has_prefix(portal, "127.") || g_str_has_prefix(portal, "[::1]");
+}
+
+/* The one that has been used already, and what a target says of itself that is good for itself. */
+static bool is_other(const Job *job, const char *portal)
+{
+    return strcmp(portal, job->portal) != 0 && (!is_loopback(portal) || is_loopback(job->portal));
+}
+
+/* All at once: each has what is left of the time. */
+static json_t *try_paths(const Job *job, const GPtrArray *portals, const char *identity)
+{
+    g_autofree Path *paths = g_new0(Path, portals->len + 1);
+    g_autofree GThread **threads = g_new0(GThread *, portals->len + 1);
+    json_t *list = json_array();
+
+    json_array_append_new(list, path_json(job->portal, NULL));
+    for (guint i = 0; i < portals->len; i++) {
+        paths[i] = (Path){job, portals->pdata[i], identity, NULL};
+        if (is_other(job, portals->pdata[i])) {
+            threads[i] = g_thread_new("path", try_path, &paths[i]);
+        }
+    }
+    for (guint i = 0; i < portals->len; i++) {
+        if (threads[i]) {
+            g_thread_join(threads[i]);
+            json_array_append_new(list, path_json(paths[i].portal, paths[i].reason));
+            g_free(paths[i].reason);
+        }
+    }
+    return list;
+}
+
+/* --- the look --- */
+
+static void work(void *data)
+{
+    Job *job = data;
+    LpmScsiTarget target = target_at(job, job->portal);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) portals = NULL;
+    LpmScsi *scsi = lpm_scsi_connect(&target, job->deadline_us, &error);
+
+    job->facts = scsi ? lpm_scsi_look(scsi, &error) : NULL;
+    lpm_scsi_close(scsi);
+    if (!job->facts) {
+        job->reason = g_strdup(error->message);
+        return;
+    }
+    json_object_set_new(job->facts, "proof", json_string("vpd"));
+    /* A target that does not name its portals has the one that is configured. */
+    portals = lpm_scsi_portals(&target, job->deadline_us, NULL);
+    if (!portals) {
+        portals = g_ptr_array_new();
+    }
+    json_object_set_new(job->facts, "paths",
+                        try_paths(job, portals, lpm_json_str(job->facts, "identity", "")));
+}
+
+static void done(void *data, bool late, void *owner_data)
+{
+    const Job *job = data;
+    Owner *owner = owner_data;
+    LpmStorageLook look = {.path = owner->path, .coherent = true};
+    g_autofree char *reason = NULL;
+
+    if (late || !job->facts) {
+        reason = late ? g_strdup_printf("%s does not answer within %d s", owner->path,
+                                        LPM_IDENTITY_MS / 1000)
+                      : g_strdup(job->reason);
+        look.reason = reason;
+    } else {
+        look.facts = job->facts;
+        look.format = owner->format;
+        look.size_bytes = lpm_json_int(job->facts, "size_bytes", -1);
+    }
+    owner->done(&look, owner->data);
+    g_free(owner->path);
+    g_free(owner->format);
+    g_free(owner);
+}
+
+static void job_free(void *data)
+{
+    Job *job = data;
+
+    json_decref(job->facts);
+    g_free(job->portal);
+    g_free(job->target);
+    g_free(job->initiator);
+    g_free(job->user);
+    g_free(job->secret);
+    g_free(job->group);
+    g_free(job->reason);
+    g_free(job);
+}
+
+void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *format,
+                             LpmStorageLooked looked, void *data)
+{
+    static const LpmBackgroundOps ops = {work, done, job_free};
+    Job *job = g_new0(Job, 1);
+    Owner *owner = g_new0(Owner, 1);
+
+    job->portal = g_strdup(target->portal);
+    job->target = g_strdup(target->target);
+    job->initiator = g_strdup(target->initiator);
+    job->user = g_strdup(target->user);
+    job->secret = g_strdup(target->chap_secret);
+    job->group = g_strdup(target->group);
+    job->lun = target->lun;
+    job->deadline_us = g_get_monotonic_time() + (LPM_IDENTITY_MS - MARGIN_MS) * 1000;
+    owner->done = looked;
+    owner->format = g_strdup(format);
+    owner->data = data;
+    owner->path =
+        g_strdup_printf("LUN %d of %s at %s", target->lun, target->target, target->portal);
+    lpm_background_run(&ops, LPM_IDENTITY_MS, job, owner);
+}
