@@ -218,6 +218,8 @@ void lpm_partition_end_qemu(LpmPartition *partition, const char *reason, LpmHost
                             void *data);
 /* Whether a QEMU process of this partition lives. */
 bool lpm_partition_has_qemu(const LpmPartition *partition);
+/* Asks the kernel: true also where the news of its end has not come yet. */
+bool lpm_partition_qemu_ends(const LpmPartition *partition);
 /*
  * Guest memory of a shared-backing partition, of the running QEMU, also after adoption; borrowed.
  * -1 with STATE (backing is private, no QEMU) or INTERNAL.

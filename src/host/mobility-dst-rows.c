@@ -17,6 +17,16 @@ static bool has_qemu(const DstMove *move)
     return move->base.partition && lpm_partition_has_qemu(move->base.partition);
 }
 
+/*
+ * Before anything says that the partition may run here: what is only known from QEMU's last words
+ * is not enough, for it may have been killed since, and the source still has it all.
+ */
+static bool ends_unheard(const DstMove *move)
+{
+    return move->base.journal == LPM_MOB_DST_LOADED &&
+           lpm_partition_qemu_ends(move->base.partition);
+}
+
 /* --- what QEMU does --- */
 
 static bool ran_here(const DstMove *move)
@@ -225,7 +235,7 @@ static void look(LpmMigration *migration)
         lpm_mig_decide(migration, inactive_view(move));
         return;
     }
-    if (!has_qemu(move)) {
+    if (!has_qemu(move) || ends_unheard(move)) {
         lpm_mig_decide(migration, LPM_MOB_DST_QEMU_DEAD);
         return;
     }

@@ -334,12 +334,27 @@ static void do_cont(SrcMove *move)
     lpm_qmp_cont(qmp, post ? LPM_QMP_RUN_POSTMIGRATE : LPM_QMP_RUN_UNKNOWN, continued, move);
 }
 
+/* Without an error of our own: who has offered it and not been restarted since was given it back.
+ */
+static char *why_it_stays(const SrcMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    if (migration->error) {
+        return g_strdup(migration->error->message);
+    }
+    if (!move->offering) {
+        return g_strdup("lpm-host of the source was restarted during the move");
+    }
+    return g_strdup_printf("%s was offered partition %s and gave it back, as it could not let it "
+                           "run; the log of lpm-host there says why",
+                           migration->peer, migration->name);
+}
+
 /* For people: what happened, where the partition is, what to do. */
 static void explain_stay(SrcMove *move)
 {
     LpmMigration *migration = &move->base;
-    const char *why = migration->error ? migration->error->message
-                                       : "lpm-host of the source was restarted during the move";
+    g_autofree char *why = why_it_stays(move);
     int code = migration->error ? migration->error->code : (int)LPM_ERROR_ABORTED;
     const char *here = lpm_host_name(migration->host);
     bool dead = migration->active && !has_qemu(move);

@@ -68,6 +68,30 @@ bool lpm_process_start_time(pid_t pid, uint64_t *ret_start_time)
     return true;
 }
 
+bool lpm_process_is_ending(pid_t pid, int pidfd)
+{
+    enum { FLAGS = 9 - 3, PENDING = 31 - 3, FIELDS = PENDING + 2, EXITING = 4 }; /* proc(5) */
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) fields = NULL;
+    const char *after;
+
+    if (poll(&ended, 1, 0) > 0) {
+        return true;
+    }
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return true;
+    }
+    after = strrchr(text, ')');
+    fields = after && after[1] == ' ' ? g_strsplit(after + 2, " ", FIELDS) : NULL;
+    if (!fields || g_strv_length(fields) < FIELDS) {
+        return false;
+    }
+    return g_ascii_strtoull(fields[FLAGS], NULL, 10) & EXITING ||
+           g_ascii_strtoull(fields[PENDING], NULL, 10) & 1ULL << (SIGKILL - 1);
+}
+
 int lpm_process_open(pid_t pid, uint64_t start_time)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);

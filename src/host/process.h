@@ -44,6 +44,11 @@ void lpm_process_discard(LpmProcess *process);
 bool lpm_process_start_time(pid_t pid, uint64_t *ret_start_time);
 /* A pidfd of exactly that process, or -1 when it has ended. */
 int lpm_process_open(pid_t pid, uint64_t start_time);
+/*
+ * Whether that process has ended, is on its way, or has got SIGKILL: a large one may take seconds
+ * over its end, and its pidfd says so only then. What cannot be read of a live one is no sign.
+ */
+bool lpm_process_is_ending(pid_t pid, int pidfd);
 /* SIGKILL through the pidfd; an ended process is no error. */
 void lpm_process_kill(int pidfd);
 /* User and group of @name; false when there is no such user. */

@@ -242,6 +242,11 @@ bool lpm_partition_has_qemu(const LpmPartition *partition)
     return partition->pid != 0;
 }
 
+bool lpm_partition_qemu_ends(const LpmPartition *partition)
+{
+    return !partition->pid || lpm_process_is_ending(partition->pid, partition->pidfd);
+}
+
 typedef struct {
     LpmHostDone done;
     void *data;

@@ -82,3 +82,19 @@ def test_qemu_ends_as_the_source_connects(pair):
     assert pair.b.process.poll() is None
     pair.b.start_with(None)
     check_end(pair, "a")
+
+
+def test_qemu_ends_between_taken_and_intent(pair):
+    """It never ran there, and the source has it all: noticed before it is too late to give it back."""
+    needs_crash_points()
+    pair.create()
+    pair.b.start_with("dst-take-after,stop")
+    pair.says_more(pair.a)
+    pair.begin(pair.a, pair.b)
+    wait_for(lambda: state_of(pair.b.process) == "T", "it stands still")
+    (qemu,) = pair.b.qemu_pids()
+    os.kill(qemu, signal.SIGKILL)
+    os.kill(pair.b.process.pid, signal.SIGCONT)
+    status = pair.ends(pair.a, "aborted")
+    assert "gave it back" in status["error"]["desc"], status["error"]
+    check_end(pair, "a")
