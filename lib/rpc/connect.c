@@ -12,10 +12,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define KEEPALIVE_IDLE_S     4
-#define KEEPALIVE_INTERVAL_S 2
-#define KEEPALIVE_COUNT      3
-#define USER_TIMEOUT_MS      10000
+/* A system that is gone is noticed within 3 s; what a slow link delays is still heard. */
+#define KEEPALIVE_IDLE_S     1
+#define KEEPALIVE_INTERVAL_S 1
+#define KEEPALIVE_COUNT      2
+#define USER_TIMEOUT_MS      2500
 
 void lpm_rpc_tune_socket(GSocketConnection *connection)
 {

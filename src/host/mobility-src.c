@@ -18,6 +18,7 @@ enum {
     ARBITER_AGAIN_MS = 250,
     LINK_JUST_NOW_MS = 30000, /* the arbiter may be behind the same link, and comes back later */
     SWITCHOVER_LIMIT_MS = 5000,
+    LOST_LIMIT_MS = 700,    /* the same while the link is lost */
     VERIFY_MS_PER_MIB = 10, /* several times what hashing takes */
 };
 
@@ -44,12 +45,23 @@ static LpmQmp *qmp_of(const SrcMove *move)
 
 /* --- offer --- */
 
+/* The partition stands still: a target that was lost is not given the whole of the offer's time. */
+static void expect_little(SrcMove *move)
+{
+    LpmMigration *migration = &move->base;
+    int64_t soon = lpm_clock_monotonic_us(migration->host->clock) + LOST_LIMIT_MS * 1000;
+    migration->patient_until_us = MIN(migration->patient_until_us, soon);
+}
+
 static void offered(LpmMigration *migration, LpmArbiterResult result, const GError *error)
 {
     SrcMove *move = src(migration);
     (void)error;
     migration->patient_until_us =
         lpm_clock_monotonic_us(migration->host->clock) + migration->options.offer_timeout_ms * 1000;
+    if (!migration->mover || migration->links.lost_us > 0) {
+        expect_little(move);
+    }
     if (result == LPM_ARBITER_DONE && migration->mover) {
         move->offer_mono_us = lpm_clock_monotonic_us(migration->host->clock);
         LPM_CRASH_POINT("src", "tell-offer", "before");
@@ -88,21 +100,45 @@ static gboolean switchover_too_long(gpointer data)
     SrcMove *move = data;
     move->limit_timer = 0;
     g_autoptr(GError) error = NULL;
-    lpm_error_set(&error, LPM_ERROR_TIMEOUT, "the switchover took longer than %u ms",
-                  move->limit_ms);
+    const LpmLinks *links = &move->base.links;
+    if (links->lost_us > 0) {
+        lpm_error_set(&error, LPM_ERROR_NETWORK,
+                      "the link with %s was lost in the switchover (%s) and was not back within "
+                      "%u ms",
+                      move->base.peer, links->reason ? links->reason : "?", move->limit_ms);
+    } else {
+        lpm_error_set(&error, LPM_ERROR_TIMEOUT, "the switchover took longer than %u ms",
+                      move->limit_ms);
+    }
     lpm_mig_trouble(&move->base, error);
     return G_SOURCE_REMOVE;
 }
 
+/*
+ * The partition stands still meanwhile, and may wait for a system that is dead. Not in post-copy:
+ * there is no way back from it.
+ */
+static bool must_hurry(const SrcMove *move)
+{
+    return move->base.links.lost_us > 0 && !move->base.postcopy && !move->going_postcopy;
+}
+
+/* Armed anew when the link is lost or back; all in all it is counted from the stop. */
 static void limit_switchover(SrcMove *move)
 {
     const LpmMigration *migration = &move->base;
+    int64_t stood_us = lpm_clock_monotonic_us(migration->host->clock) - move->stop_mono_us;
     unsigned verify = migration->options.verify
                           ? (unsigned)migration->partition->profile->memory_mib * VERIFY_MS_PER_MIB
                           : 0;
     move->limit_ms = SWITCHOVER_LIMIT_MS + (unsigned)migration->options.max_blackout_ms + verify;
+    int64_t left_ms = MAX(0, (int64_t)move->limit_ms - stood_us / 1000);
+    if (must_hurry(move)) {
+        move->limit_ms = LOST_LIMIT_MS;
+        left_ms = MIN(left_ms, LOST_LIMIT_MS);
+    }
     g_clear_handle_id(&move->limit_timer, g_source_remove);
-    move->limit_timer = g_timeout_add(move->limit_ms, switchover_too_long, move);
+    move->limit_timer = g_timeout_add((unsigned)left_ms, switchover_too_long, move);
 }
 
 static void continued(const GError *error, void *data)
@@ -364,6 +400,20 @@ static void on_peer(SrcMove *move, const LpmStreamPeer *peer)
     lpm_mig_publish(migration);
 }
 
+static void on_link_state(SrcMove *move, const LpmStreamLinkState *state)
+{
+    LpmMigration *migration = &move->base;
+    bool was_lost = migration->links.lost_us > 0;
+    lpm_links_changed(migration, state);
+    bool is_lost = migration->links.lost_us > 0;
+    if (move->limit_timer && was_lost != is_lost) {
+        limit_switchover(move);
+    }
+    if (move->offering && is_lost && !migration->postcopy) {
+        expect_little(move);
+    }
+}
+
 static void mover_event(uint32_t type, const LpmStreamMessage *message, void *data)
 {
     SrcMove *move = data;
@@ -382,7 +432,7 @@ static void mover_event(uint32_t type, const LpmStreamMessage *message, void *da
     } else if (type == LPM_STREAM_NEED_LINK) {
         lpm_src_redial(move, &message->need_link);
     } else if (type == LPM_STREAM_LINK_STATE) {
-        lpm_links_changed(migration, &message->link_state);
+        on_link_state(move, &message->link_state);
     } else if (type == LPM_STREAM_LOADED) {
         LPM_CRASH_POINT("src", "hear-loaded", "before");
         move->peer_loaded = true;
@@ -417,6 +467,8 @@ static void mover_gone(const GError *error, void *data)
         lpm_mig_link_broke(migration, error);
     } else if (migration->postcopy) {
         lpm_mig_look(migration);
+    } else {
+        expect_little(move);
     }
 }
 

@@ -20,7 +20,7 @@ enum {
     LINGER_MS = 500, /* for the peer to see CLOSE before the socket goes */
     LINGER_STEP_MS = 5,
     LAST_WORD_MS = 200, /* for lpm-host to take the last event */
-    PING_TICKS = 10,
+    PING_TICKS = 3,
     RATE_TICKS = 10, /* rates are over this many ticks: a second */
     STOP_MS = 1000,
 };
@@ -489,7 +489,7 @@ static int end_badly(Control *c)
     inbox_close(&m->in.box);
     outbox_close(&m->out.box);
     /* The sender, unless it is stuck, tells the peer why before the link goes. */
-    if (m->n_threads > 0 && atomic_load(&m->connected))
+    if (m->n_threads > 0 && link_totals(m).up > 0)
         gate_join(m, ABORT_MS);
     cut_links(m);
     if (m->n_threads > 0)

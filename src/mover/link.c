@@ -6,6 +6,8 @@
 #include "greeting.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +17,12 @@
 #define GREETING_NS (3ull * NS_PER_S)
 /* Between two greetings that failed at once. */
 #define PAUSE_NS (200u * NS_PER_MS)
-enum { ACCEPT_WAIT_MS = 1000 };
+/* A tick that comes so late says that this process stood still. */
+#define OWN_STOP_NS (1ull * NS_PER_S)
+enum {
+    ACCEPT_WAIT_MS = 1000,
+    SYSTEM_SILENT_MS = 1200, /* four PINGs, each of which the kernel there acknowledges */
+};
 
 /* Whether a loss is the expected end: the peer owes us nothing more, or we are leaving. */
 static bool is_over(Mover *mover)
@@ -337,20 +344,64 @@ bool link_take_socket(Mover *mover, unsigned connection, int fd)
     return wanted;
 }
 
+/*
+ * Milliseconds since the other system's kernel answered anything; 0 where that cannot be known, or
+ * says nothing: to a full window nothing is sent that it could answer soon.
+ */
+static uint64_t kernel_silent_ms(const Transport *transport)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    bool known = getsockopt(transport->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+    return known && info.tcpi_unacked > 0 ? info.tcpi_last_ack_recv : 0;
+}
+
+/*
+ * Why a connection that is up counts as lost; false when it does not. The other mover may be late
+ * because its system is busy: as long as the kernel there acknowledges what it gets, PINGs at
+ * least, that is no dead system.
+ */
+static bool is_silent(Link *link, uint64_t now_ns, char reason[TRANSPORT_REASON_MAX])
+{
+    Mover *mover = link->mover;
+    uint64_t heard_ns = atomic_load(&link->heard_ns);
+    uint64_t silent_ms = now_ns > heard_ns ? (now_ns - heard_ns) / NS_PER_MS : 0;
+    if (silent_ms > mover->config.silence_ms) {
+        snprintf(reason, TRANSPORT_REASON_MAX,
+                 "nothing heard from the other system's mover for %u ms", mover->config.silence_ms);
+        return true;
+    }
+    if (silent_ms <= SYSTEM_SILENT_MS)
+        return false;
+    pthread_mutex_lock(&mover->link_lock);
+    uint64_t kernel_ms = link->up ? kernel_silent_ms(link->transport) : 0;
+    pthread_mutex_unlock(&mover->link_lock);
+    snprintf(reason, TRANSPORT_REASON_MAX, "no answer of any kind from the other system for %u ms",
+             SYSTEM_SILENT_MS);
+    return kernel_ms > SYSTEM_SILENT_MS;
+}
+
+/* Who was stopped itself has heard nobody: what came meanwhile is read first. */
+static void forgive_own_stop(Mover *mover, uint64_t now_ns)
+{
+    if (mover->watched_ns && now_ns - mover->watched_ns > OWN_STOP_NS)
+        for (unsigned i = 0; i < mover->n_links; i++)
+            atomic_store(&mover->links[i].heard_ns, now_ns);
+    mover->watched_ns = now_ns;
+}
+
 void link_watch(Mover *mover, uint64_t now_ns, bool ping)
 {
+    forgive_own_stop(mover, now_ns);
     if (is_over(mover) || !atomic_load(&mover->connected))
         return;
     char reason[TRANSPORT_REASON_MAX];
-    uint64_t silence_ns = (uint64_t)mover->config.silence_ms * NS_PER_MS;
     for (unsigned i = 0; i < mover->n_links; i++) {
         Link *link = &mover->links[i];
-        uint64_t heard_ns = atomic_load(&link->heard_ns);
         if (ping)
             atomic_store(&link->ping_due, true);
-        snprintf(reason, sizeof(reason), "nothing heard from the other system's mover for %u ms",
-                 mover->config.silence_ms);
-        if (link_is_up(link) && now_ns > heard_ns && now_ns - heard_ns > silence_ns)
+        if (link_is_up(link) && is_silent(link, now_ns, reason))
             link_lost(link, LPM_STREAM_ERR_LINK, reason);
     }
     if (ping)

@@ -164,6 +164,7 @@ struct Mover {
     pthread_mutex_t link_lock;
     pthread_cond_t link_changed;
     unsigned links_up;
+    uint64_t watched_ns;                  /* main thread: the last link_watch() */
     uint64_t all_down_ns;                 /* since when none is up; 0: one is */
     uint64_t lost_wire_out, lost_wire_in; /* of connections that are gone */
     uint32_t reconnects;
