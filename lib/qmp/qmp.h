@@ -196,6 +196,12 @@ void lpm_qmp_query_state(LpmQmp *qmp, LpmQmpStateReply reply, void *data);
  * way. For the target of a move @expected is PAUSED, for the source POSTMIGRATE.
  */
 void lpm_qmp_cont(LpmQmp *qmp, LpmQmpRunState expected, LpmQmpDone done, void *data);
+/*
+ * The same without the question before, for a target that has said "completed" and was found
+ * paused since: only what is sent here can change that. Saves a round trip while the partition
+ * stands still. With any other last word of its migration it asks as above.
+ */
+void lpm_qmp_cont_loaded(LpmQmp *qmp, LpmQmpDone done, void *data);
 void lpm_qmp_stop(LpmQmp *qmp, LpmQmpDone done, void *data);
 /* The connection closes after the answer: @closed is called too. */
 void lpm_qmp_quit(LpmQmp *qmp, LpmQmpDone done, void *data);

@@ -240,6 +240,16 @@ void lpm_qmp_cont(LpmQmp *qmp, LpmQmpRunState expected, LpmQmpDone done, void *d
                            .data = data});
 }
 
+void lpm_qmp_cont_loaded(LpmQmp *qmp, LpmQmpDone done, void *data)
+{
+    if (qmp->last_migration == LPM_QMP_MIG_COMPLETED) {
+        lpm_qmp_submit(qmp, "cont", NULL, -1, true, lpm_qmp_done_reply,
+                       lpm_qmp_done_new(done, data));
+    } else {
+        lpm_qmp_cont(qmp, LPM_QMP_RUN_PAUSED, done, data);
+    }
+}
+
 void lpm_qmp_migrate_cancel(LpmQmp *qmp, LpmQmpDone done, void *data)
 {
     run_guarded(&(Guarded){.qmp = qmp,

@@ -114,6 +114,10 @@ static void swap_answered(LpmArbiterResult result, const LpmRecord *now, const G
     note_record(migration, now);
     if (result == LPM_ARBITER_DONE) {
         LPM_CRASH_POINT(side_word(migration), call->what, "after");
+        if (now->state == LPM_RECORD_OFFER || now->state == LPM_RECORD_TAKEN) {
+            lpm_mig_mark(migration,
+                         now->state == LPM_RECORD_OFFER ? LPM_COMMIT_OFFERED : LPM_COMMIT_TAKEN);
+        }
         lpm_log_info(&fields, "record: %s (revision %" G_GUINT64_FORMAT ")",
                      lpm_record_state_name(now->state), now->revision);
     } else {

@@ -54,6 +54,18 @@ typedef struct {
     int64_t start_real_us, start_mono_us, end_mono_us; /* 0: not yet */
 } LpmPhaseTime;
 
+/* The commit while the partition stands still: the first two at the source, the others at the
+ * target. */
+typedef enum {
+    LPM_COMMIT_BEGUN,
+    LPM_COMMIT_OFFERED, /* the record says OFFER */
+    LPM_COMMIT_HEARD,   /* the source's hint */
+    LPM_COMMIT_TAKEN,
+    LPM_COMMIT_INTENT, /* written */
+    LPM_COMMIT_RESUMED,
+    LPM_COMMIT_N,
+} LpmCommitStep;
+
 /* The TCP connections of the two movers, as the mover here tells it. */
 typedef struct {
     struct {
@@ -135,6 +147,7 @@ struct LpmMigration {
     /* status */
     LpmPhaseTime phases[LPM_PHASE_N];
     LpmMovePhase phase;
+    int64_t commit_mono_us[LPM_COMMIT_N]; /* when each step was done; 0: not (yet) */
     LpmStreamStats stats;
     LpmStreamVerified verified;
     bool verified_known;
@@ -149,7 +162,7 @@ struct LpmMigration {
         int64_t ms;
         uint64_t stream, wire;
     } first_pass; /* when it was over; ms 0: it is not */
-    guint status_timer;
+    guint status_timer, publish_idle;
 };
 
 /* --- life (migration.c) --- */
@@ -248,7 +261,10 @@ void lpm_mig_enter_phase(LpmMigration *migration, LpmMovePhase phase);
 void lpm_mig_enter_phase_at(LpmMigration *migration, LpmMovePhase phase, int64_t mono_us);
 void lpm_mig_end_phases(LpmMigration *migration);
 json_t *lpm_mig_status(const LpmMigration *migration); /* new reference */
-/* Sends the event "migration". */
+/* Notes that this step of the commit is done, now or at @mono_us; the first time counts. */
+void lpm_mig_mark(LpmMigration *migration, LpmCommitStep step);
+void lpm_mig_mark_at(LpmMigration *migration, LpmCommitStep step, int64_t mono_us);
+/* Sends the event "migration"; a moment later while the partition stands still for us. */
 void lpm_mig_publish(LpmMigration *migration);
 /* Publishes every LPM_MIG_STATUS_MS from now on, or no longer. */
 void lpm_mig_publish_always(LpmMigration *migration, bool on);

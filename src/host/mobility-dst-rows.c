@@ -389,6 +389,7 @@ static void do_intent(DstMove *move)
         intent_unwritten(move);
         return;
     }
+    lpm_mig_mark(&move->base, LPM_COMMIT_INTENT);
     move->base.record_fresh = true;
     lpm_mig_next(&move->base, LPM_NEXT_NOW);
 }
@@ -444,7 +445,11 @@ static void do_cont(DstMove *move)
     }
     LPM_CRASH_POINT("dst", "cont", "before");
     lpm_mig_ref(&move->base);
-    lpm_qmp_cont(qmp, LPM_QMP_RUN_PAUSED, continued, move);
+    if (move->loaded_known) { /* nothing has changed it since: it need not be asked once more */
+        lpm_qmp_cont_loaded(qmp, continued, move);
+    } else {
+        lpm_qmp_cont(qmp, LPM_QMP_RUN_PAUSED, continued, move);
+    }
 }
 
 static void owned(LpmMigration *migration, LpmArbiterResult result, const GError *error)

@@ -154,6 +154,7 @@ void lpm_dst_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
     lpm_log_debug(&fields, "QEMU: %s %s", event->name, lpm_json_str(event->data, "status", ""));
     if (strcmp(event->name, "RESUME") == 0) {
         move->resume_mono_us = lpm_mig_mono_of(&move->base, event->realtime_us);
+        lpm_mig_mark_at(&move->base, LPM_COMMIT_RESUMED, move->resume_mono_us);
     } else if (strcmp(event->name, "STOP") == 0) {
         move->loaded_known = false;
     }
@@ -231,6 +232,7 @@ static void on_hint(DstMove *move, const LpmStreamHint *hint)
     }
     if (hint->what == LPM_HINT_OFFER && move->hint_mono_us == 0) {
         move->hint_mono_us = lpm_clock_monotonic_us(migration->host->clock);
+        lpm_mig_mark_at(migration, LPM_COMMIT_HEARD, move->hint_mono_us);
         if (migration->phase != LPM_PHASE_COMMIT) {
             lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
         }

@@ -75,6 +75,7 @@ static void offered(LpmMigration *migration, LpmArbiterResult result, const GErr
 void lpm_src_offer(SrcMove *move)
 {
     move->offering = true;
+    lpm_mig_mark(&move->base, LPM_COMMIT_BEGUN);
     lpm_mig_enter_phase(&move->base, LPM_PHASE_COMMIT);
     lpm_mig_swap(&move->base, LPM_RECORD_OFFER, LPM_RECORD_BY_OWNER, "offer", offered);
 }

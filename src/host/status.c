@@ -66,6 +66,42 @@ static json_t *phases_json(const LpmMigration *migration)
     return list;
 }
 
+void lpm_mig_mark_at(LpmMigration *migration, LpmCommitStep step, int64_t mono_us)
+{
+    if (migration->commit_mono_us[step] == 0) {
+        migration->commit_mono_us[step] = mono_us;
+    }
+}
+
+void lpm_mig_mark(LpmMigration *migration, LpmCommitStep step)
+{
+    lpm_mig_mark_at(migration, step, lpm_clock_monotonic_us(migration->host->clock));
+}
+
+/* What each step took, the partition standing still; null before the first is done. */
+static json_t *commit_json(const LpmMigration *migration)
+{
+    static const struct {
+        const char *name;
+        LpmCommitStep from, to;
+    } steps[] = {
+        {"offer_ms", LPM_COMMIT_BEGUN, LPM_COMMIT_OFFERED},
+        {"take_ms", LPM_COMMIT_HEARD, LPM_COMMIT_TAKEN},
+        {"intent_ms", LPM_COMMIT_TAKEN, LPM_COMMIT_INTENT},
+        {"resume_ms", LPM_COMMIT_INTENT, LPM_COMMIT_RESUMED},
+    };
+    json_t *json = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        int64_t from = migration->commit_mono_us[steps[i].from];
+        int64_t to = migration->commit_mono_us[steps[i].to];
+        if (from > 0 && to >= from) {
+            json = json ? json : json_object();
+            json_object_set_new(json, steps[i].name, json_real((double)(to - from) / US));
+        }
+    }
+    return json ? json : json_null();
+}
+
 static json_t *number_or_null(int64_t value)
 {
     return value < 0 ? json_null() : json_integer(value);
@@ -210,13 +246,44 @@ json_t *lpm_mig_status(const LpmMigration *migration)
         json_object_set_new(status, "words",
                             migration->words ? json_incref(migration->words) : json_array());
     }
+    json_object_set_new(status, "commit", commit_json(migration));
     json_object_set_new(status, "phases", phases_json(migration));
     return status;
 }
 
+/* The partition waits for what this half does next; who watches can wait until that is done. */
+static bool stands_still(const LpmMigration *migration)
+{
+    const int64_t *done_us = migration->commit_mono_us;
+    if (migration->ended) {
+        return false;
+    }
+    return migration->side == LPM_MOB_SRC
+               ? migration->phase == LPM_PHASE_COMMIT && done_us[LPM_COMMIT_OFFERED] == 0
+               : done_us[LPM_COMMIT_HEARD] > 0 && done_us[LPM_COMMIT_RESUMED] == 0;
+}
+
+static void publish_now(LpmMigration *migration)
+{
+    g_clear_handle_id(&migration->publish_idle, g_source_remove);
+    lpm_host_emit(migration->host, "migration", lpm_mig_status(migration));
+}
+
+static gboolean publish_idle(gpointer data)
+{
+    LpmMigration *migration = data;
+    migration->publish_idle = 0;
+    publish_now(migration);
+    return G_SOURCE_REMOVE;
+}
+
 void lpm_mig_publish(LpmMigration *migration)
 {
-    lpm_host_emit(migration->host, "migration", lpm_mig_status(migration));
+    if (!stands_still(migration)) {
+        publish_now(migration);
+    } else if (migration->publish_idle == 0) {
+        migration->publish_idle = g_idle_add(publish_idle, migration);
+    }
 }
 
 static gboolean publish_tick(gpointer data)
