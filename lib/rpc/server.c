@@ -76,24 +76,30 @@ void lpm_rpc_server_took_one(LpmRpcServer *server)
 
 /* --- Unix socket --- */
 
-static bool may_connect(GSocketConnection *connection)
+/* Who the kernel says it is, for what is written down about it; NULL: it may not connect. */
+static char *who_connects(GSocketConnection *connection)
 {
     g_autoptr(GCredentials) credentials =
         g_socket_get_credentials(g_socket_connection_get_socket(connection), NULL);
     uid_t uid = credentials ? g_credentials_get_unix_user(credentials, NULL) : (uid_t)-1;
+    pid_t pid = credentials ? g_credentials_get_unix_pid(credentials, NULL) : 0;
 
-    return credentials && (uid == 0 || uid == geteuid());
+    if (!credentials || (uid != 0 && uid != geteuid())) {
+        return NULL;
+    }
+    return g_strdup_printf("local user %u, process %d", (unsigned)uid, (int)pid);
 }
 
 static gboolean on_incoming_unix(G_GNUC_UNUSED GSocketService *service,
                                  GSocketConnection *connection, G_GNUC_UNUSED GObject *source,
                                  void *data)
 {
-    LpmRpcPeer *peer = may_connect(connection) ? lpm_rpc_peer_add(data) : NULL;
+    g_autofree char *who = who_connects(connection);
+    LpmRpcPeer *peer = who ? lpm_rpc_peer_add(data) : NULL;
 
     lpm_rpc_server_took_one(data);
     if (peer) {
-        lpm_rpc_peer_serve(peer, G_IO_STREAM(g_object_ref(connection)), LPM_RPC_LOCAL, "local");
+        lpm_rpc_peer_serve(peer, G_IO_STREAM(g_object_ref(connection)), LPM_RPC_LOCAL, who);
     }
     return TRUE;
 }

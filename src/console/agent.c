@@ -1,52 +1,92 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent.h"
 
+#include <errno.h>
 #include <gio/gio.h>
+#include <gio/gunixinputstream.h>
+#include <gio/gunixoutputstream.h>
+#include <glib-unix.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#define WORDS_MAX 1024 /* of standard error that are kept: the last ones */
-#define LAST_WORDS_MS                                                                              \
-    200 /* for them to come once it has ended: what it started may keep the pipe */
+#define WORDS_MAX     1024 /* of each output that are kept: the last ones */
+#define LAST_WORDS_MS 200  /* for them to come once it has ended */
+
+typedef struct Run Run;
 
 typedef struct {
-    unsigned refs; /* the process, its input, its words */
-    GSubprocess *process;
-    GCancellable *cancel; /* of input and words, once it has ended */
-    char *input;
+    Run *run;
+    GInputStream *stream;
     char chunk[WORDS_MAX];
     GString *words;
-    char *failure; /* why it was not started; NULL */
-    guint timer;
-    bool timed_out, ended, heard; /* heard: all of its words */
+    bool cut; /* they do not begin at the beginning */
+} Output;
+
+struct Run {
+    unsigned refs; /* the process, its input, its outputs */
+    pid_t pid;
+    int pidfd;
+    guint pidfd_watch, timer;
+    GCancellable *cancel; /* of input and outputs, once it has ended */
+    GOutputStream *stdin_stream;
+    char *input;
+    Output said, complained; /* standard output and error */
+    unsigned listening;      /* outputs that have not ended */
+    char *failure;           /* why it was not started; NULL */
+    bool timed_out, ended;
     int status;
     unsigned timeout_ms;
     LpmAgentDone done;
     void *data;
-} Run;
+};
+
+static void output_clear(Output *output)
+{
+    g_clear_object(&output->stream);
+    g_string_free(output->words, TRUE);
+}
 
 static void run_unref(Run *run)
 {
     if (--run->refs > 0) {
         return;
     }
-    g_clear_object(&run->process);
+    output_clear(&run->said);
+    output_clear(&run->complained);
+    g_clear_object(&run->stdin_stream);
     g_clear_object(&run->cancel);
-    g_string_free(run->words, TRUE);
+    if (run->pidfd >= 0) {
+        close(run->pidfd);
+    }
     explicit_bzero(run->input, strlen(run->input)); /* it has secrets */
     g_free(run->input);
     g_free(run->failure);
     g_free(run);
 }
 
-/* The last line, without what a terminal would obey. */
-static char *last_line(const GString *words)
+/*
+ * The last line, without what a terminal would obey. What is left of a line that was cut is not
+ * shown: it may begin in the middle of a secret, which nobody would recognise.
+ */
+static char *last_line(const Output *output)
 {
-    g_autofree char *text = g_strstrip(g_utf8_make_valid(words->str, (gssize)words->len));
+    const char *from = output->words->str;
+    const char *end = from + output->words->len;
+    if (output->cut) {
+        const char *first = memchr(from, '\n', output->words->len);
+        from = first ? first + 1 : end;
+    }
+    g_autofree char *text = g_strstrip(g_utf8_make_valid(from, end - from));
     const char *line = strrchr(text, '\n');
     char *copy = g_strdup(line ? line + 1 : text);
 
+    if (!*copy && output->cut) {
+        g_free(copy);
+        return g_strdup("(a line that is too long to be shown)");
+    }
     for (char *at = copy; *at; at++) {
         if (g_ascii_iscntrl(*at)) {
             *at = ' ';
@@ -57,20 +97,23 @@ static char *last_line(const GString *words)
 
 static void finish(Run *run)
 {
-    g_autofree char *words = last_line(run->words);
+    g_autofree char *said = last_line(&run->said);
+    g_autofree char *words = last_line(&run->complained);
+    LpmAgentEnd end = {.status = -1, .said = said, .words = words};
+    g_autofree char *late = NULL;
 
     g_clear_handle_id(&run->timer, g_source_remove);
     g_cancellable_cancel(run->cancel);
     if (run->failure) {
-        run->done(-1, run->failure, run->data);
+        end.words = run->failure;
     } else if (run->timed_out) {
-        g_autofree char *late = g_strdup_printf("it did not end within %u s and was killed%s%s",
-                                                run->timeout_ms / 1000, *words ? ": " : "", words);
-
-        run->done(-1, late, run->data);
+        late = g_strdup_printf("it did not end within %u s and was killed%s%s",
+                               run->timeout_ms / 1000, *words ? ": " : "", words);
+        end.words = late;
     } else {
-        run->done(run->status, words, run->data);
+        end.status = run->status;
     }
+    run->done(&end, run->data);
     run_unref(run);
 }
 
@@ -83,64 +126,76 @@ static gboolean on_late(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void on_end(GObject *source, GAsyncResult *result, gpointer data)
+/*
+ * It has ended but was not waited for yet, so that its number, and its group's, is nobody else's:
+ * what it has started and left behind ends with it.
+ */
+static gboolean on_end(gint fd, GIOCondition condition, gpointer data)
 {
     Run *run = data;
+    int status = 0;
 
-    (void)source;
-    (void)g_subprocess_wait_finish(run->process, result, NULL);
+    (void)fd;
+    (void)condition;
+    run->pidfd_watch = 0;
+    (void)kill(-run->pid, SIGKILL);
+    while (waitpid(run->pid, &status, 0) < 0 && errno == EINTR) {
+    }
     g_clear_handle_id(&run->timer, g_source_remove);
     run->ended = true;
-    run->status = -1;
-    if (g_subprocess_get_if_exited(run->process)) {
-        run->status = g_subprocess_get_exit_status(run->process);
-    } else if (!run->timed_out) {
-        run->failure =
-            g_strdup_printf("it was ended by signal %d", g_subprocess_get_term_sig(run->process));
+    run->status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (!WIFEXITED(status) && !run->timed_out) {
+        run->failure = g_strdup_printf("it was ended by signal %d", WTERMSIG(status));
     }
-    if (run->heard) {
+    if (run->listening == 0) {
         finish(run);
     } else {
         run->timer = g_timeout_add(LAST_WORDS_MS, on_late, run);
     }
+    return G_SOURCE_REMOVE;
 }
 
-/* It was not waited for yet, so that its number is still its own, and that of its group. */
 static gboolean on_timeout(gpointer data)
 {
     Run *run = data;
-    const char *number = g_subprocess_get_identifier(run->process);
-    pid_t pid = number ? (pid_t)g_ascii_strtoll(number, NULL, 10) : 0;
 
     run->timer = 0;
     run->timed_out = true;
-    if (pid > 1) {
-        (void)kill(-pid, SIGKILL);
-    }
-    g_subprocess_force_exit(run->process);
+    (void)kill(-run->pid, SIGKILL);
     return G_SOURCE_REMOVE;
 }
 
 /* Reads to the end, so that it never waits for us, and keeps the last words. */
 static void on_words(GObject *source, GAsyncResult *result, gpointer data)
 {
-    Run *run = data;
+    Output *output = data;
+    Run *run = output->run;
     gssize n = g_input_stream_read_finish(G_INPUT_STREAM(source), result, NULL);
 
     if (n <= 0) {
-        run->heard = true;
-        if (run->ended && run->timer) {
+        run->listening--;
+        if (run->ended && run->listening == 0 && run->timer) {
             finish(run);
         }
         run_unref(run);
         return;
     }
-    g_string_append_len(run->words, run->chunk, n);
-    if (run->words->len > WORDS_MAX) {
-        g_string_erase(run->words, 0, (gssize)(run->words->len - WORDS_MAX));
+    g_string_append_len(output->words, output->chunk, n);
+    if (output->words->len > WORDS_MAX) {
+        g_string_erase(output->words, 0, (gssize)(output->words->len - WORDS_MAX));
+        output->cut = true;
     }
-    g_input_stream_read_async(G_INPUT_STREAM(source), run->chunk, sizeof(run->chunk),
-                              G_PRIORITY_DEFAULT, run->cancel, on_words, run);
+    g_input_stream_read_async(output->stream, output->chunk, sizeof(output->chunk),
+                              G_PRIORITY_DEFAULT, run->cancel, on_words, output);
+}
+
+static void listen_to(Run *run, Output *output, int fd)
+{
+    output->stream = g_unix_input_stream_new(fd, TRUE);
+    run->refs++;
+    run->listening++;
+    g_input_stream_read_async(output->stream, output->chunk, sizeof(output->chunk),
+                              G_PRIORITY_DEFAULT, run->cancel, on_words, output);
 }
 
 static void on_written(GObject *source, GAsyncResult *result, gpointer data)
@@ -169,16 +224,27 @@ static void own_group(gpointer data)
     }
 }
 
-static GSubprocess *spawn(const char *program, GError **error)
+/* Started, with a descriptor that says when it has ended. It is waited for by on_end() alone. */
+static bool spawn(Run *run, const char *program, int pipes[3], GError **error)
 {
-    const char *argv[] = {program, NULL};
-    g_autoptr(GSubprocessLauncher) launcher =
-        g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE |
-                                  G_SUBPROCESS_FLAGS_STDOUT_SILENCE);
+    char *argv[] = {(char *)program, NULL};
 
-    g_subprocess_launcher_set_child_setup(launcher, own_group, NULL, NULL);
-    g_subprocess_launcher_set_cwd(launcher, "/");
-    return g_subprocess_launcher_spawnv(launcher, argv, error);
+    if (!g_spawn_async_with_pipes("/", argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, own_group, NULL,
+                                  &run->pid, &pipes[0], &pipes[1], &pipes[2], error)) {
+        return false;
+    }
+    run->pidfd = (int)syscall(SYS_pidfd_open, run->pid, 0);
+    if (run->pidfd >= 0) {
+        return true;
+    }
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s", g_strerror(errno));
+    (void)kill(-run->pid, SIGKILL);
+    while (waitpid(run->pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        close(pipes[i]);
+    }
+    return false;
 }
 
 void lpm_agent_run(const char *program, const char *input, unsigned timeout_ms, LpmAgentDone done,
@@ -186,26 +252,31 @@ void lpm_agent_run(const char *program, const char *input, unsigned timeout_ms, 
 {
     Run *run = g_new0(Run, 1);
     g_autoptr(GError) error = NULL;
+    int pipes[3];
 
     run->refs = 1;
-    run->words = g_string_new(NULL);
+    run->pidfd = -1;
+    run->said = (Output){.run = run, .words = g_string_new(NULL)};
+    run->complained = (Output){.run = run, .words = g_string_new(NULL)};
     run->cancel = g_cancellable_new();
     run->input = g_strdup(input);
     run->timeout_ms = timeout_ms;
     run->done = done;
     run->data = data;
-    run->process = spawn(program, &error);
-    if (!run->process) {
+    if (!spawn(run, program, pipes, &error)) {
         run->failure = g_strdup_printf("it cannot be started: %s", error->message);
         g_idle_add(on_not_started, run);
         return;
     }
-    run->refs = 3;
+    for (unsigned i = 0; i < 3; i++) {
+        (void)g_unix_set_fd_nonblocking(pipes[i], TRUE, NULL);
+    }
     run->timer = g_timeout_add(timeout_ms, on_timeout, run);
-    g_output_stream_write_all_async(g_subprocess_get_stdin_pipe(run->process), run->input,
-                                    strlen(run->input), G_PRIORITY_DEFAULT, run->cancel, on_written,
-                                    run);
-    g_input_stream_read_async(g_subprocess_get_stderr_pipe(run->process), run->chunk,
-                              sizeof(run->chunk), G_PRIORITY_DEFAULT, run->cancel, on_words, run);
-    g_subprocess_wait_async(run->process, NULL, on_end, run);
+    run->pidfd_watch = g_unix_fd_add(run->pidfd, G_IO_IN, on_end, run);
+    run->refs++;
+    run->stdin_stream = g_unix_output_stream_new(pipes[0], TRUE);
+    g_output_stream_write_all_async(run->stdin_stream, run->input, strlen(run->input),
+                                    G_PRIORITY_DEFAULT, run->cancel, on_written, run);
+    listen_to(run, &run->said, pipes[1]);
+    listen_to(run, &run->complained, pipes[2]);
 }

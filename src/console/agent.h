@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One run of a fencing agent: options on its standard input, and how it ended. It gets a process
- * group of its own, which is killed when its time is over.
+ * group of its own, which is killed when it has ended, or its time is over.
  */
 #pragma once
 
@@ -10,10 +10,16 @@
 
 /*
  * How it ended. @status: what it returned; -1 when it was not started, was killed, or did not end
- * in time, and @words then says so. @words: the last line that it wrote to standard error, made
- * printable, or ""; borrowed.
+ * in time, and @words then says so. @said and @words: the last line that it wrote to standard
+ * output and to standard error, made printable, or "".
  */
-typedef void (*LpmAgentDone)(int status, const char *words, void *data);
+typedef struct {
+    int status;
+    const char *said, *words;
+} LpmAgentEnd;
+
+/* @end is borrowed. */
+typedef void (*LpmAgentDone)(const LpmAgentEnd *end, void *data);
 
 /*
  * Runs @program, an absolute path, with @input on its standard input and nothing else of ours.

@@ -132,6 +132,7 @@ LpmConsole *lpm_console_open(LpmConsoleConfig *config, GError **error)
         lpm_console_close(console);
         return NULL;
     }
+    lpm_fencing_check(console);
     lpm_moves_resume(console);
     return console;
 }

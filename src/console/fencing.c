@@ -154,17 +154,22 @@ static GString *agent_input(Fence *fence, const char *action, GError **error)
     return input;
 }
 
-/* What an agent says may have a secret in it that it was given. g_free(). */
+/* What an agent says may have a secret in it that it was given, printable by now. g_free(). */
 static char *without_secrets(const Fence *fence, const char *words)
 {
     g_autoptr(GString) text = g_string_new(words);
 
     for (guint i = 0; i < fence->values->len; i++) {
-        const char *value = g_ptr_array_index(fence->values, i);
+        g_autofree char *valid = g_utf8_make_valid(g_ptr_array_index(fence->values, i), -1);
+        const char *value = g_strstrip(valid);
 
+        for (char *at = valid; *at; at++) {
+            *at = g_ascii_iscntrl(*at) ? ' ' : *at;
+        }
         if (*value) {
             g_string_replace(text, value, "***", 0);
         }
+        explicit_bzero(valid, strlen(valid));
     }
     g_string_truncate(text, MIN(text->len, WORDS_SHOWN));
     return g_utf8_make_valid(text->str, -1); /* it may have been cut within a character */
@@ -225,21 +230,34 @@ static gboolean ask_again(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void on_status(int status, const char *words, void *data)
+/*
+ * Agents end with 2 also when they do not understand their options, and complain then. Those that
+ * say anything of the state say it on standard output ("Status: OFF").
+ */
+static bool is_off(const LpmAgentEnd *end)
+{
+    g_autofree char *said = g_ascii_strdown(end->said, -1);
+
+    return end->status == STATUS_OFF &&
+           (*said ? g_regex_match_simple("\\boff\\b", said, 0, 0) : !*end->words);
+}
+
+static void on_status(const LpmAgentEnd *end, void *data)
 {
     Fence *fence = data;
-    g_autofree char *clean = without_secrets(fence, words);
+    g_autofree char *clean = without_secrets(fence, *end->words ? end->words : end->said);
 
-    if (status == STATUS_OFF && lpm_move_is_over(fence->move)) {
+    if (is_off(end) && lpm_move_is_over(fence->move)) {
         fence_end(fence); /* somebody else was quicker */
-    } else if (status == STATUS_OFF) {
+    } else if (is_off(end)) {
         give_word(fence);
-    } else if (status == STATUS_ON && ++fence->asked < STATUS_ASKED) {
+    } else if (end->status == STATUS_ON && ++fence->asked < STATUS_ASKED) {
         g_timeout_add(STATUS_AGAIN_MS, ask_again, fence);
     } else {
         fail(fence,
-             status == STATUS_ON ? "said that it is done, but its status says that it is still on"
-                                 : "said that it is done, but cannot say that it is off",
+             end->status == STATUS_ON
+                 ? "said that it is done, but its status says that it is still on"
+                 : "said that it is done, but cannot say that it is off",
              clean);
     }
 }
@@ -249,12 +267,12 @@ static void ask_status(Fence *fence)
     run_agent(fence, "status", on_status);
 }
 
-static void on_off(int status, const char *words, void *data)
+static void on_off(const LpmAgentEnd *end, void *data)
 {
     Fence *fence = data;
-    g_autofree char *clean = without_secrets(fence, words);
+    g_autofree char *clean = without_secrets(fence, end->words);
 
-    if (status != 0) {
+    if (end->status != 0) {
         fail(fence, "did not switch it off", clean);
         return;
     }
@@ -325,4 +343,28 @@ void lpm_move_consider_fencing(LpmMove *move)
     fence->values = g_ptr_array_new_with_free_func(free_secret);
     lpm_system_ask_now(lpm_move_system(move, LPM_HALF_TARGET), "system-info", NULL, ASK_TIMEOUT_MS,
                        on_target_asked, fence);
+}
+
+static void warn_of_unknown(LpmConsole *console, const char *system)
+{
+    lpm_log_warning(NULL,
+                    "[fencing %s]: there is no system \"%s\" here, so that its agent is never run; "
+                    "\"lpm system list\" shows those that there are",
+                    system, system);
+    lpm_event_add(console, "system", system, NULL,
+                  "the configuration has a fencing agent for %s, and there is no such system",
+                  system);
+}
+
+void lpm_fencing_check(LpmConsole *console)
+{
+    GHashTableIter iter;
+    gpointer system;
+
+    g_hash_table_iter_init(&iter, console->config->fencing);
+    while (g_hash_table_iter_next(&iter, &system, NULL)) {
+        if (!g_hash_table_contains(console->systems, system)) {
+            warn_of_unknown(console, system);
+        }
+    }
 }

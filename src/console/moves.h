@@ -153,6 +153,8 @@ bool lpm_move_check_say(const LpmMove *move, const LpmMoveWord *word,
 
 /* Looks whether it is time to run the target's fencing agent; called again and again. */
 void lpm_move_consider_fencing(LpmMove *move);
+/* Once systems are known: warns of agents for systems that there are not. */
+void lpm_fencing_check(LpmConsole *console);
 
 /* --- what is known (situation.c) --- */
 

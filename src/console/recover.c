@@ -146,6 +146,15 @@ static void recover_at(Recover *recover, LpmHalfSide side)
                       recover->move->systems[side]);
         return;
     }
+    if (recover->word == LPM_MOB_WORD_DISCARD && !knows_words(system)) {
+        lpm_error_set(&recover->errors[side], LPM_ERROR_STATE,
+                      "system %s runs the release before, which cannot be told what is meant: all "
+                      "that it knows is force, and that may throw away more than was never "
+                      "offered. Update lpm-host there and give the word again, or recover "
+                      "without it",
+                      system->name);
+        return;
+    }
     call = g_new0(RecoverCall, 1);
     call->recover = recover;
     call->side = side;

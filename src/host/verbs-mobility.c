@@ -380,8 +380,8 @@ static const LpmRpcArg recover_args[] = {
     {"migration", 's', true, "id"},
     {"word", 's', false, "what somebody vouches for: target-off, source-off or discard"},
     {"say", 's', false, "that in words, to the letter; an error says which words"},
-    {"who", 's', false, "who says so"},
-    {"from", 's', false, "and from where"},
+    {"who", 's', false, "of consoles: who says so"},
+    {"from", 's', false, "of consoles: and from where"},
     {"force", 'b', false, "of consoles that speak RPC version 1 only: the word without words"},
     {NULL},
 };

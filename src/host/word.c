@@ -77,8 +77,9 @@ bool lpm_mig_word_read(const LpmMigration *migration, const json_t *arguments,
     } else if (!check_say(migration, word, say, error)) {
         return false;
     }
-    const char *who = lpm_json_str(arguments, "who", giver->name);
-    const char *from = lpm_json_str(arguments, "from", giver->from);
+    /* A console knows its people. At the local socket, the kernel knows who it is. */
+    const char *who = giver->console ? lpm_json_str(arguments, "who", giver->name) : giver->name;
+    const char *from = giver->console ? lpm_json_str(arguments, "from", giver->from) : giver->from;
     if (strlen(who) > LPM_MOB_SAY_MAX || strlen(from) > LPM_MOB_SAY_MAX) {
         return lpm_error_set(error, LPM_ERROR_USAGE,
                              "migration %s: \"who\" and \"from\" of the word %s have at most %d "

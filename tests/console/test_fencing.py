@@ -32,7 +32,8 @@ class Agent:
         self.secret.chmod(0o600)
         self.program.write_text(AGENT.format(log=self.log, script=self.script))
         self.program.chmod(0o755)
-        self.does(off="touch " + str(directory / "off"), status=f"test -e {directory}/off && exit 2; exit 0")
+        self.does(off="touch " + str(directory / "off"),
+                  status=f"echo a warning >&2; test -e {directory}/off && echo Status: OFF && exit 2; echo Status: ON; exit 0")
 
     def does(self, off, status):
         self.script.write_text(f"case $action in off) {off};; status) {status};; *) exit 1;; esac\n")
@@ -97,6 +98,7 @@ def test_it_is_switched_off_and_the_word_is_given(console, pair, agent, move):  
     ("exit 0", "echo no route >&2; exit 1", "cannot say that it is off: no route"),
     (f"echo first >&2; echo 'bad password {SECRET}' >&2; exit 1", "exit 2", "did not switch it off: bad password ***"),
     ("kill -9 $$", "exit 2", "did not switch it off: it was ended by signal 9"),
+    ("exit 0", "echo 'Parse error: unknown option' >&2; exit 2", "cannot say that it is off: Parse error"),
 ])
 def test_what_is_not_sure_is_no_word(console, pair, agent, move, off, status, says_so):  # noqa: F811
     agent.does(off, status)
@@ -164,6 +166,19 @@ def test_what_an_agent_says_may_be_cut_anywhere(console, pair, agent, move):  # 
     taken(console, pair, move)
     wait_event(console, "did not switch it off: ")
     assert any("did not switch it off" in text for text in console.migration(move)["situation"]["known"])
+
+
+def test_nothing_is_left_of_an_agent_nor_of_its_secret(console, pair, agent, move, tmp_path):  # noqa: F811
+    """It leaves a child behind, and ends with a line whose last KiB begins in the middle of the secret."""
+    agent.does(f"sleep 1000 >&- 2>&- & echo $! > {tmp_path}/child; echo first >&2; printf '{SECRET}' >&2; "
+               f"printf 'z%.0s' {{1..{1024 - len(SECRET) // 2}}} >&2; exit 1", "exit 2")
+    configure(console, agent.config() + agent.config().replace("system-b", "system-x"))
+    taken(console, pair, move)
+    told = wait_event(console, "did not switch it off: ")
+    assert "too long" in told and SECRET[-4:] not in told, told
+    child = int((tmp_path / "child").read_text())
+    console.wait(lambda: not alive(child), "what the agent started ends")
+    assert "there is no such system" in wait_event(console, "system-x") and '"system-x"' in console.log()
 
 
 @pytest.mark.long

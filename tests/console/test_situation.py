@@ -170,6 +170,20 @@ def test_a_host_of_the_release_before_hears_force(console, pair, move):
     assert heard == [{"migration": move, "force": True}]
 
 
+def test_a_host_of_the_release_before_is_not_told_to_discard(console, pair, move):
+    """All that it knows is force, which may mean more there by the time that it hears it."""
+    target = pair[1]
+    info = target.verbs["system-info"]
+    target.verbs["system-info"] = lambda a: {**info(a), "rpc_versions": [1]}
+    target.vanish(stay_away=False)
+    console.wait(lambda: (console.rest("GET", "/v1/systems/system-b")["facts"] or {}).get("rpc_versions") == [1], "the older facts")
+    says(console, target, move, "loaded", "source", "paused")
+    partition = console.migration(move)["partition"]
+    why = refused(console, move, word="discard", say=f"discard {partition} at system-b")
+    assert why.error_class == "state" and "the release before" in why.error["message"], why.error
+    assert "migration-recover" not in target.calls
+
+
 def test_memory_is_given_up_only_when_the_source_is_away(console, pair, move):
     source, target = pair
     word = {"word": "source-off", "say": "source system-a is off"}

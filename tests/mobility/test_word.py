@@ -19,7 +19,8 @@ def test_the_source_dies_over_the_word(pair, crash):
     pair.b.dies()
     for pid in pair.b.qemu_pids():
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: pair.status(pair.a)["sees"] == {"record": "TAKEN", "qemu": "completed"}, "the source waits")
+    wait_for(lambda: (now := pair.status(pair.a))["sees"] == {"record": "TAKEN", "qemu": "completed"} and
+             now["links"]["up"] == 0, "the source waits, and its mover has ended")
     with pytest.raises((EOFError, OSError)):
         pair.a.word(pair.migration, "target-off", "target sys-b is off")
     pair.a.dies()
@@ -28,7 +29,7 @@ def test_the_source_dies_over_the_word(pair, crash):
     if crash.endswith("before"):
         status = wait_for(lambda: pair.status(pair.a)["sees"] and pair.status(pair.a), "the source looks")
         assert (status["record"], status["finished"]) == ("TAKEN", False), "the word was for that one time"
-        assert [word["who"] for word in status["words"]] == ["tester"]
+        assert [word["who"] for word in status["words"]] == [f"local user {os.geteuid()}, process {os.getpid()}"]
         pair.a.word(pair.migration, "target-off", "target sys-b is off")
     status = pair.ends(pair.a, "aborted")
     assert len(status["words"]) == (2 if crash.endswith("before") else 1)
