@@ -234,7 +234,7 @@ def test_target_lost_for_good(pair, crash):
     pair.b.dies()
     for pid in pair.b.qemu_pids():
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: pair.status(pair.a)["record"] == "TAKEN", "the source sees TAKEN")
+    wait_for(lambda: (now := pair.status(pair.a))["record"] == "TAKEN" and now["links"]["up"] == 0, "the source sees TAKEN, alone")
     said = len(pair.numbers(pair.a))
     with pytest.raises(RpcError) as caught:
         pair.a.call("migration-stop", migration=pair.migration)
