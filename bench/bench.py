@@ -137,6 +137,13 @@ class Session:
         (self.out / "latest.md").write_text(results.markdown(self.results))
         plots.write(self.results, self.out)
 
+    def keep_predictions(self):
+        """Of all moves of this session."""
+        with contextlib.suppress(LabError, OSError):
+            new = results.predictions(self.lab.rest("GET", "/v1/migrations?limit=1000")["migrations"])
+            self.keep(new)
+            print(results.markdown(new), flush=True)
+
     def run(self, row, pairs):
         self.shape(row)
         try:
@@ -206,6 +213,7 @@ def main():
             session.begin()
             for row in wanted:
                 session.run(row, options.pairs)
+            session.keep_predictions()
         finally:
             session.end()
     for failure in session.failures:

@@ -94,6 +94,23 @@ def summarise_native(row, candidates):
     return found
 
 
+def predictions(moves):
+    """How good OpenLPM's predictions were, over migrations as its console lists them: median absolute errors in percent, and how
+    often "will converge" was said of a copy that did not. A move whose link was cut was not predicted to be."""
+    scores = [m["score"] for m in moves if m.get("score")]
+    plain = [m["score"] for m in moves if m.get("score") and not m.get("postcopy") and not (m.get("links") or {}).get("reconnects")]
+    found = []
+    for figure in ("duration_ms", "wire_bytes", "blackout_ms"):
+        errors = [abs(score[figure]["error_percent"]) for score in plain if score.get(figure, {}).get("error_percent") is not None]
+        if errors:
+            runs = [{f"{figure} error percent": error} for error in errors]
+            found.append(entry("predictions", f"{figure} error percent", {OURS: runs}, "none", None))
+    if found:
+        wrong = sum(score["converges"] == {"predicted": "yes", "actual": False} for score in scores)
+        found.append(entry("predictions", "wrong promises to converge", {OURS: [{"wrong promises to converge": wrong}]}, "none", None))
+    return found
+
+
 def merge(old, new):
     """Old results with those of the rows measured now in place of theirs."""
     rows = {result["row"] for result in new}

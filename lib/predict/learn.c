@@ -71,8 +71,9 @@ static bool applies(const LpmPredictPast *past, const LpmPredictInput *input,
 
     return whose && past->raw == input->raw && past->model[figure] > 0 &&
            past->actual[figure] > 0 && (tier->other_kind || past->again == input->again) &&
-           (figure == LPM_PREDICT_BYTES ||
-            (past->link_bound == link_bound && past->verify == input->verify));
+           (figure == LPM_PREDICT_BYTES || past->verify == input->verify) &&
+           (past->link_bound == link_bound || figure == LPM_PREDICT_BYTES ||
+            (figure == LPM_PREDICT_BLACKOUT && tier->other_kind));
 }
 
 LpmPredictLesson lpm_predict_learn(const LpmPredictInput *input, LpmPredictFigure figure,

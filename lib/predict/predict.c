@@ -24,10 +24,12 @@ static const Range changed_part = {{0.001, 0.015, 0.1}}; /* besides what the dir
 static const Range learned = {{0.6, 1.0, 1.8}};          /* around a ratio that was seen */
 static const Range link_part = {{1.2, 1.0, 0.7}};        /* around a rate that was measured */
 static const Range dirty_part = {{0.7, 1.0, 1.5}};       /* a partition is not always as it was */
-#define PLAIN_RATIO  1.02
-#define CHANGED_MOST 0.5  /* of the image */
-#define SATURATED    0.85 /* a longer look that sees less than so much of the expected */
-#define FACTOR_SPEED 1.5
+#define PLAIN_RATIO    1.02
+#define CHANGED_MOST   0.5  /* of the image */
+#define SATURATED      0.85 /* a longer look that sees less than so much of the expected */
+#define FACTOR_SPEED   1.5
+#define BLACKOUT_LEAST 2.0 /* before anything was learned */
+#define BLACKOUT_MOST  3.0
 
 const char *lpm_predict_verdict_name(LpmPredictVerdict verdict)
 {
@@ -187,6 +189,9 @@ static LpmPredictBand band(const LpmPredictRun runs[CASES], LpmPredictFigure fig
     }
     if (lesson->spread >= 0) {
         return (LpmPredictBand){value, value * exp(-lesson->spread), value * exp(lesson->spread)};
+    }
+    if (figure == LPM_PREDICT_BLACKOUT) { /* mostly the handover itself, which nothing measures */
+        return (LpmPredictBand){value, value / BLACKOUT_LEAST, value * BLACKOUT_MOST};
     }
     return (LpmPredictBand){value,
                             fmin(runs[BEST].ends ? runs[BEST].figures[figure] : value, value),

@@ -82,6 +82,18 @@ def test_other_rows_results_stay():
     assert "| a | total_ms | 1 |" in results.markdown(merged)
 
 
+def test_predictions_are_judged_over_all_moves_but_cut_ones():
+    def move(error, predicted="yes", actual=True, **more):
+        figures = {name: {"predicted": 1, "actual": 1, "error_percent": error} for name in ("duration_ms", "wire_bytes", "blackout_ms")}
+        return {"score": {**figures, "converges": {"predicted": predicted, "actual": actual}}, "links": {"reconnects": 0}, **more}
+    moves = [move(-10), move(20), move(90), move(500, links={"reconnects": 1}), move(400, postcopy="active"),
+             {"score": {"converges": {"predicted": "yes", "actual": False}}}, {"score": None}]
+    found = {r["metric"]: (r["ours"], r["pairs"]) for r in results.predictions(moves)}
+    assert found["duration_ms error percent"] == (20, 3) and found["blackout_ms error percent"] == (20, 3)
+    assert found["wrong promises to converge"][0] == 1
+    assert results.predictions([]) == []
+
+
 def test_highest_converging_rate_by_bisection():
     for limit in (0, *kinds.RATES_MB_S):
         asked = []

@@ -65,7 +65,7 @@ def test_a_quiet_partition_is_predicted_to_converge_and_does(lab, partition):
         moved = lab.lpm("migrate", partition.name, target)
         assert "the copy will come to its end" in moved.stderr and "against the prediction:" in moved.stdout, moved
         status = lab.lpm_json("migration", "list", "--partition", partition.name)[0]
-        assert status["state"] == "completed" and status["prediction"]["moves"] == before, status["prediction"]
+        assert status["state"] == "completed" and status["prediction"]["moves"] <= before, status["prediction"]
         assert status["score"]["converges"] == {"predicted": "yes", "actual": True}
         for name in FIGURES:
             score = status["score"][name]
@@ -133,11 +133,11 @@ def test_a_restart_that_closes_a_way(lab):
     try:
         lab.rest("PATCH", f"/v1/partitions/{power.name}", {"changes": {"preferred_mode": "default"}})
         results = {result["target"]: result for result in lab.lpm_json("validate", power.name, "--all-targets", check=False)["results"]}
-        assert results["system-a"]["after_restart"] == {"mode": "POWER9_base", "changes": True, "processor_allows": False,
+        assert results["system-a"]["after_restart"] == {"mode": "POWER9", "changes": True, "processor_allows": False,
                                                         "processor_allows_now": True}, results["system-a"]["after_restart"]
         assert results["system-c"]["after_restart"]["processor_allows"]
         text = lab.lpm("validate", power.name, "--all-targets", check=False).stdout
-        assert "POWER9_base: not any more" in text, text
+        assert "POWER9: not any more" in text, text
     finally:
         lab.delete(power)
 
@@ -151,3 +151,4 @@ def test_predictions_get_better(lab, partition):
         assert status["state"] == "completed", status
     for name in ("duration_ms", "blackout_ms"):
         assert abs(status["score"][name]["error_percent"]) < 100, status["score"]
+    assert status["prediction"]["learned_from"] == "partition" and status["prediction"]["moves"] >= 2, status["prediction"]
