@@ -94,10 +94,10 @@ def test_it_is_switched_off_and_the_word_is_given(console, pair, agent, move):  
 
 
 @pytest.mark.parametrize("off, status, says_so", [
-    ("exit 0", "exit 0", "its status says that it is still on"),
-    ("exit 0", "echo no route >&2; exit 1", "cannot say that it is off: no route"),
+    pytest.param("exit 0", "exit 0", "its status says that it is still on", marks=pytest.mark.long),
+    pytest.param("exit 0", "echo no route >&2; exit 1", "cannot say that it is off: no route", marks=pytest.mark.long),
     (f"echo first >&2; echo 'bad password {SECRET}' >&2; exit 1", "exit 2", "did not switch it off: bad password ***"),
-    ("kill -9 $$", "exit 2", "did not switch it off: it was ended by signal 9"),
+    pytest.param("kill -9 $$", "exit 2", "did not switch it off: it was ended by signal 9", marks=pytest.mark.long),
     ("exit 0", "echo 'Parse error: unknown option' >&2; exit 2", "cannot say that it is off: Parse error"),
 ])
 def test_what_is_not_sure_is_no_word(console, pair, agent, move, off, status, says_so):  # noqa: F811
@@ -160,6 +160,7 @@ def test_nobody_is_switched_off_whom_the_source_still_hears(console, pair, agent
     console.wait(agent.runs, "the agent", 25)
 
 
+@pytest.mark.long
 def test_what_an_agent_says_may_be_cut_anywhere(console, pair, agent, move):  # noqa: F811
     agent.does("printf x >&2; printf '\\303\\274%.0s' {1..150} >&2; exit 1", "exit 2")
     configure(console, agent.config())
@@ -201,6 +202,7 @@ def test_the_target_comes_back_in_time(console, pair, agent, move):  # noqa: F81
     assert agent.runs() == []
 
 
+@pytest.mark.long
 def test_offered_and_qemu_at_the_source_dead(console, pair, agent, move):  # noqa: F811
     heard = []
     pair[0].verbs["migration-recover"] = takes_back(pair[0], move, heard)

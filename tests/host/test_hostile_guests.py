@@ -23,6 +23,13 @@ pytestmark = pytest.mark.timeout(120)
 QUICK = 1.0  # seconds that lpm-host may take for a simple question while it is being harassed
 
 
+def some(names, *quick):
+    """All of them in `make check-long`, these in `make check`."""
+    assert set(quick) <= set(names)
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+
 def run_dir(host, name="p1"):
     return host.base / "run" / "partitions" / host.call("partition-show", partition=name)["profile"]["uuid"]
 
@@ -135,7 +142,7 @@ AGENTS = {
 }
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", some(AGENTS, "floods after the handshake"))
 def test_an_agent_costs_only_itself(host, agent):  # noqa: F811
     started(host, "p1", "p2")
     before = resident_kib(host.process.pid)
@@ -191,6 +198,7 @@ def test_console_and_messages_do_not_fill_the_disk(host):  # noqa: F811
     answers_quickly(host, 0.5)
 
 
+@pytest.mark.long
 def test_a_log_that_qemu_has_replaced_is_not_followed(host):  # noqa: F811
     """The directory is QEMU's: it may put a link to anything there."""
     started(host, "p1", "p2")
@@ -243,7 +251,7 @@ MONITORS = {
 }
 
 
-@pytest.mark.parametrize("monitor", MONITORS)
+@pytest.mark.parametrize("monitor", some(MONITORS, "closes at once"))
 def test_a_monitor_costs_only_its_partition(host, monitor):  # noqa: F811
     """lpm-host comes back and finds another's words where QEMU's should be."""
     started(host, "p1", "p2")
@@ -369,9 +377,10 @@ def answers(host):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind, document", [
-    ("runtime", {"incoming": True}), ("runtime", []), ("runtime", {"runtime": {"profile": 7}, "pid": 2**40, "start_time": -1}),
-    ("profile", {}), ("profile", "text"), ("journal", {}), ("journal", [1]), ("journal", {"side": "target", "journal": "loaded"}),
-    ("image", {"key": 5}), ("system", 5)], ids=str)
+    ("runtime", {"runtime": {"profile": 7}, "pid": 2**40, "start_time": -1}), ("journal", {"side": "target", "journal": "loaded"}),
+    *(pytest.param(*pair, marks=pytest.mark.long) for pair in (
+        ("runtime", {"incoming": True}), ("runtime", []), ("profile", {}), ("profile", "text"), ("journal", {}), ("journal", [1]),
+        ("image", {"key": 5}), ("system", 5)))], ids=str)
 def test_a_bad_document_costs_only_its_partition(host, kind, document):  # noqa: F811
     host.create("p1")
     host.end()

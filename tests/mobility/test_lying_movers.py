@@ -31,7 +31,7 @@ def harassed(system, seconds):
     return slowest
 
 
-@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("lie", ["flood", *(pytest.param(lie, marks=pytest.mark.long) for lie in LIES if lie != "flood")])
 def test_of_the_source(pair, lie, monkeypatch):
     pair.create()
     with_liar(pair.a, lie, monkeypatch)
@@ -48,6 +48,7 @@ def test_of_the_source(pair, lie, monkeypatch):
     pair.judge(pair.a)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lie", LIES)
 def test_of_the_target(pair, lie, monkeypatch):
     pair.create()

@@ -450,6 +450,7 @@ def test_the_owner_deleted_it(pair, active):
     assert pair.states() == [None, None] and pair.b.qemu_pids() == []
 
 
+@pytest.mark.long
 def test_discarding_reads_the_record_first(pair):
     """What was seen last is not what is: an offer that came since is not thrown away."""
     pair.create(start=False)

@@ -163,7 +163,7 @@ esac
 """
 
 
-@pytest.mark.parametrize("crash", ["dst-take-after", "dst-cont-after"])
+@pytest.mark.parametrize("crash", [pytest.param("dst-take-after", marks=pytest.mark.long), "dst-cont-after"])
 def test_a_fencing_agent_switches_the_target_off(site, crash):
     """lpm-host of the target dies where the partition is its own; its QEMU lives on, perhaps running. The agent ends that first."""
     agent, pid = site.directory / "fence_sys_b", site.directory / "pid"

@@ -131,6 +131,7 @@ class LinkedMover(Mover):
 
     def __init__(self, *arguments, dial=(), **options):
         self.dial, self.events, self.stopped, self.threads = dial, queue.Queue(), False, []
+        self.turn = 0  # of the addresses: one that takes a connection and resets it is not tried again and again
         self.send_lock = threading.Lock()
         super().__init__(*arguments, **options)
         self.pumping = threading.Thread(target=self.pump, daemon=True)
@@ -165,11 +166,12 @@ class LinkedMover(Mover):
             self.threads[-1].start()
 
     def connect(self, number):
-        for attempt in range(10 * PATIENCE):
+        for _ in range(10 * PATIENCE):
             if self.stopped:
                 return
+            self.turn += 1
             with contextlib.suppress(OSError):
-                with socket.create_connection(self.dial[attempt % len(self.dial)], timeout=1) as made:
+                with socket.create_connection(self.dial[self.turn % len(self.dial)], timeout=1) as made:
                     made.settimeout(None)
                     self.send("LINK", [made.fileno()], connection=number)
                 return

@@ -183,6 +183,13 @@ LIES_OF_SOURCE = {
 }
 
 
+SLOW = ("silence", "a frame that never ends", "CHECK of more than there was")  # they wait for silence, and are in `make check-long`
+
+
+def each(lies):
+    return [pytest.param(lie, marks=pytest.mark.long) if lie in SLOW else lie for lie in lies]
+
+
 def dribble(liar, data, seconds=6):
     """A byte now and then, for longer than silence is suffered."""
     end = time.monotonic() + seconds
@@ -192,7 +199,7 @@ def dribble(liar, data, seconds=6):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("lie", [*LIES_OF_BOTH, *LIES_OF_TARGET])
+@pytest.mark.parametrize("lie", each([*LIES_OF_BOTH, *LIES_OF_TARGET]))
 def test_a_source_survives_its_target(honest, lie):
     source = honest("src")
     source.mover.vasi.sendall(b"what QEMU said first")
@@ -202,7 +209,7 @@ def test_a_source_survives_its_target(honest, lie):
     assert event.code not in (0, 18), event  # neither a good end nor a defect of our own
 
 
-@pytest.mark.parametrize("lie", [*LIES_OF_BOTH, *LIES_OF_SOURCE])
+@pytest.mark.parametrize("lie", each([*LIES_OF_BOTH, *LIES_OF_SOURCE]))
 def test_a_target_survives_its_source(honest, lie):
     target = honest("dst")
     (LIES_OF_BOTH | LIES_OF_SOURCE)[lie](target.liar)
@@ -266,8 +273,9 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("side", ["src", "dst"])
-@pytest.mark.parametrize("what", FLOODS)
+@pytest.mark.parametrize("side, what", [
+    (side, what) if (side, what) in (("src", "PEER"), ("dst", "large DATA")) else pytest.param(side, what, marks=pytest.mark.long)
+    for what in FLOODS for side in ("src", "dst")])
 def test_an_endless_stream_costs_no_memory(honest, side, what):
     """Neither lpm-host nor QEMU reads, and the peer does not look at its window. The mover ends, or goes on in its room."""
     pair = honest(side)
