@@ -401,6 +401,53 @@ def test_findings_are_all_shown_with_remedies(console):
     assert as_json.returncode == 7 and len(json.loads(as_json.stdout)["results"][0]["findings"]) == 4
 
 
+def band(value, low, high):
+    return {"value": value, "low": low, "high": high}
+
+
+PREDICTION = {"converges": "yes", "duration_ms": band(4900, 4200, 5800), "wire_bytes": band(279000000, 240000000, 320000000),
+              "blackout_ms": band(110, 85, None), "moves": 3, "learned_from": "partition"}
+
+
+def test_several_targets_are_shown_side_by_side(console):
+    none = {**PREDICTION, "converges": "no", "moves": 0, "learned_from": "nothing", "duration_ms": band(None, None, None)}
+    after = {"mode": "POWER9", "changes": True, "processor_allows": False, "processor_allows_now": True}
+    answer = validation()
+    answer["results"] = [
+        {"target": "s2", "verdict": "ok", "findings": [], "ms": 420.4, "prediction": PREDICTION, "after_restart": after},
+        {"target": "s3", "verdict": "error", "findings": [finding()], "ms": 1300, "prediction": none, "after_restart": None},
+        {"target": "s4", "verdict": "error", "findings": [finding()], "ms": 2, "prediction": None, "after_restart": {**after, "changes": False}}]
+    console.answers["POST", "/v1/validate"] = answer
+    run = lpm(console, "validate", "web1", "--all-targets")
+    assert run.returncode == 0, run.stderr  # there is a way
+    golden("targets", run.stdout)
+    answer["results"] = answer["results"][1:]
+    assert lpm(console, "validate", "web1", "--all-targets").returncode == 7
+
+
+def test_a_prediction_is_said_before_a_move_and_judged_after_it(console):
+    console.answers["POST", "/v1/validate"] = {**validation(), "results": [
+        {"target": "s2", "verdict": "ok", "findings": [], "ms": 420, "prediction": PREDICTION, "after_restart": None}]}
+    said = lpm(console, "validate", "web1", "s2").stdout
+    assert said.startswith("prediction: time 4.9 s (4.2 s to 5.8 s), on the wire 279 MB (240 MB to 320 MB), blackout 110 ms (85 ms to no end); "
+                           "the copy will come to its end (learned from 3 moves of this partition)\n"), said
+    assert lpm(console, "validate", "web1", "s2", "--no-measure").returncode == 0
+    assert console.requests[-1][2]["options"]["measure"] is False
+    score = {"duration_ms": {"predicted": 4900, "actual": 2831, "error_percent": 73.1}, "converges": {"predicted": "yes", "actual": True}}
+    plan_move(console, migration(prediction=PREDICTION), ended(prediction=PREDICTION, score=score))
+    moved = lpm(console, "migrate", "web1", "s2")
+    assert moved.returncode == 0 and moved.stderr.count("prediction: time 4.9 s") == 1, moved.stderr
+    assert "against the prediction: time 2.8 s, predicted +73 %\n" in moved.stdout, moved.stdout
+
+
+def test_modes_of_several_systems_as_words(console):
+    console.answers["GET", "/v1/modes"] = {"systems": [], "common": {"power": "POWER8"}}
+    for words in (["s1", "s2", "s3"], ["s1,s2", "s3"], ["s1,s2,s3"]):
+        assert "power: POWER8" in lpm(console, "modes", "--common", *words).stdout
+        assert console.requests[-1][1].replace("%2C", ",") == "/v1/modes?common=s1,s2,s3"
+    assert lpm(console, "modes", "s1").returncode == 2
+
+
 @pytest.mark.parametrize("verdict, code", [("ok", 0), ("warning", 0), ("error", 7)])
 def test_verdict_decides_the_exit_code(console, verdict, code):
     console.answers["POST", "/v1/validate"] = validation(verdict=verdict)
