@@ -48,8 +48,15 @@ json_t *lpm_findings_to_json(const GPtrArray *findings);
 const char *lpm_severity_name(LpmSeverity severity); /* "info", "warning", "error" */
 
 /*
+ * Affinity score of the partition on @side ("source", "target"), 0 to 100; -1 when the system has
+ * not told of its nodes (checks/affinity.h).
+ */
+int lpm_checks_affinity(const json_t *facts, const char *side);
+
+/*
  * The table:
- * [{"check","group","active","inactive","severity","overridable","hmc_code","title","help"}], for
+ * [{"check","group","active","inactive","severity","overridable","hmc_code","hmc_verified","hmc",
+ * "title","help","looks_at","fails","remedy"}], for
  * `lpm validate
  * --list`. New reference.
  */

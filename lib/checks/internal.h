@@ -55,6 +55,28 @@ extern const LpmCheckGroup lpm_check_group_prediction;
 /* All groups in their order; NULL-terminated. */
 extern const LpmCheckGroup *const lpm_check_groups[];
 
+/* --- guide.c --- */
+
+/* What people read about a check. Sentences. */
+typedef struct {
+    const char *id, *looks, *fails, *remedy;
+} LpmCheckGuide;
+
+/* NULL: nobody has written about it yet. Static. */
+const LpmCheckGuide *lpm_check_guide(const char *id);
+
+/* --- hmc.c --- */
+
+typedef struct {
+    const char *code;
+    bool verified; /* read in a document of the vendor's */
+    const char *meaning;
+} LpmHmcCode;
+
+/* NULL for NULL and for a code that is not in the table. Static. */
+const LpmHmcCode *lpm_hmc_code(const char *code);
+const LpmHmcCode *lpm_hmc_codes(size_t *ret_n);
+
 /* --- findings.c --- */
 
 #define TEXT(...) g_strdup_printf(__VA_ARGS__)

@@ -96,6 +96,23 @@ static void check_rate(LpmCheckRun *run)
     }
 }
 
+static void check_link(LpmCheckRun *run)
+{
+    int64_t rate, trip;
+
+    if (!lpm_json_bool(run->facts, "mover.connected", true)) {
+        return; /* mover.connection says it */
+    }
+    if (lpm_fact_int(run, NULL, "mover.rate_bytes_s", &rate) &&
+        lpm_fact_int(run, NULL, "mover.round_trip_us", &trip)) {
+        lpm_check_fail(run, TEXT("movers of %s and %s", run->source, run->target),
+                       TEXT("a link whose rate and round trip are known"),
+                       TEXT("%.1f MB/s and %.3f ms were measured to %s", (double)rate / 1e6,
+                            (double)trip / 1e3, lpm_json_str(run->facts, "mover.address", "it")),
+                       TEXT("nothing need be done"));
+    }
+}
+
 static bool wants_postcopy(const LpmCheckRun *run)
 {
     return lpm_json_bool(run->facts, "options.postcopy", false) ||
@@ -114,6 +131,20 @@ static void check_postcopy(LpmCheckRun *run)
                             lpm_json_str(run->facts, "target.postcopy.reason", "no reason given")),
                        TEXT("give QEMU's user /dev/userfaultfd by a udev rule, or set "
                             "vm.unprivileged_userfaultfd to 1 there; or move without --postcopy"));
+    }
+}
+
+/* QEMU asks for whole huge pages then, which the movers' accounts of pages do not follow. */
+static void check_postcopy_pages(LpmCheckRun *run)
+{
+    int64_t kib;
+
+    if (wants_postcopy(run) && lpm_fact_int(run, NULL, "partition.huge_page_kib", &kib) &&
+        kib > 0) {
+        lpm_check_fail(run, TEXT("partition %s", run->partition),
+                       TEXT("ordinary pages, as post-copy needs them here"),
+                       TEXT("huge pages of %" G_GINT64_FORMAT " KiB", kib),
+                       TEXT("move without --postcopy"));
     }
 }
 
@@ -149,11 +180,20 @@ static const LpmCheckRow rows[] = {
     {"mover.rate", LPM_WHEN_ACTIVE, LPM_SEVERITY_WARNING, false, NULL,
      "The first copy will not take long",
      "Estimated from the partition's memory and the rate measured between the movers.", check_rate},
+    {"mover.link", LPM_WHEN_ACTIVE, LPM_SEVERITY_INFO, false, NULL,
+     "The link between the movers was measured",
+     "What a real connection between two movers carried for a moment, and the time there and back.",
+     check_link},
     {"mover.postcopy", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
      "The target's QEMU can wait for memory that is still at the source",
      "Asked for by --postcopy and --postcopy-after: the partition runs there before its memory has "
      "come.",
      check_postcopy},
+    {"mover.postcopy-pages", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
+     "Post-copy is not asked for with huge pages",
+     "A page that is missing would be waited for until all of its huge page has come; such moves "
+     "are not supported.",
+     check_postcopy_pages},
     {"mover.postcopy-risk", LPM_WHEN_ACTIVE, LPM_SEVERITY_WARNING, false, NULL,
      "The move does not need both systems until its end",
      "With post-copy the partition's memory is on two systems for a while.", check_postcopy_risk},

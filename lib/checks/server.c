@@ -2,6 +2,8 @@
 /* The two servers: state, clock, power, capacity, emulator. */
 #include "checks/internal.h"
 
+#include "checks/affinity.h"
+
 #define CLOCK_LIMIT_MS 5000
 
 static void check_operating(LpmCheckRun *run)
@@ -47,9 +49,12 @@ static void check_power(LpmCheckRun *run)
         const char *state;
 
         if (lpm_fact_text(run, NULL, path, &state) && !g_str_equal(state, "mains")) {
+            g_autofree char *reason_path = g_strdup_printf("%s.power.reason", lpm_check_sides[i]);
+            const char *reason = lpm_json_str(run->facts, reason_path, "");
+
             lpm_check_fail(
                 run, TEXT("system %s", lpm_check_system(run, lpm_check_sides[i])),
-                TEXT("on mains power"), TEXT("on %s", state),
+                TEXT("on mains power"), TEXT("on %s%s%s", state, *reason ? ": " : "", reason),
                 TEXT("restore its power, or override when the move is to get away from it"));
         }
     }
@@ -69,12 +74,27 @@ static const char *processors_path(const LpmCheckRun *run)
                                                            : "partition.profile.processors";
 }
 
+/* Of the pages that its memory is made of; what it runs with counts, else what it will be started
+ * with. */
+static bool huge_page_size(LpmCheckRun *run, int64_t *ret_kib)
+{
+    *ret_kib = lpm_json_int(run->facts, "partition.profile.huge_pages_kib", 0);
+    return !run->active || lpm_fact_int(run, NULL, "partition.huge_page_kib", ret_kib);
+}
+
 static void check_memory(LpmCheckRun *run)
 {
-    int64_t wanted, available;
+    int64_t wanted, available, huge = 0;
 
-    if (lpm_fact_int(run, NULL, memory_path(run), &wanted) &&
-        lpm_fact_int(run, NULL, "target.memory.free_mib", &available) && wanted > available) {
+    if (!huge_page_size(run, &huge) || !lpm_fact_int(run, NULL, memory_path(run), &wanted)) {
+        return;
+    }
+    if (huge > 0) {
+        /* What it was started with is server.huge-pages' to look at. */
+        wanted -= lpm_json_int(run->facts, "partition.profile.memory_mib", wanted);
+    }
+    if (wanted > 0 && lpm_fact_int(run, NULL, "target.memory.free_mib", &available) &&
+        wanted > available) {
         lpm_check_fail(
             run, TEXT("system %s", run->target),
             TEXT("%" G_GINT64_FORMAT " MiB of memory for partition %s", wanted, run->partition),
@@ -83,23 +103,78 @@ static void check_memory(LpmCheckRun *run)
     }
 }
 
+static char *huge_pages_text(const json_t *list)
+{
+    GString *text = g_string_new(NULL);
+    json_t *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        g_string_append_printf(
+            text, "%s%" G_GINT64_FORMAT " MiB are free in pages of %" G_GINT64_FORMAT " KiB",
+            text->len ? ", " : "", lpm_json_int(item, "free_mib", 0), lpm_json_int(item, "kib", 0));
+    }
+    return g_string_free(text->len ? text : g_string_append(text, "it has no huge pages"), FALSE);
+}
+
 static void check_huge_pages(LpmCheckRun *run)
 {
-    int64_t wanted, size, page, available;
+    int64_t wanted, size, available = 0;
+    json_t *list, *item;
+    size_t i;
 
-    if (!lpm_fact_int(run, NULL, "partition.huge_page_kib", &wanted) || wanted == 0 ||
-        !lpm_fact_int(run, NULL, "target.memory.huge_page_kib", &page) ||
-        !lpm_fact_int(run, NULL, "target.memory.huge_free_mib", &available) ||
-        !lpm_fact_int(run, NULL, memory_path(run), &size)) {
+    if (!huge_page_size(run, &wanted) || wanted == 0 ||
+        !lpm_fact_list(run, NULL, "target.memory.huge_pages", &list) ||
+        !lpm_fact_int(run, NULL, "partition.profile.memory_mib", &size)) {
         return;
     }
-    if (page != wanted || available < size) {
+    json_array_foreach (list, i, item) {
+        if (lpm_json_int(item, "kib", 0) == wanted) {
+            available = lpm_json_int(item, "free_mib", 0);
+        }
+    }
+    if (available < size) {
         lpm_check_fail(run, TEXT("system %s", run->target),
-                       TEXT("%" G_GINT64_FORMAT " MiB in huge pages of %" G_GINT64_FORMAT " KiB",
-                            size, wanted),
-                       TEXT("%" G_GINT64_FORMAT " MiB free in pages of %" G_GINT64_FORMAT " KiB",
-                            available, page),
-                       TEXT("reserve huge pages of that size there"));
+                       TEXT("%" G_GINT64_FORMAT " MiB in huge pages of %" G_GINT64_FORMAT
+                            " KiB for partition %s",
+                            size, wanted, run->partition),
+                       huge_pages_text(list),
+                       TEXT("reserve huge pages of that size there (nr_hugepages), or choose "
+                            "another target"));
+    }
+}
+
+static void check_room(LpmCheckRun *run)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(lpm_check_sides); i++) {
+        const char *side = lpm_check_sides[i];
+        g_autofree char *place_path = g_strdup_printf("%s.room.path", side);
+        g_autofree char *free_path = g_strdup_printf("%s.room.free_mib", side);
+        g_autofree char *needed_path = g_strdup_printf("%s.room.needed_mib", side);
+        int64_t available, needed;
+
+        if (lpm_fact_int(run, NULL, free_path, &available) &&
+            lpm_fact_int(run, NULL, needed_path, &needed) && available < needed) {
+            lpm_check_fail(run, TEXT("system %s", lpm_check_system(run, side)),
+                           TEXT("%" G_GINT64_FORMAT " MiB for the journal of a move in %s", needed,
+                                lpm_json_str(run->facts, place_path, "its state directory")),
+                           TEXT("%" G_GINT64_FORMAT " MiB are free", available),
+                           TEXT("make room there"));
+        }
+    }
+}
+
+static void check_partitions(LpmCheckRun *run)
+{
+    int64_t limit, used;
+
+    if (lpm_fact_int(run, NULL, "target.room.partitions_limit", &limit) &&
+        lpm_fact_int(run, NULL, "target.room.partitions_used", &used) && used >= limit) {
+        lpm_check_fail(
+            run, TEXT("system %s", run->target),
+            TEXT("fewer than %" G_GINT64_FORMAT " partitions", limit),
+            TEXT("it has %" G_GINT64_FORMAT, used),
+            TEXT("delete or move one there, or raise its limit (partitions in [limits])"));
     }
 }
 
@@ -114,6 +189,95 @@ static void check_processors(LpmCheckRun *run)
                             run->partition),
                        TEXT("%" G_GINT64_FORMAT " are free", available),
                        TEXT("stop or move a partition there, or choose another target"));
+    }
+}
+
+/* --- affinity --- */
+
+static void read_node(const json_t *item, int64_t own_mib, LpmNode *ret)
+{
+    const json_t *distances = lpm_json_at(item, "distances");
+
+    *ret = (LpmNode){.free_mib = lpm_json_int(item, "free_mib", 0) + own_mib,
+                     .processors = (int)lpm_json_int(item, "processors", 0)};
+    for (size_t i = 0; i < json_array_size(distances) && i < LPM_NODES; i++) {
+        ret->distances[i] = (int)json_integer_value(json_array_get(distances, i));
+        ret->n_distances = i + 1;
+    }
+}
+
+int lpm_checks_affinity(const json_t *facts, const char *side)
+{
+    bool source = g_str_equal(side, "source");
+    g_autofree char *path = g_strdup_printf("%s.numa", side);
+    const json_t *list = lpm_json_at(facts, path);
+    const json_t *own = lpm_json_at(facts, "partition.numa_mib");
+    g_autofree LpmNode *nodes = g_new0(LpmNode, LPM_NODES);
+    LpmAffinityNeed need = {
+        .memory_mib = lpm_json_int(facts, "partition.memory_mib",
+                                   lpm_json_int(facts, "partition.profile.memory_mib", 0)),
+        .processors = (int)lpm_json_int(facts, "partition.processors",
+                                        lpm_json_int(facts, "partition.profile.processors", 0))};
+    size_t n = json_array_size(list);
+
+    if (n == 0 || n > LPM_NODES) {
+        return -1;
+    }
+    for (size_t i = 0; i < n; i++) {
+        /* Where it is, its own memory could be its own again. */
+        int64_t mine = source ? json_integer_value(json_array_get(own, i)) : 0;
+
+        read_node(json_array_get(list, i), mine, &nodes[i]);
+    }
+    return lpm_affinity_score(nodes, n, &need);
+}
+
+static bool affinity_scores(LpmCheckRun *run, int *ret_source, int *ret_target)
+{
+    json_t *list;
+
+    *ret_source = lpm_checks_affinity(run->facts, "source");
+    *ret_target = lpm_checks_affinity(run->facts, "target");
+    if (*ret_source < 0) {
+        (void)lpm_fact_list(run, NULL, "source.numa", &list);
+    }
+    if (*ret_target < 0) {
+        (void)lpm_fact_list(run, NULL, "target.numa", &list);
+    }
+    return *ret_source >= 0 && *ret_target >= 0;
+}
+
+static void check_affinity(LpmCheckRun *run)
+{
+    bool not_lower = lpm_json_bool(run->facts, "options.affinity", false);
+    int64_t least = lpm_json_int(run->facts, "options.min_affinity", 0);
+    int source, target;
+
+    if ((!not_lower && least == 0) || !affinity_scores(run, &source, &target)) {
+        return;
+    }
+    least = MAX(least, not_lower ? source : 0);
+    if (target < least) {
+        lpm_check_fail(run, TEXT("system %s", run->target),
+                       TEXT("an affinity score of %" G_GINT64_FORMAT " or more for partition %s",
+                            least, run->partition),
+                       TEXT("%d (%d on %s)", target, source, run->source),
+                       TEXT("free memory on one of its nodes, choose another target, or move "
+                            "without --affinity"));
+    }
+}
+
+static void check_affinity_score(LpmCheckRun *run)
+{
+    int source = lpm_checks_affinity(run->facts, "source");
+    int target = lpm_checks_affinity(run->facts, "target");
+
+    if (source >= 0 && target >= 0 && target < source) {
+        lpm_check_fail(
+            run, TEXT("partition %s", run->partition),
+            TEXT("an affinity score of %d, as on %s", source, run->source),
+            TEXT("%d on %s: its memory will be farther from its processors", target, run->target),
+            TEXT("--affinity refuses such a move"));
     }
 }
 
@@ -233,12 +397,31 @@ static const LpmCheckRow rows[] = {
     {"server.memory", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "The target has the partition's memory free", "All of it is reserved before the move starts.",
      check_memory},
-    {"server.huge-pages", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
+    {"server.huge-pages", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "The target has huge pages of the same size where the partition uses them",
      "A running partition keeps the kind of pages it was started with.", check_huge_pages},
+    {"server.room", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "Both systems have room for the journal of a move",
+     "Every step is written down before it is done; a disk that is full would stop the move in the "
+     "middle.",
+     check_room},
+    {"server.partitions", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target may have one more partition",
+     "Each system limits how many partitions it has, activated or not.", check_partitions},
     {"server.processors", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "The target has the partition's processors free",
      "Counted in virtual processors that the target may give out.", check_processors},
+    {"server.affinity", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
+     "The affinity score on the target is as high as was asked for",
+     "Asked for by --affinity (not lower than on the source) and --min-affinity. The score says "
+     "how "
+     "near the partition's memory can be to its processors: 100 when one NUMA node can hold both, "
+     "50 when memory is on average twice as far.",
+     check_affinity},
+    {"server.affinity-score", LPM_WHEN_ALWAYS, LPM_SEVERITY_INFO, false, NULL,
+     "The affinity score on the target is not lower",
+     "Told also when nobody asked for it, since a partition may run slower there.",
+     check_affinity_score},
     {"server.emulator", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "The target can run partitions of this family",
      "Each family needs its own QEMU, and one that really starts.", check_emulator},

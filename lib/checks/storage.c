@@ -249,7 +249,7 @@ static const LpmCheckRow rows[] = {
     {"storage.registrations", LPM_WHEN_ALWAYS, LPM_SEVERITY_WARNING, false, NULL,
      "Nobody is registered for reservations on a LUN",
      "Who is registered may reserve the disk at any moment.", lpm_check_registrations},
-    {"storage.paths", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
+    {"storage.paths", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, "HSCLA340",
      "The target reaches a LUN over as many paths as the source",
      "PowerVM's --mpio: with fewer portals the partition loses the redundancy that it had.",
      lpm_check_paths},

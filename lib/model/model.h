@@ -115,6 +115,7 @@ typedef struct {
     bool guest_agent;        /* a channel for the guest agent (RMC) */
     bool migration_disabled; /* mobility is not allowed */
     LpmMemoryBacking memory_backing; /* shared is needed for verified moves */
+    int64_t huge_pages_kib;          /* size of the pages of its memory; 0: ordinary ones */
     LpmArbiterKind arbiter;
     int max_blackout_ms; /* 0: the system's default */
     LpmFirmware firmware;

@@ -6,11 +6,13 @@
 
 #include <string.h>
 
-#define CMDLINE_MAX     2048
-#define FILE_MAX        1024
-#define MEMORY_MIB_MIN  16
-#define DISK_MIB_MAX    ((int64_t)64 << 20) /* 64 TiB */
-#define BLACKOUT_MS_MAX (10 * 60 * 1000)
+#define CMDLINE_MAX        2048
+#define FILE_MAX           1024
+#define MEMORY_MIB_MIN     16
+#define DISK_MIB_MAX       ((int64_t)64 << 20) /* 64 TiB */
+#define BLACKOUT_MS_MAX    (10 * 60 * 1000)
+#define HUGE_PAGES_KIB_MIN 64
+#define HUGE_PAGES_KIB_MAX (16 * 1024 * 1024)
 /* QEMU's pseries machine hands memory to its guest in blocks of this size. */
 #define POWER_MEMORY_BLOCK_MIB 256
 
@@ -111,6 +113,8 @@ static const Field profile_fields[] = {
     {"migration_disabled", FIELD_BOOL, false, offsetof(LpmProfile, migration_disabled)},
     {"memory_backing", FIELD_CHOICE, false, offsetof(LpmProfile, memory_backing),
      .names = lpm_memory_backing_names, .n_names = LPM_BACKING_N},
+    {"huge_pages_kib", FIELD_INT64, false, offsetof(LpmProfile, huge_pages_kib), .minimum = 0,
+     .maximum = HUGE_PAGES_KIB_MAX},
     {"arbiter", FIELD_CHOICE, false, offsetof(LpmProfile, arbiter), .names = lpm_arbiter_kind_names,
      .n_names = LPM_ARBITER_N},
     {"max_blackout_ms", FIELD_INT, false, offsetof(LpmProfile, max_blackout_ms), .minimum = 0,
@@ -153,8 +157,34 @@ void lpm_profile_free(LpmProfile *profile)
     }
 }
 
+static bool check_huge_pages(const LpmProfile *profile, GError **error)
+{
+    int64_t kib = profile->huge_pages_kib;
+
+    if (kib == 0) {
+        return true;
+    }
+    if (kib < HUGE_PAGES_KIB_MIN || (kib & (kib - 1)) != 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "profile: member \"huge_pages_kib\" is %" G_GINT64_FORMAT
+                             ": allowed is 0, or a power of two from %d, such as 2048",
+                             kib, HUGE_PAGES_KIB_MIN);
+    }
+    if (profile->memory_mib * 1024 % kib != 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "profile: member \"memory_mib\" is %" G_GINT64_FORMAT
+                             ": allowed is a multiple of its huge pages of %" G_GINT64_FORMAT
+                             " KiB",
+                             profile->memory_mib, kib);
+    }
+    return true;
+}
+
 static bool check_machine(const LpmProfile *profile, GError **error)
 {
+    if (!check_huge_pages(profile, error)) {
+        return false;
+    }
     if (profile->family == LPM_FAMILY_POWER && profile->memory_mib % POWER_MEMORY_BLOCK_MIB != 0) {
         return lpm_error_set(error, LPM_ERROR_USAGE,
                              "profile: member \"memory_mib\" is %" G_GINT64_FORMAT

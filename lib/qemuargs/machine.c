@@ -106,6 +106,11 @@ void lpm_qemu_add_memory(LpmQemuArgs *args)
                       "memory-backend-file,id=" LPM_QEMU_MEMORY_ID ",size=%" G_GINT64_FORMAT
                       "M,mem-path=/proc/self/fd/%d,share=on",
                       mib, spec->memory_fd);
+    } else if (spec->profile->huge_pages_kib > 0) {
+        lpm_qemu_addf(args, "-object",
+                      "memory-backend-memfd,id=" LPM_QEMU_MEMORY_ID ",size=%" G_GINT64_FORMAT
+                      "M,share=off,hugetlb=on,hugetlbsize=%" G_GINT64_FORMAT "K",
+                      mib, spec->profile->huge_pages_kib);
     } else {
         lpm_qemu_addf(args, "-object",
                       "memory-backend-ram,id=" LPM_QEMU_MEMORY_ID ",size=%" G_GINT64_FORMAT "M",

@@ -15,6 +15,8 @@ static int postcopy_after_s;
 static gboolean no_wait;
 static gboolean no_measure;
 static int give_up_after_s = -1;
+static gboolean affinity;
+static int min_affinity;
 static int max_blackout_ms;
 static char *max_rate;
 static int connections;
@@ -66,6 +68,14 @@ static json_t *move_options(GError **error)
         json_object_set_new(options, "postcopy", json_true());
     if (postcopy_after_s > 0)
         json_object_set_new(options, "postcopy_after_s", json_integer(postcopy_after_s));
+    if (min_affinity < 0 || min_affinity > 100) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "--min-affinity takes a score from 0 to 100");
+        return NULL;
+    }
+    if (affinity)
+        json_object_set_new(options, "affinity", json_true());
+    if (min_affinity > 0)
+        json_object_set_new(options, "min_affinity", json_integer(min_affinity));
     if (give_up_after_s >= 0)
         json_object_set_new(options, "give_up_after_s", json_integer(give_up_after_s));
     if (connections != 0)
@@ -87,8 +97,8 @@ static bool print_checks(Cli *cli, GError **error)
         {"ACTIVE", "active", false},
         {"INACTIVE", "inactive", false},
         {"OVERRIDE", "overridable", false},
-        {"HMC", "hmc_code", false},
-        {"WHAT IT LOOKS AT", "help", false},
+        {"HMC", "hmc", false},
+        {"WHAT IT LOOKS AT", "looks_at", false},
         {NULL, NULL, false},
     };
     g_autoptr(json_t) checks = cli_client_list(cli->client, "/v1/checks", "checks", error);
@@ -254,6 +264,17 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &postcopy_after_s,                                                                        \
          "the same, if it still copies after so long",                                             \
          "SECONDS"},                                                                               \
+        {"affinity", 0,                                                                            \
+         0,          G_OPTION_ARG_NONE,                                                            \
+         &affinity,  "only if memory can be as near to the processors as now",                     \
+         NULL},                                                                                    \
+        {"min-affinity",                                                                           \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_INT,                                                                         \
+         &min_affinity,                                                                            \
+         "only with this affinity score or more, 0 to 100",                                        \
+         "SCORE"},                                                                                 \
         {"give-up-after",                                                                          \
          0,                                                                                        \
          0,                                                                                        \

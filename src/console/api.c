@@ -64,6 +64,7 @@ static const char introduction[] =
             "`channels` (of QEMU, 0 or 1), `raw` (boolean: nothing is coded), `link_retry_ms` "    \
             "(how long a lost link is waited for), `measure` (boolean, true: QEMU looks at what "  \
             "the partition writes), "                                                              \
+            "`affinity` (boolean: not a lower score), `min_affinity` (0 to 100), "                 \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }
 #define END                                                                                        \

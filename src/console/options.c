@@ -27,6 +27,8 @@ static const OptionRow rows[] = {
     {"raw", false, true, 0, 1, 0},
     {"link_retry_ms", true, true, 0, 3600000, 120000},
     {"measure", false, false, 0, 1, 1},
+    {"affinity", false, false, 0, 1, 0},
+    {"min_affinity", true, false, 0, 100, 0},
     {"clock_limit_ms", true, false, 1, 86400000, 5000},
     {"long_move_s", true, false, 1, 86400, 600},
 };

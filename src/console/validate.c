@@ -516,14 +516,16 @@ json_t *lpm_verdict_to_json(const LpmVerdict *verdict)
                          lpm_json_int(facts, "rpc.source.clock_offset_us", 0);
     int64_t bound = lpm_json_int(facts, "rpc.target.clock_error_us", 0) +
                     lpm_json_int(facts, "rpc.source.clock_error_us", 0);
-    json_t *summary = lpm_json_pack(
-        "{s:s?, s:s?, s:I, s:I, s:I, s:I, s:I}", "current_mode",
-        lpm_json_str(facts, "partition.current_mode", NULL), "preferred_mode",
-        lpm_json_str(facts, "partition.profile.preferred_mode", NULL), "memory_mib",
-        (json_int_t)lpm_json_int(facts, "partition.profile.memory_mib", 0), "round_trip_us",
-        (json_int_t)lpm_json_int(facts, "mover.round_trip_us", 0), "bytes_per_second",
-        (json_int_t)lpm_json_int(facts, "mover.rate_bytes_s", 0), "clock_difference_us",
-        (json_int_t)difference, "clock_error_us", (json_int_t)bound);
+    json_t *summary =
+        lpm_json_pack("{s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "current_mode",
+                      lpm_json_str(facts, "partition.current_mode", NULL), "preferred_mode",
+                      lpm_json_str(facts, "partition.profile.preferred_mode", NULL), "memory_mib",
+                      (json_int_t)lpm_json_int(facts, "partition.profile.memory_mib", 0),
+                      "round_trip_us", (json_int_t)lpm_json_int(facts, "mover.round_trip_us", 0),
+                      "bytes_per_second", (json_int_t)lpm_json_int(facts, "mover.rate_bytes_s", 0),
+                      "clock_difference_us", (json_int_t)difference, "clock_error_us",
+                      (json_int_t)bound, "affinity_source", lpm_checks_affinity(facts, "source"),
+                      "affinity_target", lpm_checks_affinity(facts, "target"));
 
     return lpm_json_pack(
         "{s:s, s:s, s:o, s:f, s:o, s:O, s:O}", "target", verdict->target, "verdict",

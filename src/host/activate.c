@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "crash/crash.h"
 #include "host/emulator.h"
+#include "host/facts.h"
 #include "host/network.h"
 #include "host/partition.h"
 #include "host/storage.h"
@@ -18,6 +19,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define HUGE_SHIFT 26 /* MFD_HUGE_SHIFT of <linux/memfd.h>, which does not go with <sys/mman.h> */
 
 typedef struct LpmActivation {
     LpmPartition *partition;
@@ -252,7 +255,17 @@ static bool has_room(Activation *activation, GError **error)
     activation->partition->activation = NULL;
     lpm_host_free(host, &memory_mib, &processors);
     activation->partition->activation = activation;
-    if (wanted_mib > memory_mib) {
+    if (profile->huge_pages_kib > 0) {
+        memory_mib = lpm_facts_huge_free_mib(host, profile->huge_pages_kib);
+        if (profile->memory_mib > memory_mib) {
+            return lpm_error_set(error, LPM_ERROR_BUSY,
+                                 "it needs %" G_GINT64_FORMAT " MiB in huge pages of "
+                                 "%" G_GINT64_FORMAT " KiB, and %s has %" G_GINT64_FORMAT
+                                 " MiB of them free; reserve more of them there",
+                                 profile->memory_mib, profile->huge_pages_kib, lpm_host_name(host),
+                                 memory_mib);
+        }
+    } else if (wanted_mib > memory_mib) {
         return lpm_error_set(error, LPM_ERROR_BUSY,
                              "it needs %" G_GINT64_FORMAT " MiB of memory, and %s "
                              "has %" G_GINT64_FORMAT
@@ -384,11 +397,17 @@ static bool make_memory(Activation *activation, GError **error)
     LpmPartition *partition = activation->partition;
     const LpmProfile *profile = activation->plan->profile;
     g_autofree char *name = g_strconcat("lpm-", profile->uuid, NULL);
+    unsigned flags = MFD_CLOEXEC;
 
     if (profile->memory_backing != LPM_BACKING_SHARED) {
         return true;
     }
-    partition->memory_fd = memfd_create(name, MFD_CLOEXEC);
+    if (profile->huge_pages_kib > 0) {
+        unsigned order = (unsigned)g_bit_nth_msf((gulong)profile->huge_pages_kib << 10, -1);
+
+        flags |= MFD_HUGETLB | order << HUGE_SHIFT;
+    }
+    partition->memory_fd = memfd_create(name, flags);
     if (partition->memory_fd < 0 ||
         ftruncate(partition->memory_fd, profile->memory_mib << 20) != 0) {
         return lpm_error_set(error, LPM_ERROR_INTERNAL,

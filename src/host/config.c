@@ -41,6 +41,7 @@ static const KeyRow rows[] = {
     TEXT("system", "name", name),
     TEXT("system", "state_dir", state_dir),
     TEXT("system", "run_dir", run_dir),
+    TEXT("system", "sysfs", sysfs),
     TEXT("rpc", "address", rpc_address),
     NUMBER("rpc", "port", rpc_port, 0, 65535),
     TEXT("mover", "program", mover_program),
@@ -112,6 +113,7 @@ static LpmHostConfig *defaults(void)
     config->name = default_name();
     config->state_dir = g_strdup("/var/lib/openlpm");
     config->run_dir = g_strdup("/run/openlpm");
+    config->sysfs = g_strdup("/sys");
     config->rpc_address = g_strdup("0.0.0.0");
     config->rpc_port = 7600;
     config->mover_program = default_mover();

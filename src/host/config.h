@@ -36,6 +36,7 @@ typedef struct {
     char *name;      /* default: the machine's host name, made legal */
     char *state_dir; /* database, keys */
     char *run_dir;   /* sockets, pid files, logs of QEMU */
+    char *sysfs;     /* where huge pages and NUMA nodes are looked up */
     /* [rpc] */
     char *rpc_address;
     uint16_t rpc_port; /* 0: any free one */

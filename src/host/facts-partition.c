@@ -22,6 +22,7 @@ typedef struct {
 
 static void ask_rmc(const GError *error, void *data);
 static void on_rmc(const char *state, void *data);
+static void on_devices(json_t *list, void *data);
 static void ask_consoles(Job *job);
 static void on_consoles(json_t *result, const GError *error, void *data);
 static void ask_disks(Job *job);
@@ -73,6 +74,14 @@ static void set_used(const LpmPartition *partition, json_t *facts)
     }
 }
 
+/* Where its memory is, for the affinity score of its own system. */
+static void set_nodes(const LpmPartition *partition, json_t *facts)
+{
+    g_autoptr(json_t) nodes = lpm_facts_numa(partition->host);
+
+    json_object_set_new(facts, "numa_mib", lpm_facts_numa_of(partition, json_array_size(nodes)));
+}
+
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
 {
     Job *job = g_new0(Job, 1);
@@ -90,6 +99,7 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
     set_networks(partition, job->facts);
     set_size(partition, job->facts);
     lpm_images_facts(partition->host, partition->profile->uuid, job->facts);
+    set_nodes(partition, job->facts);
     if (!partition->pid) {
         ask_disks(job);
         return;
@@ -120,7 +130,11 @@ static void on_rmc(const char *state, void *data)
     Job *job = data;
 
     json_object_set_new(job->facts, "agent", json_string(state));
-    ask_consoles(job);
+    if (job->partition->qmp && !job->partition->link) {
+        lpm_facts_devices(job->partition, on_devices, job);
+    } else {
+        ask_consoles(job);
+    }
 }
 
 static void ask_consoles(Job *job)
@@ -153,6 +167,18 @@ static void on_consoles(json_t *result, const GError *error, void *data)
         json_object_set_new(job->facts, "consoles_open", json_integer(open));
     }
     ask_disks(job);
+}
+
+static void on_devices(json_t *list, void *data)
+{
+    Job *job = data;
+
+    if (list) {
+        json_object_set(job->facts, "local_devices", list);
+    } else {
+        json_object_del(job->facts, "local_devices");
+    }
+    ask_consoles(job);
 }
 
 static const char *storage_uuid(const LpmPartition *partition)

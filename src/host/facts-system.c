@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define PROCESSORS_EACH                                                                            \
@@ -24,24 +25,46 @@ static char *read_word(const char *directory, const char *supply, const char *na
     return g_strstrip(text);
 }
 
-const char *lpm_facts_power_state(const char *directory)
+json_t *lpm_facts_power(const char *directory)
 {
     g_autoptr(GDir) dir = g_dir_open(directory, 0, NULL);
-    bool discharging = false;
+    g_autoptr(GString) reason = g_string_new(NULL);
+    bool discharging = false, battery = false;
+    int mains = 0, online = 0;
     const char *supply;
 
     while (dir && (supply = g_dir_read_name(dir))) {
         g_autofree char *type = read_word(directory, supply, "type");
         g_autofree char *status = read_word(directory, supply, "status");
         g_autofree char *scope = read_word(directory, supply, "scope");
+        g_autofree char *left = read_word(directory, supply, "capacity");
+        g_autofree char *is_online = read_word(directory, supply, "online");
 
+        if (strcmp(type, "Mains") == 0) {
+            mains++;
+            online += strcmp(is_online, "0") != 0;
+        }
         /* A mouse's battery says nothing about the server. */
-        if ((strcmp(type, "Battery") == 0 || strcmp(type, "UPS") == 0) &&
-            strcmp(scope, "Device") != 0 && strcmp(status, "Discharging") == 0) {
+        if ((strcmp(type, "Battery") != 0 && strcmp(type, "UPS") != 0) ||
+            strcmp(scope, "Device") == 0) {
+            continue;
+        }
+        battery = true;
+        if (strcmp(status, "Discharging") == 0) {
             discharging = true;
+            g_string_append_printf(reason, "%s%s is discharging", reason->len ? ", " : "", supply);
+            if (*left) {
+                g_string_append_printf(reason, " with %s %% left", left);
+            }
         }
     }
-    return discharging ? "battery" : "mains";
+    /* A full battery may call itself full for a while after the mains have gone. */
+    if (!discharging && battery && mains > 0 && online == 0) {
+        discharging = true;
+        g_string_append(reason, "no mains supply is online");
+    }
+    return lpm_json_pack("{s:s, s:s}", "state", discharging ? "battery" : "mains", "reason",
+                         reason->str);
 }
 
 /* --- memory, processors --- */
@@ -80,17 +103,29 @@ void lpm_host_free(const LpmHost *host, int64_t *ret_memory_mib, int *ret_proces
 static json_t *memory_facts(const LpmHost *host)
 {
     g_autofree char *text = NULL;
-    int64_t total, free_mib, huge_kib;
+    int64_t total, free_mib;
     int processors;
 
     (void)g_file_get_contents("/proc/meminfo", &text, NULL, NULL);
     total = meminfo_kib(text, "MemTotal:") / 1024;
     lpm_host_free(host, &free_mib, &processors);
-    huge_kib = meminfo_kib(text, "HugePages_Total:") > 0 ? meminfo_kib(text, "Hugepagesize:") : 0;
-    return lpm_json_pack("{s:I, s:I, s:I, s:I}", "total_mib", (json_int_t)total, "free_mib",
-                         (json_int_t)free_mib, "huge_page_kib", (json_int_t)huge_kib,
-                         "huge_free_mib",
-                         (json_int_t)(meminfo_kib(text, "HugePages_Free:") * huge_kib / 1024));
+    return lpm_json_pack("{s:I, s:I, s:o}", "total_mib", (json_int_t)total, "free_mib",
+                         (json_int_t)free_mib, "huge_pages", lpm_facts_huge_pages(host));
+}
+
+static json_t *room_facts(const LpmHost *host)
+{
+    struct statvfs room;
+    json_t *facts =
+        lpm_json_pack("{s:s, s:i, s:i, s:i}", "path", host->config->state_dir, "needed_mib",
+                      LPM_HOST_ROOM_MIB, "partitions_limit", host->config->partitions,
+                      "partitions_used", (int)g_hash_table_size(host->partitions));
+
+    if (statvfs(host->config->state_dir, &room) == 0) {
+        json_object_set_new(facts, "free_mib",
+                            json_integer((json_int_t)(room.f_bavail * room.f_frsize >> 20)));
+    }
+    return facts;
 }
 
 static json_t *processor_facts(const LpmHost *host)
@@ -206,14 +241,14 @@ json_t *lpm_facts_system(LpmHost *host)
     for (size_t i = 0; i < host->config->n_pools; i++) {
         json_array_append_new(pools, json_string(host->config->pools[i].name));
     }
-    facts =
-        lpm_json_pack("{s:s, s:s, s:o, s:o, s:s, s:{s:s}, s:o, s:o, s:o, s:o, s:o}", "name",
-                      lpm_host_name(host), "version", lpm_release_version(), "rpc_versions",
-                      lpm_release_rpc_versions(), "stream_versions", lpm_release_stream_versions(),
-                      "state", host->maintenance ? "maintenance" : "operating", "power", "state",
-                      lpm_facts_power_state(host->config->power_supply), "memory",
-                      memory_facts(host), "processors", processor_facts(host), "emulators",
-                      emulator_facts(host), "switches", switches, "pools", pools);
+    facts = lpm_json_pack(
+        "{s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+        lpm_host_name(host), "version", lpm_release_version(), "rpc_versions",
+        lpm_release_rpc_versions(), "stream_versions", lpm_release_stream_versions(), "state",
+        host->maintenance ? "maintenance" : "operating", "power",
+        lpm_facts_power(host->config->power_supply), "memory", memory_facts(host), "numa",
+        lpm_facts_numa(host), "room", room_facts(host), "processors", processor_facts(host),
+        "emulators", emulator_facts(host), "switches", switches, "pools", pools);
     set_mover(host, facts);
     set_slots(host, facts);
     json_object_set_new(facts, "postcopy", lpm_facts_postcopy(host));

@@ -7,8 +7,31 @@
 
 /* System facts; the emulators have been looked at. New reference. */
 json_t *lpm_facts_system(LpmHost *host);
-/* "mains" or "battery", from the power-supply class at @directory. Static. */
-const char *lpm_facts_power_state(const char *directory);
+/*
+ * {"state", "reason"}, from the power-supply class at @directory: "battery" when a battery or UPS
+ * of the server discharges, or all its mains are off; else "mains". New reference.
+ */
+json_t *lpm_facts_power(const char *directory);
+
+/*
+ * Devices of a running partition that lpm-host has not put there, each as text for people. @done is
+ * told a borrowed list, or NULL when QEMU has not answered.
+ */
+typedef void (*LpmDevicesDone)(json_t *list, void *data);
+void lpm_facts_devices(LpmPartition *partition, LpmDevicesDone done, void *data);
+
+/* --- facts-memory.c --- */
+
+#define LPM_NODES_MAX 64
+/* [{"kib", "total_mib", "free_mib"}] of each size that the system has any of. New reference. */
+json_t *lpm_facts_huge_pages(const LpmHost *host);
+/* Free memory in huge pages of @kib KiB, less what is promised to mappings. */
+int64_t lpm_facts_huge_free_mib(const LpmHost *host, int64_t kib);
+/* [{"node", "free_mib", "processors", "distances"}]. New reference. */
+json_t *lpm_facts_numa(const LpmHost *host);
+/* MiB of the partition's memory on each of @n_nodes nodes; all 0 with one node only. New reference.
+ */
+json_t *lpm_facts_numa_of(const LpmPartition *partition, size_t n_nodes);
 /* Partition facts of one that is or is not active. The result is borrowed. */
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data);
 /* What stands in the way of a partition that is to come. All borrowed; copied where they must last.

@@ -101,10 +101,16 @@ void lpm_host_promised(const LpmHost *host, int64_t *ret_memory_mib, int *ret_pr
         const LpmPartition *partition = value;
 
         if (partition->pid || partition->activation) {
+            bool huge = lpm_json_int(partition->runtime, "profile.huge_pages_kib",
+                                     partition->profile->huge_pages_kib) > 0;
             int64_t memory_mib;
             int processors;
 
             lpm_partition_size(partition, &memory_mib, &processors);
+            /* Huge pages are no part of the memory that the kernel gives out page by page. */
+            if (huge) {
+                memory_mib -= lpm_json_int(partition->runtime, "profile.memory_mib", memory_mib);
+            }
             *ret_memory_mib += memory_mib;
             *ret_processors += processors;
         }

@@ -106,6 +106,8 @@ LpmPartition *lpm_host_find(LpmHost *host, const char *name_or_uuid, GError **er
 const char *lpm_host_pool_path(const LpmHost *host, const char *pool, GError **error);
 /* Path of a file in a pool, g_free(). The file need not exist. */
 char *lpm_host_file_path(const LpmHost *host, const LpmFileRef *at, GError **error);
+/* Room in the state directory, for the journal of a move, without which none begins. */
+#define LPM_HOST_ROOM_MIB 16
 /* Memory (MiB) that one more partition may take, and processors that are not given out yet. */
 void lpm_host_free(const LpmHost *host, int64_t *ret_memory_mib, int *ret_processors);
 /* Memory (MiB) and processors promised to active and incoming partitions. */

@@ -12,8 +12,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ROOM_BYTES = 16 << 20 }; /* in the state directory, for a move to begin */
-
 /* --- lookup --- */
 
 LpmMigration *lpm_mobility_find(LpmHost *host, const char *id)
@@ -52,14 +50,14 @@ static bool has_room(LpmHost *host, GError **error)
 {
     struct statvfs room;
     if (statvfs(host->config->state_dir, &room) != 0 ||
-        (uint64_t)room.f_bavail * room.f_frsize >= ROOM_BYTES) {
+        (uint64_t)room.f_bavail * room.f_frsize >= (uint64_t)LPM_HOST_ROOM_MIB << 20) {
         return true;
     }
     return lpm_error_set(
         error, LPM_ERROR_STORAGE,
         "%s on system %s has less than %d MiB left for the journal of a move; make "
         "room there",
-        host->config->state_dir, lpm_host_name(host), ROOM_BYTES >> 20);
+        host->config->state_dir, lpm_host_name(host), LPM_HOST_ROOM_MIB);
 }
 
 bool lpm_mobility_slot(LpmHost *host, bool active, GError **error)

@@ -254,7 +254,8 @@ json_t *lpm_plan_runtime(const LpmHost *host, const LpmPlan *plan, char *const *
         "emulator_version", emulator->version, "mode", plan->mode, "activated_with",
         plan->activated_with, "cpu", plan->cpu, "max_cpu_compat", plan->max_cpu_compat, "features",
         features, "devices", lpm_plan_devices(argv), "local_devices", "memory_backing",
-        lpm_memory_backing_name(profile->memory_backing), "huge_page_kib", 0);
+        lpm_memory_backing_name(profile->memory_backing), "huge_page_kib",
+        (int)profile->huge_pages_kib);
 }
 
 /* --- what a restart would change --- */

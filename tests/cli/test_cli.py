@@ -115,7 +115,7 @@ def test_alone_it_shows_the_same_as_an_error():
 def verbs():
     lines = (GOLDEN / "help.txt").read_text().splitlines() if (GOLDEN / "help.txt").exists() else []
     for line in lines:
-        if match := re.match(r"  ([a-z]+(?: [a-z]+)?)", line):
+        if match := re.match(r"  ([a-z]+(?: [a-z-]+)?)", line):
             yield match.group(1).split()
 
 
@@ -457,9 +457,9 @@ def test_verdict_decides_the_exit_code(console, verdict, code):
 
 def test_table_of_checks_is_shown(console):
     console.answers["GET", "/v1/checks"] = {"checks": [{"check": "general.name", "group": "general", "active": True, "inactive": False,
-                                                        "overridable": False, "hmc_code": "HSCLA24E", "help": "the name is free"}]}
+                                                        "overridable": False, "hmc": "HSCLA24E?", "looks_at": "the name is free"}]}
     run = lpm(console, "validate", "--list")
-    assert run.returncode == 0 and "general.name" in run.stdout and "HSCLA24E" in run.stdout and "the name is free" in run.stdout
+    assert run.returncode == 0 and "general.name" in run.stdout and "HSCLA24E?" in run.stdout and "the name is free" in run.stdout
 
 
 # Moves

@@ -202,22 +202,45 @@ static void supply(const char *base, const char *name, const char *type, const c
     }
 }
 
+static void power_file(const char *base, const char *name, const char *file, const char *text)
+{
+    g_autofree char *path = g_build_filename(base, name, file, NULL);
+
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static void assert_power(const char *directory, const char *state, const char *reason)
+{
+    g_autoptr(json_t) power = lpm_facts_power(directory);
+
+    g_assert_cmpstr(lpm_json_str(power, "state", NULL), ==, state);
+    g_assert_cmpstr(lpm_json_str(power, "reason", NULL), ==, reason);
+}
+
 static void test_power(void)
 {
     g_autofree char *base = g_dir_make_tmp("lpm-power-XXXXXX", NULL);
     g_autofree char *remove = g_strdup_printf("rm -rf '%s'", base);
 
-    g_assert_cmpstr(lpm_facts_power_state("/nonexistent"), ==, "mains");
-    g_assert_cmpstr(lpm_facts_power_state(base), ==, "mains");
+    assert_power("/nonexistent", "mains", "");
+    assert_power(base, "mains", "");
     supply(base, "AC", "Mains\n", NULL, NULL);
     supply(base, "mouse", "Battery\n", "Discharging\n", "Device\n");
     supply(base, "BAT0", "Battery\n", "Charging\n", NULL);
-    g_assert_cmpstr(lpm_facts_power_state(base), ==, "mains");
+    assert_power(base, "mains", "");
     supply(base, "BAT0", "Battery\n", "Discharging\n", NULL);
-    g_assert_cmpstr(lpm_facts_power_state(base), ==, "battery");
+    assert_power(base, "battery", "BAT0 is discharging");
     supply(base, "BAT0", "Battery\n", "Full\n", NULL);
     supply(base, "ups", "UPS\n", "Discharging\n", "System\n");
-    g_assert_cmpstr(lpm_facts_power_state(base), ==, "battery");
+    assert_power(base, "battery", "ups is discharging");
+    supply(base, "ups", "UPS\n", "Full\n", NULL);
+    power_file(base, "AC", "online", "0\n");
+    assert_power(base, "battery", "no mains supply is online");
+    power_file(base, "AC", "online", "1\n");
+    assert_power(base, "mains", "");
+    supply(base, "ups", "UPS\n", "Discharging\n", NULL);
+    power_file(base, "ups", "capacity", "57\n");
+    assert_power(base, "battery", "ups is discharging with 57 % left");
     g_assert_cmpint(system(remove), ==, 0);
 }
 

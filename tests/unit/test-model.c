@@ -20,7 +20,8 @@ static const char full[] =
     "\"reserve_policy\":\"single_path\"}],\"networks\":[{\"name\":"
     "\"net0\",\"switch\":\"vlan1\","
     "\"mac\":\"52:54:00:00:00:01\"}],\"console\":false,\"guest_agent\":false,"
-    "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"arbiter\":\"console\","
+    "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"huge_pages_kib\":0,\"arbiter\":"
+    "\"console\","
     "\"max_blackout_ms\":300}";
 
 static json_t *parse(const char *text)
