@@ -113,7 +113,8 @@ def test_console_arbiter(lab, create):
 
 
 def test_partition_that_is_not_activated_moves_too(lab, create):
-    partition = create("system-a", "asleep", "x86-64", 38, start=False)
+    partition = create("system-a", "asleep", "x86-64", 38)
+    lab.lpm("partition", "stop", partition.name)
     assert lab.migrate(partition.name, "system-b", verify=False)["state"] == "completed"
     assert lab.where(partition.name) == "system-b"
     lab.boot(partition)

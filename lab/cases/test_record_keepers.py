@@ -86,7 +86,8 @@ def test_move_with_the_keeper_away_for_a_while(lab, create, keepers, arbiter):
 
 def test_another_keeper_is_found_by_validation(lab, create, keepers):
     """The target looks into an etcd, or at a place in it, that knows nothing of the partition."""
-    partition = create("system-a", "elsewhere", "x86-64", 113, arbiter="etcd", start=False)
+    partition = create("system-a", "elsewhere", "x86-64", 113, arbiter="etcd")
+    lab.lpm("partition", "stop", partition.name)
     changes = groups(lab, "system-b")
     changes["arbiter:etcd"]["prefix"] = "/elsewhere/"
     lab.start_host_again("system-b", changes)

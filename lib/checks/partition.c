@@ -91,6 +91,46 @@ static void check_memory_backing(LpmCheckRun *run)
     }
 }
 
+static bool has_profile(LpmCheckRun *run)
+{
+    if (json_is_object(lpm_json_at(run->facts, "partition.profile"))) {
+        return true;
+    }
+    lpm_check_unknown(run, "", "partition.profile");
+    return false;
+}
+
+/* The machine type is pinned at the first start, for the partition's life. */
+static void check_activated_once(LpmCheckRun *run)
+{
+    if (has_profile(run) && !lpm_json_str(run->facts, "partition.profile.machine", NULL)) {
+        lpm_check_fail(run, TEXT("partition %s", run->partition),
+                       TEXT("a profile that it was activated with"), TEXT("it never was activated"),
+                       TEXT("start it once, create it on %s instead, or override", run->target));
+    }
+}
+
+/* Its code is in the stream and must have the same place there; its variables are a disk. */
+static void check_uefi(LpmCheckRun *run)
+{
+    int64_t here, there;
+
+    if (!has_profile(run) ||
+        !g_str_equal(lpm_json_str(run->facts, "partition.profile.firmware", ""), "uefi") ||
+        !lpm_fact_int(run, NULL, "source.uefi_code_bytes", &here) ||
+        !lpm_fact_int(run, NULL, "target.uefi_code_bytes", &there)) {
+        return;
+    }
+    if (there == 0 || (run->active && there != here)) {
+        lpm_check_fail(
+            run, TEXT("system %s", run->target),
+            TEXT("UEFI firmware of %" G_GINT64_FORMAT " bytes, as on %s", here, run->source),
+            there ? TEXT("one of %" G_GINT64_FORMAT " bytes", there) : TEXT("none"),
+            TEXT("install the package ovmf there, or set uefi_code in group [qemu] of "
+                 "its configuration to the same firmware"));
+    }
+}
+
 static const LpmCheckRow rows[] = {
     {"partition.state", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, "HSCL05DF",
      "The partition is in the state that the move needs",
@@ -116,6 +156,16 @@ static const LpmCheckRow rows[] = {
      "With --verify both systems hash the memory while the partition stands still, which needs "
      "memory that lpm-host shares with QEMU.",
      check_memory_backing},
+    {"partition.activated-once", LPM_WHEN_INACTIVE, LPM_SEVERITY_ERROR, true, NULL,
+     "The partition was activated before",
+     "An inactive move takes the profile that a partition was last activated with; one that never "
+     "was has none.",
+     check_activated_once},
+    {"partition.uefi", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target has the UEFI firmware that the partition needs",
+     "The firmware's code lies in the running partition's memory at its size; its variables are "
+     "one of the partition's disks, and the checks of storage are about them too.",
+     check_uefi},
 };
 
 const LpmCheckGroup lpm_check_group_partition = {"partition", "Partition", rows,

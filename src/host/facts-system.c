@@ -4,6 +4,7 @@
 #include "host/release.h"
 
 #include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
@@ -230,6 +231,14 @@ static void set_slots(const LpmHost *host, json_t *facts)
     json_object_set_new(json_object_get(facts, "mover"), "used", json_integer(active));
 }
 
+/* 0: it is not there. */
+static json_int_t size_of(const char *path)
+{
+    GStatBuf status;
+
+    return g_stat(path, &status) == 0 && S_ISREG(status.st_mode) ? status.st_size : 0;
+}
+
 json_t *lpm_facts_system(LpmHost *host)
 {
     json_t *switches = json_array(), *pools = json_array();
@@ -251,6 +260,7 @@ json_t *lpm_facts_system(LpmHost *host)
         "emulators", emulator_facts(host), "switches", switches, "pools", pools);
     set_mover(host, facts);
     set_slots(host, facts);
+    json_object_set_new(facts, "uefi_code_bytes", json_integer(size_of(host->config->uefi_code)));
     json_object_set_new(facts, "postcopy", lpm_facts_postcopy(host));
     if (host->hooks && host->hooks->system_facts) {
         host->hooks->system_facts(host, facts);

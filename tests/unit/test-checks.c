@@ -185,6 +185,9 @@ static const Case cases[] = {
      "partition web1"},
     {"partition.consoles", X86, P "consoles_open", "1", "partition web1"},
     {"partition.memory-backing", X86, P "memory_backing", "\"private\"", "partition web1"},
+    {"partition.activated-once", INACTIVE, PP "machine", "null", "partition web1", NULL, true},
+    {"partition.uefi", X86, "target.uefi_code_bytes", "0", "system system-b"},
+    {"partition.uefi", X86, "target.uefi_code_bytes", "4096", "system system-b"},
     {"storage.visible", X86, TC "disks.0.visible", "false", "disk disk0"},
     {"storage.same-disk", X86, TC "disks.0.nonce", "\"\"", "disk disk0"},
     {"storage.same-disk", X86, TC "disks.0.nonce", "\"77\"", "disk disk0"},
@@ -520,17 +523,11 @@ static void test_nothing_known(void)
     g_autoptr(json_t) list = lpm_checks_list();
     /* These have nothing to ask once the family or the wish is not known, or their fact has a
      * default. */
-    static const char *const silent[] = {"partition.no-agent",
-                                         "processor.features",
-                                         "processor.interrupts",
-                                         "prediction.converges",
-                                         "prediction.unsure",
-                                         "mover.postcopy",
-                                         "mover.postcopy-risk",
-                                         "mover.postcopy-pages",
-                                         "server.affinity",
-                                         "server.affinity-score",
-                                         NULL};
+    static const char *const silent[] = {
+        "partition.no-agent",       "processor.features",    "processor.interrupts",
+        "prediction.converges",     "prediction.unsure",     "mover.postcopy",
+        "mover.postcopy-risk",      "mover.postcopy-pages",  "server.affinity",
+        "partition.activated-once", "server.affinity-score", NULL};
     json_t *row;
     size_t i;
 

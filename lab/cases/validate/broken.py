@@ -129,7 +129,8 @@ class Ground(Installation):
 
     def create_partitions(self):
         self.make(SUBJECT, 80)
-        self.make(SLEEPER, 81, start=False)
+        self.make(SLEEPER, 81)  # one that never was activated cannot be moved
+        self.rest("POST", f"/v1/partitions/{SLEEPER}/stop", {"how": "hard"})
 
     def make(self, name, number, place=SOURCE, start=True, **changes):
         profile = self.tiny(name, number, **changes)
