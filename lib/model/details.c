@@ -94,16 +94,17 @@ static bool check_firmware(const LpmProfile *profile, GError **error)
 {
     size_t n = firmware_disks(profile);
     bool uefi = profile->firmware == LPM_FIRMWARE_UEFI;
+    bool power = profile->family == LPM_FAMILY_POWER;
 
     if (uefi && profile->family != LPM_FAMILY_X86_64) {
         return lpm_error_set(error, LPM_ERROR_USAGE,
                              "profile: member \"firmware\" is \"uefi\": allowed only for family "
                              "\"x86-64\"; leave it out");
     }
-    if (n > (uefi ? 1 : 0)) {
+    if (n > (uefi || power ? 1 : 0)) {
         return lpm_error_set(error, LPM_ERROR_USAGE,
                              "profile: member \"disks\" has %zu with purpose \"firmware\": allowed "
-                             "is one, and only with \"firmware\": \"uefi\"",
+                             "is one, for family \"power\" or with \"firmware\": \"uefi\"",
                              n);
     }
     if (uefi && n == 0 && (profile->n_disks == 0 || profile->n_disks >= LPM_DISKS_MAX)) {
@@ -120,6 +121,12 @@ static bool check_firmware(const LpmProfile *profile, GError **error)
                                  "profile: member \"disks[%zu]\" has purpose \"firmware\": allowed "
                                  "is format \"raw\" and not \"read_only\"",
                                  i);
+        }
+        if (disk->purpose == LPM_PURPOSE_FIRMWARE && power && disk->size_mib > 1) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "profile: member \"disks[%zu].size_mib\" is %" G_GINT64_FORMAT
+                                 ": an NVRAM has 1 MiB at most",
+                                 i, disk->size_mib);
         }
     }
     return true;

@@ -35,7 +35,7 @@ typedef enum { LPM_MEDIA_DISK, LPM_MEDIA_OPTICAL, LPM_MEDIA_N } LpmDiskMedia;
 typedef enum { LPM_FIRMWARE_DEFAULT, LPM_FIRMWARE_UEFI, LPM_FIRMWARE_N } LpmFirmware;
 typedef enum {
     LPM_PURPOSE_DATA,
-    LPM_PURPOSE_FIRMWARE, /* holds the variables of UEFI firmware; the guest sees no disk */
+    LPM_PURPOSE_FIRMWARE, /* UEFI's variables, or a POWER partition's NVRAM; no disk to the guest */
     LPM_PURPOSE_N
 } LpmDiskPurpose;
 /* Whether somebody may keep a disk to himself by a reservation; only a disk without can move. */

@@ -155,6 +155,17 @@ static bool has_adapter(const LpmProfile *profile, LpmDiskAdapter adapter)
     return false;
 }
 
+/* The machine has the device already; here it is given its memory. */
+static void add_firmware(LpmQemuArgs *args, size_t index)
+{
+    bool power = args->spec->profile->family == LPM_FAMILY_POWER;
+
+    add_nodes(args, index, power ? LPM_QEMU_NVRAM : LPM_QEMU_FLASH_VARIABLES);
+    if (power) {
+        lpm_qemu_addf(args, "-global", "spapr-nvram.drive=" LPM_QEMU_NVRAM);
+    }
+}
+
 void lpm_qemu_add_disks(LpmQemuArgs *args)
 {
     const LpmProfile *profile = args->spec->profile;
@@ -170,7 +181,7 @@ void lpm_qemu_add_disks(LpmQemuArgs *args)
     }
     for (size_t i = 0; i < profile->n_disks; i++) {
         if (profile->disks[i].purpose == LPM_PURPOSE_FIRMWARE) {
-            add_nodes(args, i, LPM_QEMU_FLASH_VARIABLES);
+            add_firmware(args, i);
         } else {
             add_disk(args, i);
         }

@@ -9,6 +9,7 @@
 
 #define LPM_QEMU_FLASH_CODE      "uefi-code"
 #define LPM_QEMU_FLASH_VARIABLES "uefi-variables"
+#define LPM_QEMU_NVRAM           "nvram"
 
 /*
  * PCI slots on the root bus. Fixed by kind and index, never by order of arguments: a device keeps

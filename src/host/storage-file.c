@@ -68,7 +68,7 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
     create->data = data;
     create->disk = g_strdup(disk->name);
     create->path = lpm_host_file_path(host, &disk->at, NULL);
-    if (create->path && disk->purpose == LPM_PURPOSE_FIRMWARE &&
+    if (create->path && disk->purpose == LPM_PURPOSE_FIRMWARE && disk->size_mib == 0 &&
         !g_file_test(create->path, G_FILE_TEST_EXISTS)) {
         const char *argv[] = {
             host->config->qemu_img,       "convert",    "-q", "-f", "raw", "-O", "raw",

@@ -214,8 +214,7 @@ static const Refusal refusals[] = {
     {"firmware", "\"uefi\"",
      "profile: member \"firmware\" is \"uefi\": allowed only for family \"x86-64\"; leave it out"},
     {"disks.0.purpose", "\"firmware\"",
-     "profile: member \"disks\" has 1 with purpose \"firmware\": allowed is one, and only with "
-     "\"firmware\": \"uefi\""},
+     "profile: member \"disks[0].size_mib\" is 64: an NVRAM has 1 MiB at most"},
     {"boot_order", "\"disk1,disk7\"",
      "profile: member \"boot_order\" has \"disk7\": allowed are names of its disks, each once, "
      "with "

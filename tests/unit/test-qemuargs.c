@@ -102,7 +102,9 @@ static const char power_grown[] =
     "{\"name\":\"aix2\",\"uuid\":\"" UUID "\",\"family\":\"power\",\"processors\":1,"
     "\"memory_mib\":512,\"machine\":\"pseries-10.0\",\"interrupt_mode\":\"xics\","
     "\"processors_max\":4,\"memory_max_mib\":1024,\"added_memory\":[{\"mib\":256}],"
-    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"}]}";
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"},"
+    "{\"name\":\"nvram\",\"pool\":\"san\",\"file\":\"a.nvram\",\"size_mib\":1,\"purpose\":"
+    "\"firmware\"}]}";
 
 typedef struct {
     const char *file; /* in tests/golden/qemuargs */
