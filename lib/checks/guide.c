@@ -142,6 +142,12 @@ static const LpmCheckGuide guide[] = {
     {"partition.memory-backing", "How the partition's memory was made.",
      "`--verify` was asked for and the memory is private.",
      "Set `memory_backing` to `shared` and restart it, or move without `--verify`."},
+    {"partition.activated-once", "The machine type that the first start pins in the profile.",
+     "There is none: the partition never was activated.",
+     "Start it once, create it on the target instead, or override."},
+    {"partition.uefi", "The UEFI firmware of both systems, for a partition with `firmware` `uefi`.",
+     "The target has none, or a running partition's has another size.",
+     "Install ovmf there, or set `uefi_code` in its configuration."},
     /* storage */
     {"storage.visible", "Each disk, opened by the target.", "It cannot be opened.",
      "Give the target that storage."},
