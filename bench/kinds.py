@@ -254,6 +254,16 @@ def first_move_within(session, row, limit):
     return ours.move(row, timeout=limit)
 
 
+def run_gap(session, row, pairs):
+    """To and fro. Beyond the blackout a partner waits for the announcement, and for his own next question."""
+    def there():
+        figures = session.ours(row).move(row)
+        return {**figures, "gap_ms": figures["blackout_ms"], "gap_over_ms": figures["blackout_ms"] - figures["reported_blackout_ms"],
+                "gap_over_guest_ms": figures["blackout_ms"] - figures["guest_gap_ms"]}
+    series, failed = take_turns(session, row, pairs, {OURS: there})
+    return summarise(row.name, series, failed)
+
+
 def run_validate(session, row, pairs):
     series, failed = take_turns(session, row, pairs, {OURS: lambda: session.ours(row).validate(row)})
     return summarise(row.name, series, failed)
@@ -269,5 +279,5 @@ def run_four(session, row, pairs):
 
 
 RUN = {"native": run_native, "raw": run_raw, "first": run_first, "return": run_return, "cut": run_cut, "postcopy": run_postcopy,
-       "encrypted": run_encrypted, "converge": run_converge, "validate": run_validate, "four": run_four}
+       "encrypted": run_encrypted, "converge": run_converge, "validate": run_validate, "gap": run_gap, "four": run_four}
 COUNTS = {"four": 4}

@@ -86,8 +86,8 @@ def check_memory(lab, address):
 class Meter:
     """With Meter(...) as meter: the move; meter.stop(); afterwards meter.figures."""
 
-    def __init__(self, lab, addresses, source, target, groups, daemons=None):
-        self.lab, self.addresses = lab, addresses
+    def __init__(self, lab, addresses, source, target, groups, daemons=None, echo_ms=10):
+        self.lab, self.addresses, self.echo_ms = lab, addresses, echo_ms
         self.groups = {"source": groups[source], "target": groups[target]}
         if "console" in groups:
             self.groups["console"] = groups["console"]
@@ -96,7 +96,7 @@ class Meter:
 
     def __enter__(self):
         for number, address in enumerate(self.addresses):
-            self.clients.append((self.lab.start_client(address, f"bench{number}", period_ms=10), f"bench{number}", address))
+            self.clients.append((self.lab.start_client(address, f"bench{number}", period_ms=self.echo_ms), f"bench{number}", address))
         time.sleep(1.0)
         for address in self.addresses:
             self.lab.set_workload(address, longest_gap=0)

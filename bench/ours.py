@@ -77,7 +77,7 @@ class Ours:
         warm_memory(len(self.names))
         self.work(row)
         time.sleep(0.5)
-        with Meter(self.lab, self.addresses, self.place, self.target, self.groups, self.daemons()) as meter:
+        with Meter(self.lab, self.addresses, self.place, self.target, self.groups, self.daemons(), row.echo_ms) as meter:
             commands = [self._start(name, options) for name in self.names]
             try:
                 if during:

@@ -34,6 +34,10 @@ def _values(runs, metric):
     return [run[metric] for run in runs if run is not None and run.get(metric) is not None]
 
 
+def _spread(values):
+    return [round(min(values), 3), round(max(values), 3)] if values else None
+
+
 def ratios(ours, native, metric):
     """Of the pairs in which both sides have the metric."""
     return [mine[metric] / theirs[metric] for mine, theirs in zip(ours, native)
@@ -58,7 +62,7 @@ def entry(row, metric, series, against, config, failed=0):
         "ours": _median(_values(mine, metric)), "native": _median(_values(theirs, metric)), "native_config": config,
         "ratio": _median(compared),
         "pairs": len(compared) or len(_values(mine or theirs, metric)),
-        "spread": [round(min(compared), 3), round(max(compared), 3)] if compared else None,
+        "spread": _spread(compared or (_values(mine, metric) if against == "none" else [])),
         "failed": failed, "machine": machine(), "date": now()[:10], "time": now(),
     }
 

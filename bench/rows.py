@@ -34,6 +34,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("encrypted", "what encryption costs: ours with and without where it can be left out, QEMU's TLS against its plain TCP"),
     Kind("converge", "the highest dirty rate in MB/s with which a move still ends", workloads="writer"),
     Kind("validate", "how long validation takes"),
+    Kind("gap", "the silence that a partner sees against the blackout, echoes every 2 ms, ours alone"),
     Kind("four", "four partitions at once", workloads="idle writerN"),
 )}
 
@@ -43,7 +44,7 @@ unshaped-idle-raw 1gbit-idle-raw
 unshaped-idle-first 1gbit-idle-first 100mbit-idle-first 1gbit-writer20-first unshaped-writer20-first 1gbit-reader-first
 1gbit-idle-return 1gbit-writer20-return 100mbit-idle-return 100mbit-writer20-return unshaped-idle-return
 1gbit-idle-cut5 1gbit-idle-cut30 1gbit-writer20-cut5 1gbit-idle-encrypted unshaped-idle-encrypted
-1gbit-writer-converge 1gbit-writer100-postcopy 1gbit-idle-validate 1gbit-idle-four
+1gbit-writer-converge 1gbit-writer100-postcopy 1gbit-idle-validate 1gbit-idle-gap 1gbit-idle-four
 """.split()
 
 
@@ -63,6 +64,11 @@ class Row:
     @property
     def dirty_mb(self):
         return int(self.workload[6:] or 0) if self.workload.startswith("writer") else 0
+
+    @property
+    def echo_ms(self):
+        """How often its clients ask."""
+        return 2 if self.kind.name == "gap" else 10
 
     @property
     def check_mb(self):

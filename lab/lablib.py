@@ -177,6 +177,21 @@ class Lab:
             self._plug(place, "uplink", "lan", f"l-{place}")
             command("ip", "-n", space, "link", "set", "uplink", "master", PARTITION_BRIDGE)
 
+    def add_network(self, name, prefix):
+        """One more network for partitions (or a VLAN: to OpenLPM that is a bridge of its own): a bridge br-NAME in every system,
+        with the cable up-NAME to a bridge NAME of the switch, and the client at PREFIX.1 with c-NAME."""
+        switch = self.namespace("switch")
+        command("ip", "-n", switch, "link", "add", "name", name, "type", "bridge")
+        command("ip", "-n", switch, "link", "set", name, "up")
+        self._plug("client", f"c-{name}", name, f"{name}-client")
+        command("ip", "-n", self.namespace("client"), "addr", "add", f"{prefix}.1/24", "dev", f"c-{name}")
+        for place in self.systems:
+            space = self.namespace(place)
+            command("ip", "-n", space, "link", "add", "name", f"br-{name}", "type", "bridge")
+            command("ip", "-n", space, "link", "set", f"br-{name}", "up")
+            self._plug(place, f"up-{name}", name, f"{name}-{place[-1]}")
+            command("ip", "-n", space, "link", "set", f"up-{name}", "master", f"br-{name}")
+
     @staticmethod
     def _add_namespace(space):
         command("ip", "netns", "add", space)

@@ -66,8 +66,8 @@ def nothing_left(lab, partition, place, timeout=10, nonces=False):
     for system in lab.systems:
         slots = lab.host_rpc(system, "system-info")["slots"]
         assert slots["active_used"] == 0 and slots["inactive_used"] == 0, (system, slots)
-        here = sum(len(lab.emulators(name).get(system, [])) for name in lab.partitions)
-        assert len(taps(lab, system)) == here, f"{system}: taps {taps(lab, system)}, {here} partitions with one network each"
+        here = sum(len(lab.emulators(name).get(system, [])) * len(one.profile["networks"]) for name, one in lab.partitions.items())
+        assert len(taps(lab, system)) == here, f"{system}: taps {taps(lab, system)}, {here} adapters"
     beside = [path.name for path in lab.dir.glob("san/.lpm/*") if not path.name.endswith(".record")
               and not (nonces and path.name.startswith("nonce-"))]
     assert not beside, f"left beside the disks: {beside}"

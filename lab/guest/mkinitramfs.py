@@ -8,7 +8,7 @@ import stat
 import subprocess
 
 # What the partition's kernel needs; what these depend on is added, in the order in which it must be loaded.
-MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio-rng", "button", "evdev"]
+MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "ibmveth", "virtio_console", "virtio-rng", "button", "evdev"]
 EXT4 = ["crc32c_generic", "ext4"]
 DEVICES = {"dev/console": (5, 1), "dev/null": (1, 3)}
 DIRECTORIES = ["bin", "data", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr", "usr/bin",

@@ -10,6 +10,7 @@
 #define LPM_NAME_MAX         63 /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
 #define LPM_DISKS_MAX        16
 #define LPM_NETWORKS_MAX     8
+#define LPM_VLAN_MAX         4094
 #define LPM_PROCESSORS_MAX   64
 #define LPM_MEMORY_MIB_MAX   (16 * 1024 * 1024)
 #define LPM_ADDED_MEMORY_MAX 16 /* times that memory can be added to a running partition */
@@ -40,6 +41,7 @@ typedef enum {
 } LpmDiskPurpose;
 /* Whether somebody may keep a disk to himself by a reservation; only a disk without can move. */
 typedef enum { LPM_RESERVE_NONE, LPM_RESERVE_SINGLE_PATH, LPM_RESERVE_N } LpmReservePolicy;
+typedef enum { LPM_NET_VIRTIO, LPM_NET_SPAPR_VLAN, LPM_NET_N } LpmNetworkAdapter;
 typedef enum { LPM_BACKING_PRIVATE, LPM_BACKING_SHARED, LPM_BACKING_N } LpmMemoryBacking;
 
 /*
@@ -87,6 +89,8 @@ typedef struct {
     char *name;        /* unique in the partition, e.g. "net0" */
     char *switch_name; /* virtual network; JSON member "switch" */
     char *mac;         /* "52:54:00:xx:xx:xx" */
+    int vlan;          /* of the switch: 1 to LPM_VLAN_MAX; 0: what is not tagged */
+    LpmNetworkAdapter adapter;
 } LpmNetwork;
 
 typedef struct {
@@ -156,6 +160,7 @@ const char *lpm_disk_adapter_name(LpmDiskAdapter adapter); /* "virtio", "scsi", 
 const char *lpm_disk_media_name(LpmDiskMedia media);       /* "disk", "optical" */
 const char *lpm_arbiter_kind_name(LpmArbiterKind kind);
 const char *lpm_memory_backing_name(LpmMemoryBacking backing);
+const char *lpm_network_adapter_name(LpmNetworkAdapter adapter); /* "virtio", "spapr-vlan" */
 const char *lpm_partition_state_name(LpmPartitionState state); /* "not-activated", "running", ... */
 bool lpm_family_from_name(const char *name, LpmFamily *ret_family);
 bool lpm_partition_state_from_name(const char *name, LpmPartitionState *ret_state);

@@ -15,6 +15,7 @@ const char *const lpm_firmware_names[LPM_FIRMWARE_N] = {"default", "uefi"};
 const char *const lpm_disk_purpose_names[LPM_PURPOSE_N] = {"data", "firmware"};
 const char *const lpm_memory_backing_names[LPM_BACKING_N] = {"private", "shared"};
 const char *const lpm_reserve_policy_names[LPM_RESERVE_N] = {"no_reserve", "single_path"};
+const char *const lpm_network_adapter_names[LPM_NET_N] = {"virtio", "spapr-vlan"};
 static const char *const partition_state_names[LPM_PARTITION_N] = {
     [LPM_PARTITION_NOT_ACTIVATED] = "not-activated",
     [LPM_PARTITION_STARTING] = "starting",
@@ -70,6 +71,11 @@ const char *lpm_arbiter_kind_name(LpmArbiterKind kind)
 const char *lpm_memory_backing_name(LpmMemoryBacking backing)
 {
     return name_of(lpm_memory_backing_names, LPM_BACKING_N, backing);
+}
+
+const char *lpm_network_adapter_name(LpmNetworkAdapter adapter)
+{
+    return name_of(lpm_network_adapter_names, LPM_NET_N, adapter);
 }
 
 const char *lpm_partition_state_name(LpmPartitionState state)

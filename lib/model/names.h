@@ -11,6 +11,7 @@ extern const char *const lpm_disk_media_names[LPM_MEDIA_N];
 extern const char *const lpm_arbiter_kind_names[LPM_ARBITER_N];
 extern const char *const lpm_memory_backing_names[LPM_BACKING_N];
 extern const char *const lpm_reserve_policy_names[LPM_RESERVE_N];
+extern const char *const lpm_network_adapter_names[LPM_NET_N];
 
 extern const char *const lpm_firmware_names[LPM_FIRMWARE_N];
 extern const char *const lpm_disk_purpose_names[LPM_PURPOSE_N];

@@ -75,6 +75,10 @@ static const Field network_fields[] = {
      .allowed = NAME_RULE},
     {"mac", FIELD_TEXT, false, offsetof(LpmNetwork, mac), .valid = text_is_mac,
      .allowed = "a unicast address in lower case, such as \"52:54:00:12:34:56\""},
+    {"vlan", FIELD_INT, false, offsetof(LpmNetwork, vlan), .quiet = true, .minimum = 0,
+     .maximum = LPM_VLAN_MAX},
+    {"adapter", FIELD_CHOICE, false, offsetof(LpmNetwork, adapter), .quiet = true,
+     .names = lpm_network_adapter_names, .n_names = LPM_NET_N},
 };
 static const FieldTable network_table = TABLE(network_fields);
 
@@ -266,6 +270,20 @@ static bool check_disks(const LpmProfile *profile, GError **error)
     return true;
 }
 
+static bool check_adapters(const LpmProfile *profile, GError **error)
+{
+    for (size_t i = 0; i < profile->n_networks; i++) {
+        if (profile->networks[i].adapter == LPM_NET_SPAPR_VLAN &&
+            profile->family != LPM_FAMILY_POWER) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "profile: member \"networks[%zu].adapter\" is \"spapr-vlan\": "
+                                 "allowed only for family \"power\"; leave it out",
+                                 i);
+        }
+    }
+    return true;
+}
+
 static bool check_networks(const LpmProfile *profile, GError **error)
 {
     for (size_t i = 1; i < profile->n_networks; i++) {
@@ -322,8 +340,8 @@ LpmProfile *lpm_profile_from_json(const json_t *json, GError **error)
     g_autoptr(LpmProfile) profile = lpm_profile_new();
 
     if (!fields_read(&profile_table, json, "", profile, error) || !check_machine(profile, error) ||
-        !check_disks(profile, error) || !check_networks(profile, error) ||
-        !details_check(profile, error)) {
+        !check_disks(profile, error) || !check_adapters(profile, error) ||
+        !check_networks(profile, error) || !details_check(profile, error)) {
         return NULL;
     }
     fill_in(profile);

@@ -56,6 +56,19 @@ void lpm_qemu_add_random(LpmQemuArgs *args)
                   args->bus, LPM_QEMU_SLOT_RNG);
 }
 
+static void add_adapter(LpmQemuArgs *args, size_t i, const LpmNetwork *network)
+{
+    if (network->adapter == LPM_NET_SPAPR_VLAN) {
+        lpm_qemu_addf(args, "-device", "spapr-vlan,id=dev-net%zu,netdev=net%zu,mac=%s,reg=0x%x", i,
+                      i, network->mac, LPM_QEMU_REG_NETWORK + (unsigned)i);
+        return;
+    }
+    /* No network boot: its ROM is part of the migrated state, and not every build has it. */
+    lpm_qemu_addf(args, "-device",
+                  "virtio-net-pci,id=dev-net%zu,netdev=net%zu,mac=%s,bus=%s,addr=0x%x,romfile=", i,
+                  i, network->mac, args->bus, LPM_QEMU_SLOT_NETWORK + (unsigned)i);
+}
+
 void lpm_qemu_add_networks(LpmQemuArgs *args)
 {
     const LpmProfile *profile = args->spec->profile;
@@ -63,10 +76,6 @@ void lpm_qemu_add_networks(LpmQemuArgs *args)
     for (size_t i = 0; i < profile->n_networks; i++) {
         lpm_qemu_addf(args, "-netdev", "tap,id=net%zu,fd=%d,vhost=off", i,
                       args->spec->network_fds[i]);
-        /* No network boot: its ROM is part of the migrated state, and not every build has it. */
-        lpm_qemu_addf(
-            args, "-device",
-            "virtio-net-pci,id=dev-net%zu,netdev=net%zu,mac=%s,bus=%s,addr=0x%x,romfile=", i, i,
-            profile->networks[i].mac, args->bus, LPM_QEMU_SLOT_NETWORK + (unsigned)i);
+        add_adapter(args, i, &profile->networks[i]);
     }
 }

@@ -22,9 +22,11 @@
 #define LPM_QEMU_SLOT_SCSI    (LPM_QEMU_SLOT_DISK + LPM_DISKS_MAX)
 G_STATIC_ASSERT(LPM_QEMU_SLOT_SCSI < 0x1f); /* 0x1f is the chip set's on x86 */
 
-/* Of the virtual SCSI adapter on POWER's virtual bus; the machine gives its own devices lower ones.
- */
-#define LPM_QEMU_REG_VSCSI 0x71002000u
+/* Unit addresses on POWER's virtual I/O bus, above those that the machine gives its own devices.
+ * The low bits choose the interrupt: no two devices may share them. */
+#define LPM_QEMU_REG_NETWORK 0x71000010u /* of the first spapr-vlan; one for each network */
+#define LPM_QEMU_REG_VSCSI   0x71000018u
+G_STATIC_ASSERT(LPM_QEMU_REG_NETWORK + LPM_NETWORKS_MAX <= LPM_QEMU_REG_VSCSI);
 
 /* A command line in the making. */
 typedef struct {

@@ -152,6 +152,28 @@ void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done
     g_idle_add(list_idle, list);
 }
 
+json_t *lpm_fleet_known(const LpmConsole *console)
+{
+    json_t *rows = json_array();
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, console->systems);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const LpmSystem *system = value;
+        json_t *row;
+        size_t i;
+
+        json_array_foreach (system->partitions, i, row) {
+            json_t *copy = json_copy(row);
+
+            json_object_set_new(copy, "system", json_string(system->name));
+            json_array_append_new(rows, copy);
+        }
+    }
+    return rows;
+}
+
 /* --- find --- */
 
 typedef struct {

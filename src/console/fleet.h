@@ -12,6 +12,10 @@ typedef void (*LpmFleetListed)(json_t *rows, json_t *unreachable, void *data);
 /* @system NULL: all. */
 void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done, void *data);
 
+/* Rows with "system" as each system told them last, in no order; who looked for a partition by its
+ * name a moment ago has just had them asked. New reference. */
+json_t *lpm_fleet_known(const LpmConsole *console);
+
 /*
  * @system has the partition, @row is its row of partition-list; @note (or NULL) tells of a leftover
  * profile elsewhere. All borrowed; NULL with @error.

@@ -147,10 +147,19 @@ json_t *lpm_options_read(const json_t *options, GError **error)
 json_t *lpm_options_for_host(const json_t *options)
 {
     json_t *result = json_object();
+    json_t *item;
+    size_t i;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+    for (i = 0; i < G_N_ELEMENTS(rows); i++) {
         if (rows[i].host) {
             json_object_set(result, rows[i].name, json_object_get(options, rows[i].name));
+        }
+    }
+    json_array_foreach (json_object_get(options, OVERRIDES), i, item) {
+        const char *check = json_string_value(item);
+
+        if (g_strcmp0(check, "network.switch") == 0 || g_strcmp0(check, "network.bridged") == 0) {
+            json_object_set_new(result, "unconnected", json_true());
         }
     }
     return result;

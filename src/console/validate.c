@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "validate.h"
 
+#include "fleet.h"
 #include "moves.h"
 #include "predict/predict.h"
 
@@ -134,6 +135,56 @@ static void set_known(json_t *facts, const char *name, json_t *value)
     }
 }
 
+static bool has_mac(const json_t *profile, const char *mac)
+{
+    const json_t *networks = json_object_get(profile, "networks");
+    json_t *network;
+    size_t i;
+
+    json_array_foreach (networks, i, network) {
+        if (g_ascii_strcasecmp(lpm_json_str(network, "mac", ""), mac) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_macs(json_t *used, const json_t *profile, const json_t *row)
+{
+    const json_t *macs = json_object_get(row, "macs");
+    json_t *mac;
+    size_t i;
+
+    json_array_foreach (macs, i, mac) {
+        const char *text = json_string_value(mac);
+
+        if (text && has_mac(profile, text)) {
+            json_array_append_new(used, lpm_json_pack("{s:s, s:s, s:s}", "mac", text, "partition",
+                                                      lpm_json_str(row, "name", "?"), "system",
+                                                      lpm_json_str(row, "system", "?")));
+        }
+    }
+}
+
+/* The target speaks for what it has itself, in target_check. */
+static json_t *fleet_facts(const LpmValidation *validation, const Target *target)
+{
+    const json_t *profile = json_object_get(validation->partition_facts, "profile");
+    const char *uuid = lpm_json_str(profile, "uuid", "");
+    g_autoptr(json_t) rows = lpm_fleet_known(validation->console);
+    json_t *used = json_array();
+    json_t *row;
+    size_t i;
+
+    json_array_foreach (rows, i, row) {
+        if (strcmp(lpm_json_str(row, "uuid", ""), uuid) != 0 &&
+            strcmp(lpm_json_str(row, "system", ""), target->system->name) != 0) {
+            add_macs(used, profile, row);
+        }
+    }
+    return lpm_json_pack("{s:o}", "macs_used", used);
+}
+
 static json_t *all_facts(const LpmValidation *validation, const Target *target)
 {
     json_t *facts = lpm_json_pack(
@@ -149,6 +200,7 @@ static json_t *all_facts(const LpmValidation *validation, const Target *target)
     json_object_set_new(facts, "history",
                         lpm_moves_history(validation->console, validation->partition,
                                           validation->source->name, target->system->name));
+    json_object_set_new(facts, "fleet", fleet_facts(validation, target));
     return facts;
 }
 

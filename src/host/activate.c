@@ -25,7 +25,8 @@
 typedef struct LpmActivation {
     LpmPartition *partition;
     LpmQemuRole role;
-    json_t *wanted; /* incoming: runtime of the source */
+    json_t *wanted;   /* incoming: runtime of the source */
+    bool unconnected; /* incoming: an adapter whose network is not here comes without one */
     LpmHostDone done;
     void *data;
     LpmPlan *plan;
@@ -41,8 +42,7 @@ typedef struct LpmActivation {
     bool ended;      /* done was called */
 } Activation;
 
-static void begin(LpmPartition *partition, LpmQemuRole role, const json_t *wanted, LpmHostDone done,
-                  void *data);
+static void begin(LpmPartition *partition, Activation *activation);
 static void on_may_start(const GError *error, void *data);
 static void on_emulators(const GError *error, void *data);
 static bool resolve_files(Activation *activation, GError **error);
@@ -155,13 +155,25 @@ void lpm_activation_qemu_gone(LpmPartition *partition, const char *reason)
 
 void lpm_partition_start(LpmPartition *partition, LpmHostDone done, void *data)
 {
-    begin(partition, LPM_QEMU_START, NULL, done, data);
+    Activation *activation = g_new0(Activation, 1);
+
+    activation->role = LPM_QEMU_START;
+    activation->done = done;
+    activation->data = data;
+    begin(partition, activation);
 }
 
-void lpm_partition_start_incoming(LpmPartition *partition, const json_t *runtime, LpmHostDone done,
-                                  void *data)
+void lpm_partition_start_incoming(LpmPartition *partition, const json_t *runtime, bool unconnected,
+                                  LpmHostDone done, void *data)
 {
-    begin(partition, LPM_QEMU_INCOMING, runtime, done, data);
+    Activation *activation = g_new0(Activation, 1);
+
+    activation->role = LPM_QEMU_INCOMING;
+    activation->wanted = runtime ? json_deep_copy(runtime) : NULL;
+    activation->unconnected = unconnected;
+    activation->done = done;
+    activation->data = data;
+    begin(partition, activation);
 }
 
 static void on_refused(gpointer data)
@@ -174,18 +186,13 @@ static void on_refused(gpointer data)
     g_free(failure);
 }
 
-static void begin(LpmPartition *partition, LpmQemuRole role, const json_t *wanted, LpmHostDone done,
-                  void *data)
+static void begin(LpmPartition *partition, Activation *activation)
 {
     const LpmMobilityHooks *hooks = partition->host->hooks;
-    Activation *activation = g_new0(Activation, 1);
+    LpmQemuRole role = activation->role;
     g_autoptr(GError) error = NULL;
 
     activation->partition = lpm_partition_ref(partition);
-    activation->role = role;
-    activation->wanted = wanted ? json_deep_copy(wanted) : NULL;
-    activation->done = done;
-    activation->data = data;
     activation->uid = (uid_t)-1;
     activation->gid = (gid_t)-1;
     if (partition->pid || partition->activation) {
@@ -371,20 +378,51 @@ static bool resolve_files(Activation *activation, GError **error)
            (activation->kernel && (!profile->boot.initrd.pool || activation->initrd));
 }
 
-static bool make_taps(Activation *activation, GError **error)
+static int make_tap(Activation *activation, const LpmNetwork *network, GError **error)
 {
     LpmHost *host = activation->partition->host;
+    const LpmSwitchConfig *config = NULL;
+    const LpmNetworkOps *ops = lpm_network_for(host, network->switch_name, &config, error);
+    int fd = ops ? ops->tap(host, config, network->vlan, error) : -1;
+
+    if (fd < 0) {
+        g_prefix_error(error, "network %s: ", network->name);
+    }
+    return fd;
+}
+
+/* Somebody has overridden the check that the network is here. */
+static int make_lone_tap(Activation *activation, const LpmNetwork *network, GError **error)
+{
+    g_autofree char *why = g_strdup(error && *error ? (*error)->message : "");
+    char name[16] = "";
+    int fd;
+
+    g_clear_error(error);
+    fd = lpm_network_lone_tap(name, error);
+    if (fd >= 0) {
+        lpm_log_warning(&(LpmLogFields){.partition = activation->partition->profile->name},
+                        "%s; as the check was overridden it arrives unconnected: make the bridge "
+                        "and give it the tap (ip link set %s master BRIDGE)",
+                        why, name);
+    } else {
+        g_prefix_error(error, "network %s: ", network->name);
+    }
+    return fd;
+}
+
+static bool make_taps(Activation *activation, GError **error)
+{
     const LpmProfile *profile = activation->plan->profile;
 
     activation->taps = g_new0(int, profile->n_networks + 1);
     for (size_t i = 0; i < profile->n_networks; i++) {
-        const LpmNetwork *network = &profile->networks[i];
-        const LpmSwitchConfig *config = NULL;
-        const LpmNetworkOps *ops = lpm_network_for(host, network->switch_name, &config, error);
-        int fd = ops ? ops->tap(host, config, error) : -1;
+        int fd = make_tap(activation, &profile->networks[i], error);
 
+        if (fd < 0 && activation->unconnected) {
+            fd = make_lone_tap(activation, &profile->networks[i], error);
+        }
         if (fd < 0) {
-            g_prefix_error(error, "network %s: ", network->name);
             return false;
         }
         activation->taps[activation->n_taps++] = fd;

@@ -149,6 +149,15 @@ static LpmHostConfig *defaults(void)
     return config;
 }
 
+static void switch_clear(LpmSwitchConfig *config)
+{
+    for (size_t i = 0; i < config->n_vlans; i++) {
+        g_free(config->vlans[i].bridge);
+    }
+    g_free(config->vlans);
+    g_free(config->name);
+}
+
 void lpm_host_config_free(LpmHostConfig *config)
 {
     if (!config) {
@@ -167,8 +176,7 @@ void lpm_host_config_free(LpmHostConfig *config)
         lpm_pool_config_clear(&config->pools[i]);
     }
     for (size_t i = 0; i < config->n_switches; i++) {
-        g_free(config->switches[i].name);
-        g_free(config->switches[i].bridge);
+        switch_clear(&config->switches[i]);
     }
     g_free(config->pools);
     g_free(config->switches);
@@ -284,19 +292,6 @@ static bool read_plain_group(LpmHostConfig *config, GKeyFile *keys, const char *
     return true;
 }
 
-static bool only_keys(GKeyFile *keys, const char *group, const char *allowed, const char *file,
-                      GError **error)
-{
-    g_auto(GStrv) names = g_key_file_get_keys(keys, group, NULL, NULL);
-
-    for (char **name = names; name && *name; name++) {
-        if (!is_choice(allowed, *name)) {
-            return lpm_config_wrong(file, group, *name, error, "no such key");
-        }
-    }
-    return true;
-}
-
 static bool read_pool(LpmHostConfig *config, GKeyFile *keys, const char *group, const char *file,
                       GError **error)
 {
@@ -304,21 +299,67 @@ static bool read_pool(LpmHostConfig *config, GKeyFile *keys, const char *group, 
     return lpm_pool_config_read(&config->pools[config->n_pools++], keys, group, file, error);
 }
 
+/* VLAN that a key of [network:NAME] is about: "bridge" (0), "vlan.1" to "vlan.4094"; -1: no such
+ * key. */
+static int vlan_of_key(const char *key)
+{
+    guint64 vlan = 0;
+
+    if (strcmp(key, "bridge") == 0) {
+        return 0;
+    }
+    if (!g_str_has_prefix(key, "vlan.") ||
+        !g_ascii_string_to_unsigned(key + 5, 10, 1, LPM_VLAN_MAX, &vlan, NULL)) {
+        return -1;
+    }
+    return (int)vlan;
+}
+
+static bool read_vlan(LpmSwitchConfig *found, GKeyFile *keys, const char *group, const char *key,
+                      const char *file, GError **error)
+{
+    int vlan = vlan_of_key(key);
+    g_autofree char *bridge = g_key_file_get_string(keys, group, key, NULL);
+
+    if (vlan < 0) {
+        return lpm_config_wrong(file, group, key, error,
+                                "no such key: bridge, or vlan.1 to vlan.4094");
+    }
+    if (!bridge || !*g_strstrip(bridge) || strlen(bridge) > 15) {
+        return lpm_config_wrong(file, group, key, error,
+                                "the name of a bridge (1 to 15 characters) is needed");
+    }
+    for (size_t i = 0; i < found->n_vlans; i++) {
+        if (strcmp(found->vlans[i].bridge, bridge) == 0 || found->vlans[i].vlan == vlan) {
+            return lpm_config_wrong(file, group, key, error,
+                                    "each VLAN has a bridge of its own, and is named once");
+        }
+    }
+    found->vlans = g_renew(LpmVlanConfig, found->vlans, found->n_vlans + 1);
+    found->vlans[found->n_vlans++] = (LpmVlanConfig){vlan, g_steal_pointer(&bridge)};
+    return true;
+}
+
 static bool read_switch(LpmHostConfig *config, GKeyFile *keys, const char *group, const char *file,
                         GError **error)
 {
-    g_autofree char *bridge = g_key_file_get_string(keys, group, "bridge", NULL);
+    g_auto(GStrv) names = g_key_file_get_keys(keys, group, NULL, NULL);
+    LpmSwitchConfig found = {.name = g_strdup(strchr(group, ':') + 1)};
+    bool good = true;
 
-    if (!only_keys(keys, group, "bridge", file, error)) {
+    for (char **name = names; good && name && *name; name++) {
+        good = read_vlan(&found, keys, group, *name, file, error);
+    }
+    if (good && found.n_vlans == 0) {
+        good = lpm_config_wrong(file, group, "bridge", error,
+                                "the name of a bridge is needed, or one for a VLAN (vlan.100)");
+    }
+    if (!good) {
+        switch_clear(&found);
         return false;
     }
-    if (!bridge || !*bridge || strlen(bridge) > 15) {
-        return lpm_config_wrong(file, group, "bridge", error,
-                                "the name of a bridge (1 to 15 characters) is needed");
-    }
     config->switches = g_renew(LpmSwitchConfig, config->switches, config->n_switches + 1);
-    config->switches[config->n_switches++] =
-        (LpmSwitchConfig){g_strdup(strchr(group, ':') + 1), g_steal_pointer(&bridge)};
+    config->switches[config->n_switches++] = found;
     return true;
 }
 
@@ -440,6 +481,16 @@ const LpmSwitchConfig *lpm_host_config_switch(const LpmHostConfig *config, const
     for (size_t i = 0; i < config->n_switches; i++) {
         if (g_strcmp0(config->switches[i].name, name) == 0) {
             return &config->switches[i];
+        }
+    }
+    return NULL;
+}
+
+const char *lpm_switch_config_bridge(const LpmSwitchConfig *config, int vlan)
+{
+    for (size_t i = 0; i < config->n_vlans; i++) {
+        if (config->vlans[i].vlan == vlan) {
+            return config->vlans[i].bridge;
         }
     }
     return NULL;

@@ -26,8 +26,14 @@ typedef struct {
 } LpmPoolConfig;
 
 typedef struct {
-    char *name; /* of the virtual network (switch) */
+    int vlan; /* 0: untagged */
     char *bridge;
+} LpmVlanConfig;
+
+typedef struct {
+    char *name;           /* of the virtual network (switch) */
+    LpmVlanConfig *vlans; /* at least one; one bridge for each VLAN */
+    size_t n_vlans;
 } LpmSwitchConfig;
 
 typedef struct {
@@ -96,3 +102,6 @@ char *lpm_pool_password(const LpmPoolConfig *pool, GError **error) G_GNUC_WARN_U
 /* NULL when there is none of that name. Borrowed. */
 const LpmPoolConfig *lpm_host_config_pool(const LpmHostConfig *config, const char *name);
 const LpmSwitchConfig *lpm_host_config_switch(const LpmHostConfig *config, const char *name);
+/* Name of the bridge that is this VLAN (0: untagged) of a switch; NULL when it has none. Borrowed.
+ */
+const char *lpm_switch_config_bridge(const LpmSwitchConfig *config, int vlan);

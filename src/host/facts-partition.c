@@ -223,18 +223,17 @@ static void set_networks(const LpmPartition *partition, json_t *facts)
 
     for (size_t i = 0; i < partition->profile->n_networks; i++) {
         const LpmNetwork *network = &partition->profile->networks[i];
-        const LpmSwitchConfig *config = NULL;
-        const LpmNetworkOps *ops =
-            lpm_network_for(partition->host, network->switch_name, &config, NULL);
-        LpmNetworkLook look = {0};
-        json_t *row =
-            lpm_json_pack("{s:s, s:s}", "name", network->name, "switch", network->switch_name);
+        LpmNetworkLook look;
+        json_t *row = NULL;
 
-        if (ops) {
-            ops->look(partition->host, config, &look);
-        }
+        lpm_network_look(partition->host, network, &look);
+        row = lpm_json_pack("{s:s, s:s, s:i, s:s}", "name", network->name, "switch",
+                            network->switch_name, "vlan", network->vlan, "bridge", look.bridge);
         if (look.mtu) {
             json_object_set_new(row, "mtu", json_integer(look.mtu));
+        }
+        if (look.uplinks >= 0) {
+            json_object_set_new(row, "uplinks", json_integer(look.uplinks));
         }
         json_array_append_new(list, row);
     }

@@ -68,24 +68,50 @@ static void set_conflicts(const Job *job)
     json_object_set_new(job->facts, "macs_used", macs);
 }
 
+static const char *adapter_model(const LpmNetwork *network)
+{
+    return network->adapter == LPM_NET_SPAPR_VLAN ? "spapr-vlan" : "virtio-net-pci";
+}
+
+/* One for each adapter of the profile. */
 static void set_switches(const Job *job)
 {
+    const LpmEmulator *emulator = lpm_emulator_get(job->host, job->profile->family, NULL);
     json_t *list = json_array();
 
     for (size_t i = 0; i < job->profile->n_networks; i++) {
-        const char *name = job->profile->networks[i].switch_name;
-        const LpmSwitchConfig *config = NULL;
-        const LpmNetworkOps *ops = lpm_network_for(job->host, name, &config, NULL);
-        LpmNetworkLook look = {0};
+        const LpmNetwork *network = &job->profile->networks[i];
+        LpmNetworkLook look;
+        json_t *row;
 
-        if (ops) {
-            ops->look(job->host, config, &look);
+        lpm_network_look(job->host, network, &look);
+        row = lpm_json_pack("{s:s, s:s, s:i, s:b, s:b, s:s, s:i}", "network", network->name, "name",
+                            network->switch_name, "vlan", network->vlan, "exists", look.exists,
+                            "up", look.up, "bridge", look.bridge, "mtu", look.mtu);
+        if (look.uplinks >= 0) {
+            json_object_set_new(row, "uplinks", json_integer(look.uplinks));
         }
-        json_array_append_new(list, lpm_json_pack("{s:s, s:b, s:b, s:s, s:i}", "name", name,
-                                                  "exists", look.exists, "up", look.up, "bridge",
-                                                  look.bridge, "mtu", look.mtu));
+        if (look.forward_delay_ms >= 0) {
+            json_object_set_new(row, "forward_delay_ms", json_integer(look.forward_delay_ms));
+        }
+        if (emulator) {
+            json_object_set_new(
+                row, "adapter_known",
+                json_boolean(lpm_emulator_knows_device(emulator, adapter_model(network))));
+        }
+        json_array_append_new(list, row);
     }
     json_object_set_new(job->facts, "switches", list);
+}
+
+static void set_taps(const Job *job)
+{
+    g_autoptr(GError) error = NULL;
+    bool possible = lpm_network_can_tap(job->profile->n_networks, &error);
+
+    json_object_set_new(job->facts, "taps",
+                        lpm_json_pack("{s:b, s:s}", "possible", possible, "reason",
+                                      possible ? "" : error->message));
 }
 
 static void set_machine(const Job *job)
@@ -135,6 +161,7 @@ static void on_emulators(const GError *error G_GNUC_UNUSED, void *data)
 
     set_conflicts(job);
     set_switches(job);
+    set_taps(job);
     set_machine(job);
     lpm_images_facts(job->host, job->profile->uuid, job->facts);
     ask_disks(job);

@@ -106,32 +106,3 @@ void lpm_partition_read_mode(LpmPartition *partition, LpmHostDone done, void *da
     }
     g_idle_add_once(on_mode_known, job);
 }
-
-/* --- announce --- */
-
-/* As QEMU's own defaults: five rounds within about a second. */
-#define ANNOUNCE_INITIAL_MS 50
-#define ANNOUNCE_MAX_MS     550
-#define ANNOUNCE_ROUNDS     5
-#define ANNOUNCE_STEP_MS    100
-
-static void on_announced(const GError *error, void *data)
-{
-    g_autoptr(LpmPartition) partition = data;
-
-    if (error) {
-        lpm_log_warning(
-            &(LpmLogFields){.partition = partition->profile->name},
-            "its new place was not announced on its networks: %s; traffic to it finds it once it "
-            "sends something",
-            error->message);
-    }
-}
-
-void lpm_partition_announce(LpmPartition *partition)
-{
-    if (partition->qmp) {
-        lpm_qmp_announce_self(partition->qmp, ANNOUNCE_INITIAL_MS, ANNOUNCE_MAX_MS, ANNOUNCE_ROUNDS,
-                              ANNOUNCE_STEP_MS, on_announced, lpm_partition_ref(partition));
-    }
-}

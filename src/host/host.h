@@ -170,7 +170,9 @@ struct LpmPartition {
     GPtrArray *nonces;                /* of LpmNonce (facts.h), beside its disks; NULL: none */
     struct LpmDirty *dirty;           /* dirty.c: a measurement under way; NULL: none */
     guint nonce_timer;
-    guint tell_timer;      /* its state has changed and is told later */
+    guint tell_timer;     /* its state has changed and is told later */
+    guint announce_timer; /* a bridge does not forward its frames yet */
+    unsigned announce_looks;
     int64_t told_until_us; /* monotonic; how much of what it may tell is used up */
 
     const LpmMigrationLink *link; /* NULL: no migration; set by lpm_partition_attach() */
@@ -206,11 +208,12 @@ void lpm_partition_detach(LpmPartition *partition);
 
 /*
  * Starts QEMU with `-incoming defer -S`, built as @runtime says (borrowed; docs/spec/facts.md),
- * with this system's own pools and bridges. At success partition->qmp is connected, the state
+ * with this system's own pools and bridges; @unconnected: an adapter whose network is not here
+ * comes without one. At success partition->qmp is connected, the state
  * INCOMING, taps and memory are there, and nothing runs. On failure nothing is left over.
  */
-void lpm_partition_start_incoming(LpmPartition *partition, const json_t *runtime, LpmHostDone done,
-                                  void *data);
+void lpm_partition_start_incoming(LpmPartition *partition, const json_t *runtime, bool unconnected,
+                                  LpmHostDone done, void *data);
 /*
  * Ends QEMU with SIGKILL and waits until it is gone, then releases taps, sockets, memory, and the
  * runtime document. Fine when there is no QEMU. Several may wait. The state becomes NOT_ACTIVATED
@@ -227,7 +230,8 @@ bool lpm_partition_qemu_ends(const LpmPartition *partition);
  * -1 with STATE (backing is private, no QEMU) or INTERNAL.
  */
 int lpm_partition_memory_fd(LpmPartition *partition, GError **error);
-/* GARP/RARP on every network device of a running partition; best effort, logs a failure. */
+/* Says on every network of a running partition that it is here, and once more when a bridge that
+ * lets new ports wait lets them send; best effort, logs a failure. */
 void lpm_partition_announce(LpmPartition *partition);
 /* Reads the current mode again from the hypervisor; the result is in partition->current_mode. @done
  * may be NULL. */

@@ -119,6 +119,7 @@ static const struct {
     {"auto_converge", offsetof(LpmMoveOptions, auto_converge)},
     {"postcopy", offsetof(LpmMoveOptions, postcopy)},
     {"raw", offsetof(LpmMoveOptions, raw)},
+    {"unconnected", offsetof(LpmMoveOptions, unconnected)},
 };
 
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error)

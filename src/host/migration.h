@@ -37,6 +37,7 @@ typedef struct {
     int64_t connections, link_retry_ms;
     int64_t channels; /* of QEMU besides the main stream (multifd); 0: none */
     bool raw;         /* the stream is not coded */
+    bool unconnected; /* target: an adapter whose network is not there comes without one */
 } LpmMoveOptions;
 
 typedef enum {

@@ -431,6 +431,8 @@ static void continued(const GError *error, void *data)
         migration->record_fresh = true;
         lpm_partition_set_state(migration->partition, LPM_PARTITION_RUNNING, NULL);
         tell_running(move);
+        move->announced = true;
+        lpm_partition_announce(migration->partition);
         lpm_mig_next(migration, LPM_NEXT_NOW);
     }
     lpm_mig_unref(migration);
@@ -497,8 +499,8 @@ static void do_arrived(DstMove *move)
     if (migration->phase != LPM_PHASE_FINISH) {
         lpm_mig_enter_phase(migration, LPM_PHASE_FINISH);
     }
-    if (has_qemu(move)) {
-        lpm_partition_announce(migration->partition);
+    if (has_qemu(move) && !move->announced) {
+        lpm_partition_announce(migration->partition); /* lpm-host was started anew meanwhile */
     }
     LPM_CRASH_POINT("dst", "keep", "before");
     bool kept = migration->partition && lpm_partition_keep(migration->partition, &error);

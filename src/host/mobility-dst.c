@@ -504,7 +504,8 @@ static void first_read(LpmMigration *migration, const GError *error)
         return;
     }
     lpm_mig_ref(migration);
-    lpm_partition_start_incoming(migration->partition, migration->runtime, qemu_started, move);
+    lpm_partition_start_incoming(migration->partition, migration->runtime,
+                                 migration->options.unconnected, qemu_started, move);
 }
 
 /*

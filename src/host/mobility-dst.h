@@ -28,6 +28,7 @@ typedef struct {
     int64_t hint_mono_us, resume_mono_us;
     guint give_up_timer, ask_timer;
     bool runs; /* cont was answered */
+    bool announced;
     bool ending_qemu;
     bool forced;         /* somebody wants it discarded, once the record has been read */
     bool forced_by_word; /* an operator does */

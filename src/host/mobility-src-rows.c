@@ -316,6 +316,9 @@ static void continued(const GError *error, void *data)
     } else {
         LPM_CRASH_POINT("src", "cont", "after");
         move->base.record_fresh = true;
+        if (move->base.partition) {
+            lpm_partition_announce(move->base.partition); /* the target may have been heard */
+        }
     }
     lpm_mig_next(&move->base, error ? LPM_NEXT_LATER : LPM_NEXT_NOW);
     lpm_mig_unref(&move->base);

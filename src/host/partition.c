@@ -30,6 +30,7 @@ void lpm_partition_unref(LpmPartition *partition)
     g_clear_handle_id(&partition->end_timer, g_source_remove);
     g_clear_handle_id(&partition->timer, g_source_remove);
     g_clear_handle_id(&partition->tell_timer, g_source_remove);
+    g_clear_handle_id(&partition->announce_timer, g_source_remove);
     g_clear_handle_id(&partition->nonce_timer, g_source_remove);
     lpm_qmp_free(partition->qmp);
     lpm_qga_free(partition->agent);

@@ -61,6 +61,16 @@ static void on_state_answer(const GError *error, void *data)
 
 /* --- list --- */
 
+static json_t *macs_of(const LpmProfile *profile)
+{
+    json_t *macs = json_array();
+
+    for (size_t i = 0; i < profile->n_networks; i++) {
+        json_array_append_new(macs, json_string(profile->networks[i].mac));
+    }
+    return macs;
+}
+
 static json_t *row_of(const LpmPartition *partition)
 {
     const LpmProfile *profile = partition->profile;
@@ -69,12 +79,12 @@ static json_t *row_of(const LpmPartition *partition)
 
     lpm_partition_size(partition, &memory_mib, &processors);
     return lpm_json_pack(
-        "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s?, s:s?}", "name", profile->name, "uuid",
+        "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s?, s:s?, s:o}", "name", profile->name, "uuid",
         profile->uuid, "family", lpm_family_name(profile->family), "state",
         lpm_partition_state_name(partition->state), "reason", partition->reason, "processors",
         processors, "memory_mib", (json_int_t)memory_mib, "preferred_mode", profile->preferred_mode,
         "current_mode", partition->current_mode, "migration",
-        partition->link ? partition->link->id : NULL);
+        partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
 }
 
 static int compare_names(const void *one, const void *other)

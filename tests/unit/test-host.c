@@ -49,7 +49,8 @@ static void test_config_all(void)
              "[mover]\naddresses=192.0.2.1;192.0.2.2\nport_first=7700\nport_last=7799\n"
              "[power]\nprocessor=POWER8\nfirmware=vof\n"
              "[limits]\nactive_moves=2\nmemory_mib=4096\nstart_timeout_ms=5000\n"
-             "[storage:san]\npath=/srv/san\nshared=true\n[network:lan]\nbridge=br0\n",
+             "[storage:san]\npath=/srv/san\nshared=true\n[network:lan]\nbridge=br0\n"
+             "vlan.100=br100\nvlan.4094= br-top\n[network:tagged]\nvlan.1=br100\n",
              &error);
 
     g_assert_no_error(error);
@@ -62,7 +63,14 @@ static void test_config_all(void)
     g_assert_cmpint(config->memory_mib, ==, 4096);
     g_assert_cmpuint(config->start_timeout_ms, ==, 5000);
     g_assert_true(lpm_host_config_pool(config, "san")->shared);
-    g_assert_cmpstr(lpm_host_config_switch(config, "lan")->bridge, ==, "br0");
+    const LpmSwitchConfig *lan = lpm_host_config_switch(config, "lan");
+    const LpmSwitchConfig *tagged = lpm_host_config_switch(config, "tagged");
+    g_assert_cmpstr(lpm_switch_config_bridge(lan, 0), ==, "br0");
+    g_assert_cmpstr(lpm_switch_config_bridge(lan, 100), ==, "br100");
+    g_assert_cmpstr(lpm_switch_config_bridge(lan, 4094), ==, "br-top");
+    g_assert_null(lpm_switch_config_bridge(lan, 101));
+    g_assert_null(lpm_switch_config_bridge(tagged, 0));
+    g_assert_cmpstr(lpm_switch_config_bridge(tagged, 1), ==, "br100");
 }
 
 static void test_config_pools(void)
@@ -123,6 +131,13 @@ static const struct {
     {"[storage:san]\nkind=rbd\npool=p\npassword_file=/x\n", "[storage:san]", "id"},
     {"[storage:a b]\npath=/x\n", "[storage:a b]", "name"},
     {"[network:lan]\nbridge=abcdefghijklmnop\n", "[network:lan]", "bridge"},
+    {"[network:lan]\n", "[network:lan]", "bridge"},
+    {"[network:lan]\nbridge=br0\nvlan.0=br1\n", "[network:lan]", "vlan.0"},
+    {"[network:lan]\nbridge=br0\nvlan.4095=br1\n", "[network:lan]", "vlan.4095"},
+    {"[network:lan]\nbridge=br0\nvlan.7=\n", "[network:lan]", "vlan.7"},
+    {"[network:lan]\nbridge=br0\nvlan.7=br0\n", "[network:lan]", "vlan.7"},
+    {"[network:lan]\nvlan.7=br0\nvlan.07=br1\n", "[network:lan]", "vlan.07"},
+    {"[network:lan]\nbridge=br0\nvlans=7\n", "[network:lan]", "vlans"},
     {"[disk:x]\na=b\n", "[disk:x]", "group"},
     {"[store]\nuse=maybe\n", "[store]", "use"},
     {"[store]\ndirectory=images\n", "[store]", "directory"},

@@ -19,7 +19,8 @@ static const char full[] =
     "\"read_only\":true,\"adapter\":\"scsi\",\"media\":\"optical\","
     "\"reserve_policy\":\"single_path\"}],\"networks\":[{\"name\":"
     "\"net0\",\"switch\":\"vlan1\","
-    "\"mac\":\"52:54:00:00:00:01\"}],\"console\":false,\"guest_agent\":false,"
+    "\"mac\":\"52:54:00:00:00:01\",\"vlan\":100,\"adapter\":\"spapr-vlan\"}],\"console\":false,"
+    "\"guest_agent\":false,"
     "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"huge_pages_kib\":0,\"arbiter\":"
     "\"console\","
     "\"max_blackout_ms\":300}";
@@ -192,6 +193,10 @@ static const Refusal refusals[] = {
     {"networks.0.mac", "\"52:54:00:00:00:0A\"",
      IS("networks[0].mac", "\"52:54:00:00:00:0A\"",
         "a unicast address in lower case, such as \"52:54:00:12:34:56\"")},
+    {"networks.0.vlan", "4095", IS("networks[0].vlan", "4095", "a whole number from 0 to 4094")},
+    {"networks.0.vlan", "-1", IS("networks[0].vlan", "-1", "a whole number from 0 to 4094")},
+    {"networks.0.adapter", "\"e1000\"",
+     IS("networks[0].adapter", "\"e1000\"", "\"virtio\", \"spapr-vlan\"")},
     {"console", "\"yes\"", IS("console", "\"yes\"", "true or false")},
     {"memory_backing", "\"huge\"", IS("memory_backing", "\"huge\"", "\"private\", \"shared\"")},
     {"arbiter", "\"paper\"",
@@ -292,6 +297,24 @@ static void test_details(void)
     }
 }
 
+static void test_adapters(void)
+{
+    g_autoptr(json_t) power = parse(full);
+    g_autoptr(json_t) x86 = parse(full);
+    g_autoptr(LpmProfile) profile = lpm_profile_from_json(power, NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(profile->networks[0].adapter, ==, LPM_NET_SPAPR_VLAN);
+    g_assert_cmpint(profile->networks[0].vlan, ==, 100);
+    json_object_set_new(x86, "family", json_string("x86-64"));
+    json_object_del(x86, "interrupt_mode");
+    json_object_del(x86, "disks");
+    g_assert_null(lpm_profile_from_json(x86, &error));
+    g_assert_cmpstr(error->message, ==,
+                    "profile: member \"networks[0].adapter\" is \"spapr-vlan\": allowed only for "
+                    "family \"power\"; leave it out");
+}
+
 static void test_refuses_non_objects(void)
 {
     g_autoptr(json_t) list = json_array();
@@ -383,6 +406,7 @@ int main(int argc, char **argv)
     g_test_add_func("/model/profile/defaults", test_defaults);
     g_test_add_func("/model/profile/details", test_details);
     g_test_add_func("/model/refusals", test_refusals);
+    g_test_add_func("/model/profile/adapters", test_adapters);
     g_test_add_func("/model/profile/non-objects", test_refuses_non_objects);
     g_test_add_func("/model/profile/bounds", test_bounds);
     g_test_add_func("/model/profile/free", test_free);

@@ -83,6 +83,14 @@ static const char power_vscsi[] =
     "\"memory_mib\":512,\"machine\":\"pseries-10.0\",\"interrupt_mode\":\"xics\","
     "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"aix2.raw\",\"adapter\":\"vscsi\"},"
     "{\"name\":\"cd0\",\"pool\":\"san\",\"adapter\":\"vscsi\",\"media\":\"optical\"}]}";
+static const char power_adapters[] =
+    "{\"name\":\"aix2\",\"uuid\":\"" UUID "\",\"family\":\"power\",\"processors\":1,"
+    "\"memory_mib\":512,\"machine\":\"pseries-10.0\",\"interrupt_mode\":\"xics\","
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"aix2.raw\"}],"
+    "\"networks\":[{\"name\":\"net0\",\"switch\":\"lan\",\"mac\":\"52:54:00:00:00:03\","
+    "\"adapter\":\"virtio\",\"vlan\":7},"
+    "{\"name\":\"net1\",\"switch\":\"lan\",\"mac\":\"52:54:00:00:00:04\","
+    "\"adapter\":\"spapr-vlan\"}]}";
 
 static const char x86_grown[] =
     "{\"name\":\"big1\",\"uuid\":\"" UUID "\",\"family\":\"x86-64\",\"processors\":2,"
@@ -123,6 +131,7 @@ static const Golden goldens[] = {
     {"x86-grown-incoming", x86_grown, LPM_QEMU_INCOMING, "qemu64-v1", NULL},
     {"x86-uefi", x86_uefi, LPM_QEMU_START, "qemu64-v1", NULL},
     {"power-grown-incoming", power_grown, LPM_QEMU_INCOMING, "power9", NULL},
+    {"power8-incoming-spapr-vlan", power_adapters, LPM_QEMU_INCOMING, "power8", NULL},
     {"power9-incoming-preferred-vof-verify", power_vof, LPM_QEMU_INCOMING, "power9", "power8"},
     {"x86-network-disks", x86_network_disks, LPM_QEMU_START, "qemu64-v1", NULL, network_places},
     {"power8-vscsi", power_vscsi, LPM_QEMU_START, "power8", NULL},

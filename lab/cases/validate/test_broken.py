@@ -48,8 +48,7 @@ BROKEN = [
     Broken("no-shared-memory", "partition.memory-backing", ("private",), partition="private", options={"verify": True},
            made=(neighbour("private", 83, memory_backing="private"),)),
     Broken("agent-silent", "partition.agent", ("silent",), partition="mute", made=(neighbour("mute", 84, guest_agent=True),)),
-    # Network
-    Broken("bridge-missing", "network.switch", ("lan",), config={TARGET: {"network:lan": {"bridge": "br-nowhere"}}}),
+    # Network; more in test_broken_networks.py
     Broken("network-unknown", "network.switch", ("lan",), config={TARGET: {"network:lan": None}}),
 ]
 
