@@ -141,16 +141,25 @@ static json_t *protocol_node(const LpmQemuDisk *disk, const char *name, bool sec
     return file_node(disk);
 }
 
-json_t *lpm_qemu_protocol_node(LpmQemuArgs *args, const LpmQemuDisk *disk, const char *name)
+static bool has_secret(const LpmQemuDisk *disk)
 {
-    bool secret = disk->secret_fd >= 0 && disk->kind != LPM_QEMU_DISK_FILE;
-    g_autofree char *file = secret ? g_strdup_printf("/proc/self/fd/%d", disk->secret_fd) : NULL;
+    return disk->secret_fd >= 0 && disk->kind != LPM_QEMU_DISK_FILE;
+}
+
+json_t *lpm_qemu_protocol_node(const LpmQemuDisk *disk, const char *name)
+{
+    return protocol_node(disk, name, has_secret(disk));
+}
+
+void lpm_qemu_add_objects(LpmQemuArgs *args, const LpmQemuDisk *disk, const char *name)
+{
+    g_autofree char *file =
+        has_secret(disk) ? g_strdup_printf("/proc/self/fd/%d", disk->secret_fd) : NULL;
     g_auto(GStrv) objects = objects_of(disk, name, file);
 
     for (char **object = objects; *object; object++) {
         lpm_qemu_addf(args, "-object", "%s", *object);
     }
-    return protocol_node(disk, name, secret);
 }
 
 char *lpm_qemuargs_look_name(const LpmQemuDisk *disk, const char *format, const char *secret_file,

@@ -49,19 +49,35 @@ static void settle_node(json_t *node, const LpmDisk *disk, const char *name)
                         lpm_json_pack("{s:b, s:b}", "direct", direct, "no-flush", 0));
 }
 
+/* @file: the protocol's node without these settings, stolen; NULL: the format's node. */
+static json_t *make_node(const LpmDisk *disk, const char *name, json_t *file)
+{
+    g_autofree char *file_name = g_strconcat(name, "-file", NULL);
+    json_t *node = file ? file
+                        : lpm_json_pack("{s:s, s:s}", "driver", lpm_disk_format_name(disk->format),
+                                        "file", file_name);
+
+    settle_node(node, disk, file ? file_name : name);
+    return node;
+}
+
+json_t *lpm_qemuargs_disk_node(const LpmDisk *profile, size_t index, const LpmQemuDisk *disk,
+                               bool on_top)
+{
+    g_autofree char *name = g_strdup_printf("disk%zu", index);
+
+    return make_node(profile, name, on_top ? NULL : lpm_qemu_protocol_node(disk, name));
+}
+
 /* The two nodes of a disk: the protocol's, called NAME-file, and the format's on top. */
 static void add_nodes(LpmQemuArgs *args, size_t index, const char *name)
 {
     const LpmDisk *disk = &args->spec->profile->disks[index];
-    g_autofree char *file_name = g_strdup_printf("%s-file", name);
-    json_t *file = lpm_qemu_protocol_node(args, &args->spec->disks[index], name);
-    json_t *top = lpm_json_pack("{s:s, s:s}", "driver", lpm_disk_format_name(disk->format), "file",
-                                file_name);
+    const LpmQemuDisk *place = &args->spec->disks[index];
 
-    settle_node(file, disk, file_name);
-    settle_node(top, disk, name);
-    add_blockdev(args, file);
-    add_blockdev(args, top);
+    lpm_qemu_add_objects(args, place, name);
+    add_blockdev(args, make_node(disk, name, lpm_qemu_protocol_node(place, name)));
+    add_blockdev(args, make_node(disk, name, NULL));
 }
 
 /* Where a disk is plugged in: the same whatever other disks the partition has. */

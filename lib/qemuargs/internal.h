@@ -46,11 +46,10 @@ char *lpm_qemu_quote(const char *value);
 /* Whether @machine asks for the small firmware. */
 bool lpm_qemu_machine_has_vof(const char *machine);
 
-/*
- * The node of the protocol that reaches @disk, to be called @name by the caller; the objects that
- * it needs are appended. New reference.
- */
-json_t *lpm_qemu_protocol_node(LpmQemuArgs *args, const LpmQemuDisk *disk, const char *name);
+/* The node of the protocol that reaches @disk, for a disk called @name. New reference. */
+json_t *lpm_qemu_protocol_node(const LpmQemuDisk *disk, const char *name);
+/* Appends the objects with credentials that this node refers to. */
+void lpm_qemu_add_objects(LpmQemuArgs *args, const LpmQemuDisk *disk, const char *name);
 
 /*
  * How many queues a multi-queue device @property must be told to have, ",num-queues=2", or "". QEMU

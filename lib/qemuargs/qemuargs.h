@@ -56,6 +56,14 @@ char *lpm_qemuargs_look_name(const LpmQemuDisk *disk, const char *format, const 
 #define LPM_QEMU_MODULE        "dimm%zu"
 #define LPM_QEMU_MODULE_MEMORY "dimm%zu-mem"
 
+/*
+ * One of the two block nodes of the profile's disk of number @index, as on the command line: the
+ * protocol's, "diskN-file", or the format's @on_top of it, "diskN". For kinds without a secret and
+ * TLS. New reference.
+ */
+json_t *lpm_qemuargs_disk_node(const LpmDisk *profile, size_t index, const LpmQemuDisk *disk,
+                               bool on_top);
+
 /* Everything is borrowed. Descriptors are inherited by QEMU under the same numbers. */
 typedef struct {
     const char *program; /* argv[0] */

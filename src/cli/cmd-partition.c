@@ -11,6 +11,8 @@ static char *system_option;
 static gboolean hard;
 static int timeout_s = 60;
 static gboolean disks;
+static gboolean eject, force;
+static char *insert, *pool_option;
 
 static bool partition_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
 {
@@ -223,6 +225,26 @@ static bool partition_delete(Cli *cli, char **words, GError **error)
     return answer != NULL;
 }
 
+static bool partition_media(Cli *cli, char **words, GError **error)
+{
+    if (eject == (insert != NULL))
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "say what to do: --eject, or --insert FILE of the drive's pool");
+    json_t *body = lpm_json_pack("{s:s, s:b}", "disk", words[1], "force", force);
+    if (insert != NULL)
+        json_object_set_new(body, "file", json_string(insert));
+    if (pool_option != NULL)
+        json_object_set_new(body, "pool", json_string(pool_option));
+    g_autofree char *path = cli_path("/v1/partitions/%s/media", words[0]);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "POST", path, body, error);
+    if (answer != NULL && cli->json)
+        cli_print_json(answer);
+    else if (answer != NULL)
+        printf("partition %s, drive %s: %s\n", words[0], words[1],
+               lpm_json_str(answer, "file", "empty"));
+    return answer != NULL;
+}
+
 static const GOptionEntry list_options[] = {
     {"system", 0, 0, G_OPTION_ARG_STRING, &system_option, "only those on this system", "NAME"},
     G_OPTION_ENTRY_NULL,
@@ -240,6 +262,15 @@ static const GOptionEntry stop_options[] = {
 };
 static const GOptionEntry restart_options[] = {
     {"hard", 0, 0, G_OPTION_ARG_NONE, &hard, "as if its power were cut", NULL},
+    G_OPTION_ENTRY_NULL,
+};
+static const GOptionEntry media_options[] = {
+    {"eject", 0, 0, G_OPTION_ARG_NONE, &eject, "take the medium out", NULL},
+    {"insert", 0, 0, G_OPTION_ARG_STRING, &insert, "put this one in", "FILE"},
+    {"pool", 0, 0, G_OPTION_ARG_STRING, &pool_option, "where it is (default: the drive's pool)",
+     "NAME"},
+    {"force", 0, 0, G_OPTION_ARG_NONE, &force,
+     "also while the partition's operating system has it locked", NULL},
     G_OPTION_ENTRY_NULL,
 };
 static const GOptionEntry delete_options[] = {
@@ -264,6 +295,8 @@ const CliVerb cli_verbs_partition[] = {
      "give it more memory while it runs, until its next start"},
     {"partition", "add-processors", "PARTITION NUMBER", 2, 2, NULL, false, partition_add_processors,
      "give it more processors while it runs, until its next start"},
+    {"partition", "media", "PARTITION DRIVE", 2, 2, media_options, false, partition_media,
+     "change the medium of an optical drive"},
     {"partition", "delete", "PARTITION", 1, 1, delete_options, false, partition_delete,
      "delete a partition that is not activated"},
     {NULL},

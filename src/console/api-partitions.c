@@ -247,6 +247,26 @@ void lpm_api_partition_processors(LpmHttpRequest *request, json_t *arguments, vo
     grow(request, arguments, data, "partition-add-processors", "add", "count", "given processors");
 }
 
+void lpm_api_partition_media(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    json_t *body = lpm_json_pack("{s:s, s:b}", "disk", lpm_json_str(arguments, "disk", ""), "force",
+                                 lpm_json_bool(arguments, "force", false));
+    Call *call;
+
+    for (size_t i = 0; i < 2; i++) {
+        const char *member = i ? "pool" : "file";
+        const char *value = lpm_json_str(arguments, member, NULL);
+
+        if (value) {
+            json_object_set_new(body, member, json_string(value));
+        }
+    }
+    call = call_new(request, arguments, data, "partition-media", body);
+    call->deed = "given another medium";
+    call->timeout_ms = START_TIMEOUT_MS;
+    call_run(call);
+}
+
 /* --- create --- */
 
 typedef struct {

@@ -107,6 +107,14 @@ static const LpmHttpArg partition_memory_args[] = {
     PARTITION_ARG, {"add_mib", LPM_HTTP_BODY, 'i', true, "how much more, MiB"}, END};
 static const LpmHttpArg partition_processors_args[] = {
     PARTITION_ARG, {"add", LPM_HTTP_BODY, 'i', true, "how many more"}, END};
+static const LpmHttpArg partition_media_args[] = {
+    PARTITION_ARG,
+    {"disk", LPM_HTTP_BODY, 's', true, "name of the optical drive"},
+    {"file", LPM_HTTP_BODY, 's', false, "the new medium; without it the drive is emptied"},
+    {"pool", LPM_HTTP_BODY, 's', false, "where it is, of kind file (default: the drive's pool)"},
+    {"force", LPM_HTTP_BODY, 'b', false,
+     "also while the partition's operating system has it locked"},
+    END};
 static const LpmHttpArg partition_delete_args[] = {
     PARTITION_ARG, {"disks", LPM_HTTP_QUERY, 'b', false, "its disks too"}, END};
 
@@ -272,6 +280,10 @@ const LpmHttpRoute lpm_api_routes[] = {
      partition_stop_args,
      "Stops it; answers once it is not activated. Nothing is killed unless `how` is `hard`.",
      "{\"state\": \"not-activated\"}"},
+    {"POST", "/v1/partitions/{partition}/media", 200, false, lpm_api_partition_media,
+     partition_media_args,
+     "Puts another medium into an optical drive, or takes it out; of a partition that runs or not.",
+     "{\"disk\": \"cd0\", \"pool\": \"san\", \"file\": \"media.iso\"}"},
     {"POST", "/v1/partitions/{partition}/restart", 200, false, lpm_api_partition_restart,
      partition_restart_args,
      "Stops it and activates it anew; the processor compatibility mode is evaluated anew.",

@@ -28,6 +28,7 @@ void lpm_api_partition_start(LpmHttpRequest *request, json_t *arguments, void *d
 void lpm_api_partition_stop(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_memory(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_processors(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_partition_media(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_restart(LpmHttpRequest *request, json_t *arguments, void *data);
 
 /* api-migrations.c */

@@ -25,6 +25,7 @@ LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks);
 
 /* The partition that argument "partition" names. NULL when there is none: then the request has been
  * answered. */
+void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data); /* media.c */
 LpmPartition *lpm_verb_partition(LpmRpcRequest *request, json_t *arguments, LpmHost *host);
 
 extern const LpmRpcVerb lpm_verbs_system[];

@@ -158,6 +158,8 @@ void lpm_storage_block_look(LpmHost *host, const LpmDisk *disk, const char *uuid
     /* Every system asks the same server; none keeps a cache of its own below QEMU. */
     job->look.coherent = true;
     /* The server does not say what the bytes mean; QEMU is told so by the profile. */
+    /* There are no locks that a client could see. */
+    job->look.locked_by = g_strdup("");
     job->look.format = g_strdup(lpm_disk_format_name(disk->format));
     job->place.secret_fd = -1;
     if (ops &&

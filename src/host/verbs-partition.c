@@ -587,6 +587,14 @@ static const LpmRpcArg args_stop[] = {
 static const LpmRpcArg args_delete[] = {
     PARTITION, {"disks", 'b', false, "delete its disks too"}, {NULL}};
 
+static const LpmRpcArg args_media[] = {
+    PARTITION,
+    {"disk", 's', true, "name of an optical drive of the profile"},
+    {"file", 's', false, "the new medium; without it the drive is emptied"},
+    {"pool", 's', false, "where it is; default: the drive's pool"},
+    {"force", 'b', false, "also while the partition's operating system has it locked"},
+    {NULL}};
+
 const LpmRpcVerb lpm_verbs_partition[] = {
     {"partition-list", PEOPLE, verb_list, NULL, "all partitions of this system"},
     {"partition-show", PEOPLE, verb_show, args_show, "everything about one partition"},
@@ -597,6 +605,8 @@ const LpmRpcVerb lpm_verbs_partition[] = {
     {"partition-stop", PEOPLE, verb_stop, args_stop, "deactivates it"},
     {"partition-restart", PEOPLE, verb_restart, args_stop,
      "stops it and starts it anew; its mode is evaluated anew"},
+    {"partition-media", PEOPLE, lpm_verb_media, args_media,
+     "changes the medium of an optical drive, or takes it out"},
     {"partition-delete", PEOPLE, verb_delete, args_delete, "forgets it; only when not activated"},
     {NULL},
 };
