@@ -189,10 +189,18 @@ static const LpmCheckGuide guide[] = {
      "One does not answer.", "See whether it is meant for the target."},
     /* prediction */
     {"prediction.converges",
-     "Writes of the partition, measured for some seconds; the link; earlier moves.",
-     "It writes faster than can be sent.",
-     "Move it when it is quieter, use a faster link, `--auto-converge` or `--postcopy`."},
-    {"prediction.unsure", "The same.", "Neither is sure.", "Nothing; the copy will show."},
+     "What QEMU saw the partition write, the link's rate, the blackout limit, and what earlier "
+     "moves "
+     "taught ([prediction](prediction.md)).",
+     "The copy would not come to its end even at best.",
+     "What the finding lists: more bandwidth, a longer blackout, `--auto-converge`, `--postcopy`; "
+     "or "
+     "wait until the partition writes less."},
+    {"prediction.unsure", "The same.",
+     "It would at best and would not at worst. Nothing is said where nothing was measured "
+     "(`--no-measure`, a system of an earlier release).",
+     "Nothing: the copy will show, and is given up by itself when it does not converge "
+     "(`--give-up-after`)."},
     /* network */
     {"network.switch", "The virtual networks of the target and their VLANs.",
      "One that an adapter of the partition uses is not there.",

@@ -17,13 +17,14 @@ typedef struct {
 static const Range written_part = {{0.6, 0.95, 1.0}}; /* of used memory that is not zeros */
 static const Range coded_rate = {{1000e6, 200e6, 80e6}};
 static const Range plain_rate = {{2000e6, 400e6, 120e6}};
-static const Range first_ratio = {{0.1, 0.33, 1.05}};    /* what coding leaves of a first move */
-static const Range later_ratio = {{0.02, 0.25, 1.05}};   /* and of what is written again */
-static const Range changed_ratio = {{0.02, 0.15, 1.0}};  /* and of what the image has otherwise */
-static const Range changed_part = {{0.001, 0.015, 0.1}}; /* besides what the dirty rate explains */
-static const Range learned = {{0.6, 1.0, 1.8}};          /* around a ratio that was seen */
-static const Range link_part = {{1.2, 1.0, 0.7}};        /* around a rate that was measured */
-static const Range dirty_part = {{0.7, 1.0, 1.5}};       /* a partition is not always as it was */
+static const Range first_ratio = {{0.1, 0.33, 1.05}};   /* what coding leaves of a first move */
+static const Range later_ratio = {{0.02, 0.25, 1.05}};  /* and of what is written again */
+static const Range changed_ratio = {{0.02, 0.25, 1.0}}; /* and of what the image has otherwise */
+static const Range changed_part = {{0.001, 0.03, 0.5}}; /* besides what the dirty rate explains */
+static const Range learned = {{0.6, 1.0, 1.8}};         /* around a ratio that was seen */
+static const Range paced = {{1.5, 1.0, 1 / 1.5}};       /* around a speed that was seen */
+static const Range link_part = {{1.2, 1.0, 0.7}};       /* around a rate that was measured */
+static const Range dirty_part = {{0.7, 1.0, 1.5}};      /* a partition is not always as it was */
 #define PLAIN_RATIO    1.02
 #define CHANGED_MOST   0.5  /* of the image */
 #define SATURATED      0.85 /* a longer look that sees less than so much of the expected */
@@ -135,14 +136,29 @@ static double later_ratio_in(const LpmPredictInput *input, CaseName name)
                       : later_ratio.of[name];
 }
 
-/* @speed: what is known of the processors' part, by which the usual rate is multiplied; @ratio: the
- * same of the bytes. */
-static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, double speed,
+/* Bytes a second that the processors code, and that the link takes. */
+typedef struct {
+    double coding, link;
+} Speeds;
+
+/* A pair of systems that was seen to be slow or quick is not much better or worse than that. */
+static Speeds speeds_of(const LpmPredictInput *input, CaseName name, const LpmPredictLesson *coding,
+                        const LpmPredictLesson *link)
+{
+    const Range *rate = input->raw ? &plain_rate : &coded_rate;
+
+    return (Speeds){
+        .coding =
+            coding->moves > 0 ? rate->of[LIKELY] / coding->factor * paced.of[name] : rate->of[name],
+        .link = link_of(input, name) / link->factor,
+    };
+}
+
+/* @ratio: by what the bytes were found to be more. */
+static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, Speeds speeds,
                               double ratio)
 {
     Writing writing = writing_in(input, name);
-    double link = link_of(input, name);
-    double coding = (input->raw ? plain_rate : coded_rate).of[name] * speed;
     LpmPredictCase c = {
         .stream = input->used * written_part.of[name],
         .first_ratio = first_ratio_in(input, name, &writing) * ratio,
@@ -156,8 +172,8 @@ static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, doubl
     };
 
     c.empty = fmax(input->memory - c.stream, 0);
-    c.first_rate = fmin(coding, link / c.first_ratio);
-    c.later_rate = fmin(coding, link / c.later_ratio);
+    c.first_rate = fmin(speeds.coding, speeds.link / c.first_ratio);
+    c.later_rate = fmin(speeds.coding, speeds.link / c.later_ratio);
     return c;
 }
 
@@ -179,16 +195,14 @@ static LpmPredictVerdict verdict_of(const LpmPredictInput *input, const LpmPredi
 }
 
 /* Within what was learned; else as wide as from the best to the worst. */
-static LpmPredictBand band(const LpmPredictRun runs[CASES], LpmPredictFigure figure,
-                           const LpmPredictLesson *lesson)
+static LpmPredictBand band(const LpmPredictRun runs[CASES], LpmPredictFigure figure, double value,
+                           double spread)
 {
-    double value = runs[LIKELY].figures[figure] * lesson->factor;
-
     if (!runs[LIKELY].ends) {
         return (LpmPredictBand){-1, -1, -1};
     }
-    if (lesson->spread >= 0) {
-        return (LpmPredictBand){value, value * exp(-lesson->spread), value * exp(lesson->spread)};
+    if (spread >= 0) {
+        return (LpmPredictBand){value, value * exp(-spread), value * exp(spread)};
     }
     if (figure == LPM_PREDICT_BLACKOUT) { /* mostly the handover itself, which nothing measures */
         return (LpmPredictBand){value, value / BLACKOUT_LEAST, value * BLACKOUT_MOST};
@@ -198,29 +212,43 @@ static LpmPredictBand band(const LpmPredictRun runs[CASES], LpmPredictFigure fig
                             runs[WORST].ends ? fmax(runs[WORST].figures[figure], value) : -1};
 }
 
+/*
+ * What is kept to learn from: the figures as they would be had nothing been learned. Of the time,
+ * that of what limits it alone, so that each of the two is learned by itself.
+ */
+static void set_model(const LpmPredictInput *input, bool link_bound, double ratio,
+                      double ret_model[LPM_PREDICT_N])
+{
+    const LpmPredictLesson nothing = {.factor = 1};
+    Speeds speeds = speeds_of(input, LIKELY, &nothing, &nothing);
+    LpmPredictCase plain = case_of(input, LIKELY, speeds, 1);
+    LpmPredictRun run = lpm_predict_run(&plain);
+
+    for (int figure = 0; figure < LPM_PREDICT_N; figure++) {
+        ret_model[figure] = run.figures[figure];
+    }
+    *(link_bound ? &speeds.coding : &speeds.link) = INFINITY;
+    plain = case_of(input, LIKELY, speeds, ratio);
+    ret_model[LPM_PREDICT_DURATION] = lpm_predict_run(&plain).figures[LPM_PREDICT_DURATION];
+}
+
 void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
 {
     LpmPredictLesson bytes = lpm_predict_learn(input, LPM_PREDICT_BYTES, false);
-    LpmPredictCase likely = case_of(input, LIKELY, 1, bytes.factor);
-    bool link_bound = likely.first_rate * likely.first_ratio >= 0.99 * link_of(input, LIKELY);
-    LpmPredictLesson lessons[LPM_PREDICT_N] = {
-        [LPM_PREDICT_DURATION] = lpm_predict_learn(input, LPM_PREDICT_DURATION, link_bound),
-        [LPM_PREDICT_BYTES] = bytes,
-        [LPM_PREDICT_BLACKOUT] = lpm_predict_learn(input, LPM_PREDICT_BLACKOUT, link_bound),
-    };
-    const LpmPredictLesson *duration = &lessons[LPM_PREDICT_DURATION];
-    LpmPredictRun runs[CASES] = {[LIKELY] = lpm_predict_run(&likely)};
-    /* A pair of systems that was seen to be slow or quick is no better or worse than that. */
-    bool paced = duration->moves > 0 && !link_bound;
-    double best =
-        paced ? FACTOR_SPEED * coded_rate.of[LIKELY] / coded_rate.of[BEST] / duration->factor : 1;
-    double worst =
-        paced ? coded_rate.of[LIKELY] / coded_rate.of[WORST] / duration->factor / FACTOR_SPEED : 1;
-    LpmPredictCase fast = case_of(input, BEST, fmin(best, 1), 1);
-    LpmPredictCase slow = case_of(input, WORST, worst, 1);
+    LpmPredictLesson coding = lpm_predict_learn(input, LPM_PREDICT_DURATION, false);
+    LpmPredictLesson link = lpm_predict_learn(input, LPM_PREDICT_DURATION, true);
+    LpmPredictCase of[CASES];
+    LpmPredictRun runs[CASES];
 
-    runs[BEST] = lpm_predict_run(&fast);
-    runs[WORST] = lpm_predict_run(&slow);
+    for (CaseName name = BEST; name < CASES; name++) {
+        of[name] = case_of(input, name, speeds_of(input, name, &coding, &link),
+                           name == LIKELY ? bytes.factor : 1);
+        runs[name] = lpm_predict_run(&of[name]);
+    }
+    const LpmPredictCase *likely = &of[LIKELY];
+    bool link_bound = likely->first_rate < speeds_of(input, LIKELY, &coding, &link).coding;
+    const LpmPredictLesson *duration = link_bound ? &link : &coding;
+    LpmPredictLesson blackout = lpm_predict_learn(input, LPM_PREDICT_BLACKOUT, link_bound);
     *ret = (LpmPrediction){
         .verdict = verdict_of(input, runs),
         .from = duration->from,
@@ -231,20 +259,20 @@ void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
         .raw = input->raw,
         .verify = input->verify,
         .dirty_known = input->n_looks > 0,
-        .dirty_rate = likely.dirty_rate,
-        .send_rate = likely.later_rate,
+        .dirty_rate = likely->dirty_rate,
+        .send_rate = likely->later_rate,
         .needed_blackout_ms =
-            input->n_looks > 0 ? runs[LIKELY].left / likely.later_rate * 1e3 * 1.25 : -1,
+            input->n_looks > 0 ? runs[LIKELY].left / likely->later_rate * 1e3 * 1.25 : -1,
+        .factor = {duration->factor, bytes.factor, blackout.factor},
     };
+    set_model(input, link_bound, bytes.factor, ret->model);
+    /* The speeds have their lessons already; bytes and blackout get theirs here. */
+    const double values[LPM_PREDICT_N] = {runs[LIKELY].figures[LPM_PREDICT_DURATION],
+                                          ret->model[LPM_PREDICT_BYTES] * bytes.factor,
+                                          ret->model[LPM_PREDICT_BLACKOUT] * blackout.factor};
+    const LpmPredictLesson *const lessons[LPM_PREDICT_N] = {duration, &bytes, &blackout};
     for (int figure = 0; figure < LPM_PREDICT_N; figure++) {
-        ret->figures[figure] = band(runs, (LpmPredictFigure)figure, &lessons[figure]);
-        ret->factor[figure] = lessons[figure].factor;
-        ret->model[figure] = runs[LIKELY].figures[figure];
+        ret->figures[figure] =
+            band(runs, (LpmPredictFigure)figure, values[figure], lessons[figure]->spread);
     }
-    /* The model's bytes are those without the factor, else it would be learned twice. */
-    LpmPredictCase plain = case_of(input, LIKELY, 1, 1);
-    LpmPredictRun unlearned = lpm_predict_run(&plain);
-    ret->model[LPM_PREDICT_BYTES] = unlearned.figures[LPM_PREDICT_BYTES];
-    ret->figures[LPM_PREDICT_BYTES] =
-        band((LpmPredictRun[]){runs[BEST], unlearned, runs[WORST]}, LPM_PREDICT_BYTES, &bytes);
 }

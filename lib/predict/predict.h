@@ -89,7 +89,7 @@ typedef struct {
     double needed_blackout_ms; /* that would end it at its most likely; below 0: not known */
 } LpmPrediction;
 
-enum { LPM_PREDICT_FACTOR_MAX = 8 }; /* no correction is larger, or smaller than its inverse */
+enum { LPM_PREDICT_FACTOR_MAX = 32 }; /* no correction is larger, or smaller than its inverse */
 
 void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret_prediction);
 
