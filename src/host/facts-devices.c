@@ -41,6 +41,22 @@ static bool is_ours(const LpmPartition *partition, const char *model)
     return false;
 }
 
+/* A processor that grow.c plugged in: "cpu" and its number, counted from those of the start. */
+static bool is_given(const LpmPartition *partition, const char *name)
+{
+    int64_t first = lpm_json_int(partition->runtime, "profile.processors", 0);
+    int64_t added = lpm_json_int(partition->runtime, "profile.added_processors", 0);
+
+    for (int64_t number = first; number < first + added; number++) {
+        g_autofree char *given = g_strdup_printf("cpu%" G_GINT64_FORMAT, number);
+
+        if (strcmp(name, given) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An item is {"name": "net0", "type": "child<virtio-net-pci>"}. */
 static void look(Job *job, const json_t *item)
 {
@@ -51,7 +67,8 @@ static void look(Job *job, const json_t *item)
         return;
     }
     model = g_strndup(type + strlen("child<"), strlen(type) - strlen("child<>"));
-    if (!is_ours(job->partition, model)) {
+    if (!is_ours(job->partition, model) &&
+        !is_given(job->partition, lpm_json_str(item, "name", ""))) {
         g_autofree char *text = g_strdup_printf("%s %s, which lpm-host has not put there", model,
                                                 lpm_json_str(item, "name", ""));
 
