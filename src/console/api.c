@@ -186,7 +186,7 @@ static const LpmHttpArg events_args[] = {
     "\"name\": \"web1\", \"system\": \"s1\", \"uuid\": \"…\", \"family\": \"x86-64\", \"state\": " \
     "\"running\", \"processors\": 2,\n"                                                              \
     "  \"memory_mib\": 1024, \"preferred_mode\": \"default\", \"current_mode\": \"x86-64-v3\", "     \
-    "\"migration\": null"
+    "\"migration\": null, \"macs\": []"
 
 #define PREDICTION_JSON                                                                            \
     "{\"converges\": \"yes\", \"duration_ms\": {\"value\": 4900, \"low\": 4200, "                  \
