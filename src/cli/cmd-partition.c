@@ -182,6 +182,31 @@ static bool partition_restart(Cli *cli, char **words, GError **error)
                lpm_json_pack("{s:s}", "how", hard ? "hard" : "orderly"), error);
 }
 
+static bool partition_power(Cli *cli, char **words, GError **error)
+{
+    bool off = words[1] != NULL && strcmp(words[1], "off") == 0;
+    if (words[1] != NULL && !off)
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "'%s': only \"off\" can be said here; \"lpm partition start\" "
+                             "switches it on",
+                             words[1]);
+    g_autofree char *path =
+        cli_path(off ? "/v1/partitions/%s/power-off" : "/v1/partitions/%s/power", words[0]);
+    g_autoptr(json_t) answer =
+        cli_client_call(cli->client, off ? "POST" : "GET", path,
+                        off ? lpm_json_pack("{s:i}", "wait_s", timeout_s) : NULL, error);
+    if (answer == NULL)
+        return false;
+    if (cli->json) {
+        cli_print_json(answer);
+        return true;
+    }
+    const char *why = lpm_json_str(answer, "why", NULL);
+    printf("partition %s is %s%s%s\n", words[0], lpm_json_str(answer, "power", "?"),
+           why ? ": " : ": no copy of it runs", why ? why : "");
+    return true;
+}
+
 static bool give(Cli *cli, char **words, const char *path_format, const char *member,
                  GError **error)
 {
@@ -273,6 +298,11 @@ static const GOptionEntry media_options[] = {
      "also while the partition's operating system has it locked", NULL},
     G_OPTION_ENTRY_NULL,
 };
+static const GOptionEntry power_options[] = {
+    {"timeout", 0, 0, G_OPTION_ARG_INT, &timeout_s,
+     "how long a move may take to end, and a system to answer (default 60)", "SECONDS"},
+    G_OPTION_ENTRY_NULL,
+};
 static const GOptionEntry delete_options[] = {
     {"disks", 0, 0, G_OPTION_ARG_NONE, &disks, "delete its disks too", NULL},
     G_OPTION_ENTRY_NULL,
@@ -291,6 +321,8 @@ const CliVerb cli_verbs_partition[] = {
      "stop it, in order or hard"},
     {"partition", "restart", "PARTITION", 1, 1, restart_options, false, partition_restart,
      "stop it and activate it anew; its mode is evaluated anew"},
+    {"partition", "power", "PARTITION [off]", 1, 2, power_options, false, partition_power,
+     "whether any copy of it runs; off: end its move and switch it off for certain"},
     {"partition", "add-memory", "PARTITION MIB", 2, 2, NULL, false, partition_add_memory,
      "give it more memory while it runs, until its next start"},
     {"partition", "add-processors", "PARTITION NUMBER", 2, 2, NULL, false, partition_add_processors,

@@ -103,6 +103,11 @@ static const LpmHttpArg partition_stop_args[] = {
     END};
 static const LpmHttpArg partition_restart_args[] = {
     PARTITION_ARG, {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"}, END};
+static const LpmHttpArg partition_off_args[] = {
+    PARTITION_ARG,
+    {"wait_s", LPM_HTTP_BODY, 'i', false,
+     "1 to 600, default 60: how long a move may take to end, and a system to answer"},
+    END};
 static const LpmHttpArg partition_memory_args[] = {
     PARTITION_ARG, {"add_mib", LPM_HTTP_BODY, 'i', true, "how much more, MiB"}, END};
 static const LpmHttpArg partition_processors_args[] = {
@@ -288,6 +293,20 @@ const LpmHttpRoute lpm_api_routes[] = {
      partition_restart_args,
      "Stops it and activates it anew; the processor compatibility mode is evaluated anew.",
      "{\"state\": \"running\"}"},
+    {"GET", "/v1/partitions/{partition}/power", 200, false, lpm_api_partition_power, partition_args,
+     "Whether it runs, as fence agents ask. `off` only when no copy of it runs and no move of it "
+     "is "
+     "undecided; `on` while one is. An\nerror (`unreachable`) when that is not known. `why` says "
+     "what makes it `on`.",
+     "{\"partition\": \"web1\", \"power\": \"on\", \"system\": \"s1\", \"why\": \"it is "
+     "running on system s1\"}"},
+    {"POST", "/v1/partitions/{partition}/power-off", 200, false, lpm_api_partition_power_off,
+     partition_off_args,
+     "Switches it off at once, wherever it runs: a move of it is stopped, or ends, first. Answers "
+     "`off` when it is certain that no\ncopy of it runs; else a `timeout` error says what is in "
+     "the "
+     "way, and it may be asked again.",
+     "{\"partition\": \"web1\", \"power\": \"off\", \"system\": \"s1\", \"why\": null}"},
     {"POST", "/v1/partitions/{partition}/memory", 200, false, lpm_api_partition_memory,
      partition_memory_args,
      "Gives a running partition more memory, up to its profile's `memory_max_mib`, in multiples of "

@@ -26,6 +26,8 @@ void lpm_api_partition_change(LpmHttpRequest *request, json_t *arguments, void *
 void lpm_api_partition_delete(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_start(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_stop(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_partition_power(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_partition_power_off(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_memory(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_processors(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_media(LpmHttpRequest *request, json_t *arguments, void *data);
