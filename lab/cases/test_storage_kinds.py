@@ -45,7 +45,7 @@ def moves_with_a_database(lab, san, kind, family, adapter, moves, number):
           f"{report['longest_ms']} ms, blackouts {blackouts}")
 
 
-SHORT = [("iscsi-chap", "scsi"), ("nbd-tls", "virtio")]
+SHORT = [("iscsi-chap", "scsi"), pytest.param("nbd-tls", "virtio", marks=pytest.mark.long)]
 X86 = [("raw", "virtio"), ("qcow2", "scsi"), ("iscsi", "virtio"), ("iscsi-chap", "scsi"), ("iscsi-qcow2", "virtio"), ("nbd", "scsi"),
        ("nbdkit", "virtio"), ("nbd-tls", "virtio"), ("nbd-psk", "scsi")]
 POWER = [("raw", "vscsi"), ("iscsi", "vscsi"), ("nbd", "virtio")]

@@ -97,11 +97,12 @@ static LpmArbiter *file_for(LpmHost *host, const LpmProfile *profile,
                             const uint8_t id[LPM_RECORD_ID_SIZE], GError **error)
 {
     const LpmFileRef *disk = first_disk(host, profile);
-    if (!disk && profile->arbiter == LPM_ARBITER_FILE && writes(profile)) {
+    if (!disk && writes(profile)) {
         lpm_error_set(error, LPM_ERROR_UNSUPPORTED,
-                      "partition %s: arbiter \"file\" keeps its ownership record beside a disk "
-                      "that it may write to, and none of them is in a pool of kind file on %s; "
-                      "choose \"auto\", \"console\", \"etcd\" or \"scsi\"",
+                      "partition %s: its ownership record cannot be beside a disk, since none that "
+                      "it may write to is in a pool of kind file on %s; choose arbiter \"scsi\", "
+                      "\"etcd\" or \"console\", after this system has [arbiter:scsi] or "
+                      "[arbiter:etcd] in its configuration or has joined a console",
                       profile->name, lpm_host_name(host));
         return NULL;
     }
