@@ -123,7 +123,7 @@ def test_uefi_variables(lab, create):
     inside = Inside(lab, partition)
     variables = lab.rest("GET", f"/v1/partitions/{partition.name}")["profile"]["disks"][1]
     assert variables["purpose"] == "firmware" and variables["pool"] == "san"
-    inside.run(f"mount -t efivarfs efivarfs {EFI}; printf '\\007\\000\\000\\000before the move' >{EFI_VARIABLE}")
+    inside.run(f"insmod /lib/modules/efivarfs.ko; mount -t efivarfs efivarfs {EFI} && printf '\\007\\000\\000\\000before the move' >{EFI_VARIABLE}")
     same = inside.same()
 
     def check():
@@ -134,13 +134,16 @@ def test_uefi_variables(lab, create):
     assert lab.migrate(partition.name, "system-b")["state"] == "completed"
     lab.lpm("partition", "restart", partition.name, "--hard")
     lab.wait_for_partition(partition.address)
-    inside.run(f"mount -t efivarfs efivarfs {EFI}")
+    inside.run(f"insmod /lib/modules/efivarfs.ko; mount -t efivarfs efivarfs {EFI}")
     assert inside.run(f"tail -c +5 {EFI_VARIABLE}") == "before the move"
 
 
 @pytest.mark.long
 def test_everything_of_a_power_partition(lab, create):
-    partition = create("system-a", "pdetails", "power", 49, memory_max_mib=512 + 2 * 256, kernel_options="memhp_default_state=online lpm.mem=8")
+    disks = [{"name": "disk0", "pool": "san", "file": "pdetails.raw", "format": "raw", "size_mib": 16},
+             {"name": "nvram", "pool": "san", "file": "pdetails.nvram", "size_mib": 1, "purpose": "firmware"}]
+    partition = create("system-a", "pdetails", "power", 49, memory_max_mib=512 + 2 * 256, disks=disks,
+                       kernel_options="memhp_default_state=online lpm.mem=8")
     inside = Inside(lab, partition)
     add_memory(lab, inside)
     filled = fill_memory(inside, 500)
@@ -148,10 +151,19 @@ def test_everything_of_a_power_partition(lab, create):
     profile = lab.rest("GET", f"/v1/partitions/{partition.name}")["profile"]
     assert same["uuid"] == profile["uuid"] and same["mac"] == profile["networks"][0]["mac"]
     ahead = inside.ahead_s()
+    mark = "kept in its NVRAM"
+    inside.run("insmod /lib/modules/nvram.ko; mdev -s; mknod /dev/nvram c 10 144", check=False)
+    read = f"dd if=/dev/nvram bs=1 skip=500000 count={len(mark)} 2>/dev/null"
+    inside.run(f"echo -n '{mark}' | dd of=/dev/nvram bs=1 seek=500000")
 
     def check():
         assert inside.same() == same
         assert inside.run("md5sum /tmp/filled", timeout=120) == filled
         assert abs(inside.ahead_s() - ahead) < 10
+        assert inside.run(read) == mark
 
     there_and_back(lab, inside, check)
+    lab.lpm("partition", "restart", partition.name, "--hard")
+    lab.wait_for_partition(partition.address)
+    inside.run("insmod /lib/modules/nvram.ko; mdev -s; mknod /dev/nvram c 10 144", check=False)
+    assert inside.run(read) == mark, "after a start anew"

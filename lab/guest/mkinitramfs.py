@@ -10,6 +10,7 @@ import subprocess
 # What the partition's kernel needs; what these depend on is added, in the order in which it must be loaded.
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "ibmveth", "virtio_console", "virtio-rng", "button", "evdev"]
 EXT4 = ["crc32c_generic", "ext4"]
+BY_HAND = ["efivarfs", "nvram"]  # loaded by whoever wants them: they need firmware that a partition may not have
 DEVICES = {"dev/console": (5, 1), "dev/null": (1, 3)}
 DIRECTORIES = ["bin", "data", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
                "usr/sbin", "var", "var/run"]
@@ -125,7 +126,7 @@ def build(root, files, workloads, applets):
     archive.file("usr/bin/workloads", workloads.read_bytes(), executable=True)
     modules = Modules(root)
     needed = modules.order(MODULES)
-    for path in needed + (ext4 := modules.order(EXT4, needed)):
+    for path in needed + (ext4 := modules.order(EXT4, needed)) + modules.order(BY_HAND, needed):
         archive.file("lib/modules/" + path.name, path.read_bytes())
     archive.file("lib/modules/order", "".join(p.name + "\n" for p in needed).encode())
     archive.file("lib/modules/order.ext4", "".join(p.name + "\n" for p in ext4).encode())
