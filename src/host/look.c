@@ -298,6 +298,14 @@ static gboolean look_timer(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+void lpm_mig_look_soon(LpmMigration *migration)
+{
+    migration->rows = true;
+    if (!migration->ended && !migration->looking && migration->look_timer == 0) {
+        migration->look_timer = g_timeout_add(LPM_MIG_LOOK_MS, look_timer, migration);
+    }
+}
+
 void lpm_mig_next(LpmMigration *migration, LpmNext next)
 {
     bool again = migration->look_again;

@@ -42,7 +42,7 @@ void lpm_mig_unref(LpmMigration *migration)
     g_clear_handle_id(&migration->look_timer, g_source_remove);
     g_clear_handle_id(&migration->status_timer, g_source_remove);
     g_clear_handle_id(&migration->later_timer, g_source_remove);
-    g_clear_handle_id(&migration->publish_idle, g_source_remove);
+    g_clear_handle_id(&migration->publish_timer, g_source_remove);
     g_clear_error(&migration->later_error);
     lpm_mig_detach(migration);
     lpm_mover_kill(migration->mover);

@@ -22,6 +22,7 @@ enum {
     LPM_MIG_STATUS_MS = 250,
     LPM_MIG_JUST_NOW_MS = 1500,
     LPM_MIG_QUICK_ANSWER_MS = 50,
+    LPM_MIG_HOLD_MS = 50, /* events, while the partition stands still for us */
     LPM_MIG_EXPLAIN_MS = 300,
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
     LPM_MIG_CHANNELS_MAX = 1, /* QEMU's: see docs/decisions/multifd.md before raising it */
@@ -163,7 +164,7 @@ struct LpmMigration {
         int64_t ms;
         uint64_t stream, wire;
     } first_pass; /* when it was over; ms 0: it is not */
-    guint status_timer, publish_idle;
+    guint status_timer, publish_timer;
 };
 
 /* --- life (migration.c) --- */
@@ -233,6 +234,11 @@ LpmMobRecordView lpm_mig_record_view(const LpmMigration *migration);
 
 /* Looks and takes a row, now. Does nothing once it has ended. */
 void lpm_mig_look(LpmMigration *migration);
+/*
+ * The rows decide from now on, but nothing is looked at before LPM_MIG_LOOK_MS are over or there is
+ * news: who is about to change the record need not wait until it has been read.
+ */
+void lpm_mig_look_soon(LpmMigration *migration);
 /* For the half's look(): what QEMU does. */
 void lpm_mig_decide(LpmMigration *migration, unsigned qemu);
 void lpm_mig_next(LpmMigration *migration, LpmNext next);

@@ -58,7 +58,7 @@ static void maybe_loaded(DstMove *move)
     } else {
         lpm_mig_enter_phase(migration, LPM_PHASE_COMMIT);
     }
-    lpm_mig_look(migration);
+    lpm_mig_look_soon(migration); /* the source is about to offer it, and says so */
 }
 
 static gboolean ask_completed(gpointer data);

@@ -265,14 +265,14 @@ static bool stands_still(const LpmMigration *migration)
 
 static void publish_now(LpmMigration *migration)
 {
-    g_clear_handle_id(&migration->publish_idle, g_source_remove);
+    g_clear_handle_id(&migration->publish_timer, g_source_remove);
     lpm_host_emit(migration->host, "migration", lpm_mig_status(migration));
 }
 
-static gboolean publish_idle(gpointer data)
+static gboolean publish_held(gpointer data)
 {
     LpmMigration *migration = data;
-    migration->publish_idle = 0;
+    migration->publish_timer = 0;
     publish_now(migration);
     return G_SOURCE_REMOVE;
 }
@@ -281,8 +281,8 @@ void lpm_mig_publish(LpmMigration *migration)
 {
     if (!stands_still(migration)) {
         publish_now(migration);
-    } else if (migration->publish_idle == 0) {
-        migration->publish_idle = g_idle_add(publish_idle, migration);
+    } else if (migration->publish_timer == 0) {
+        migration->publish_timer = g_timeout_add(LPM_MIG_HOLD_MS, publish_held, migration);
     }
 }
 

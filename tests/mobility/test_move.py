@@ -22,6 +22,8 @@ def test_there_and_back(pair):
     source = pair.status(pair.a)
     assert source["blackout_ms"] is not None and 0 < source["blackout_ms"] < 5000
     assert [phase["name"] for phase in source["phases"]] == ["prepare", "copy", "switchover", "verify", "commit", "finish"]
+    commit = {**source["commit"], **status["commit"]}
+    assert set(commit) == {"offer_ms", "take_ms", "intent_ms", "resume_ms"} and 0 < sum(commit.values()) < source["blackout_ms"]
     assert source["stream_bytes"] > 64 * 1024 and source["record"] == "RUN" and source["error"] is None
     assert pair.states() == [None, "running"]
     assert pair.a.qemu_pids() == []
