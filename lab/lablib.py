@@ -325,6 +325,19 @@ class Lab:
                 if (answer := stream.readline().strip()) != "ok":
                     raise LabError(f"partition at {address}: {name} {value}: {answer}")
 
+    def partition_shell(self, address, text, timeout=20.0):
+        """Runs lines of shell in the partition at this address; returns what they wrote."""
+        mark = "--end-of-shell--"
+        with self.connect("client", address, 7004, timeout) as connection, connection.makefile("rw") as stream:
+            stream.write(f"exec 2>&1\n{text}\necho {mark}$?\nexit\n")
+            stream.flush()
+            out = ""
+            for line in stream:
+                if line.startswith(mark):
+                    return out
+                out += line
+        raise LabError(f"shell of the partition at {address}: {out!r}")
+
     def start_client(self, address, name="client", period_ms=10):
         """Starts a client that talks to the partition's services without pause."""
         output = self.dir / "client" / f"{name}.json"

@@ -112,7 +112,7 @@ def add_program(archive, root, path):
             pending.append(found[0])
 
 
-def build(root, files, workloads, applets):
+def build(root, files, workloads, drmgr, applets):
     archive = Archive()
     for name in DIRECTORIES:
         archive.directory(name)
@@ -124,6 +124,7 @@ def build(root, files, workloads, applets):
     archive.symlink("init", "bin/busybox")
     add_program(archive, root, "usr/sbin/qemu-ga")
     archive.file("usr/bin/workloads", workloads.read_bytes(), executable=True)
+    archive.file("usr/sbin/lpm-drmgr", drmgr.read_bytes(), executable=True)
     modules = Modules(root)
     needed = modules.order(MODULES)
     for path in needed + (ext4 := modules.order(EXT4, needed)) + modules.order(BY_HAND, needed):
@@ -140,10 +141,10 @@ def build(root, files, workloads, applets):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("root", "files", "workloads", "applets", "output"):
+    for name in ("root", "files", "workloads", "drmgr", "applets", "output"):
         parser.add_argument("--" + name, type=pathlib.Path, required=True)
     options = parser.parse_args()
-    options.output.write_bytes(build(options.root, options.files, options.workloads, options.applets))
+    options.output.write_bytes(build(options.root, options.files, options.workloads, options.drmgr, options.applets))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@
 #include <string.h>
 
 const LpmCheckGroup *const lpm_check_groups[] = {
-    &lpm_check_group_general,   &lpm_check_group_server,     &lpm_check_group_mover,
-    &lpm_check_group_partition, &lpm_check_group_storage,    &lpm_check_group_network,
-    &lpm_check_group_processor, &lpm_check_group_prediction, NULL,
+    &lpm_check_group_general,   &lpm_check_group_server,
+    &lpm_check_group_mover,     &lpm_check_group_partition,
+    &lpm_check_group_storage,   &lpm_check_group_network,
+    &lpm_check_group_processor, &lpm_check_group_prediction,
+    &lpm_check_group_guest,     NULL,
 };
 
 static bool is_named(const json_t *facts, const char *id)

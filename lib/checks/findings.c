@@ -56,7 +56,7 @@ static char *teller(const LpmCheckRun *run, const char *fact)
     } tellers[] = {
         {"source", false, false},    {"target", true, false}, {"target_check", true, false},
         {"partition", false, false}, {"mover", false, true},  {"rpc", false, true},
-        {"options", false, true},
+        {"options", false, true},    {"guest", false, false},
     };
     size_t length = strcspn(fact, ".[");
 

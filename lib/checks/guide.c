@@ -240,6 +240,21 @@ static const LpmCheckGuide guide[] = {
     {"processor.mode-rises", "The mode that a restart on the target would give it.",
      "It is higher than the present one.",
      "Set the preferred mode to the present one to keep the way back open."},
+    /* guest */
+    {"guest.scripts",
+     "The answers of `lpm-drmgr --phase check` in the partition, through its guest agent.",
+     "A script or a hook says no, fails, or does not end in time.",
+     "Do what it says; `--force-scripts` goes on against its no."},
+    {"guest.asked", "Whether lpm-drmgr in the partition came to its end.",
+     "It did not, or another one is at work there.",
+     "`lpm-drmgr --status` in the partition; wait, or override."},
+    {"guest.framework", "Whether the guest agent can run `/usr/sbin/lpm-drmgr`.",
+     "It is not there, or the agent does not run programs.",
+     "Nothing, or install it: docs/guide/scripts.md."},
+    {"guest.skipped", "`--skip-guest-scripts`.", "It was given.",
+     "Leave it out where something in the partition has to know."},
+    {"guest.said", "The `DR_LOG_` lines of the scripts that were asked.", "There are some.",
+     "Read them."},
 };
 
 const LpmCheckGuide *lpm_check_guide(const char *id)

@@ -51,6 +51,7 @@ extern const LpmCheckGroup lpm_check_group_storage;
 extern const LpmCheckGroup lpm_check_group_network;
 extern const LpmCheckGroup lpm_check_group_processor;
 extern const LpmCheckGroup lpm_check_group_prediction;
+extern const LpmCheckGroup lpm_check_group_guest;
 
 /* All groups in their order; NULL-terminated. */
 extern const LpmCheckGroup *const lpm_check_groups[];

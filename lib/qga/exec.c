@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-#define POLL_MS 100u
+#define POLL_MS   100u
+#define BEGIN_MS  15000u /* an agent that does not even begin it */
+#define ANSWER_MS 5000u  /* others wait behind a question: it is asked again after so long */
 
 typedef struct {
     LpmQgaJob job; /* first: a job is an Exec */
@@ -100,7 +102,9 @@ static void on_status(json_t *result, const GError *error, void *data)
     Exec *exec = data;
     json_t *exited = json_object_get(result, "exited");
 
-    if (error) {
+    if (g_error_matches(error, LPM_ERROR, LPM_ERROR_TIMEOUT) && left_ms(exec) > 0) {
+        poll_later(exec);
+    } else if (error) {
         exec_end(exec, NULL, error);
     } else if (!json_is_boolean(exited)) {
         exec_fail(exec, LPM_ERROR_PROTOCOL, "the agent does not say whether it has ended");
@@ -124,8 +128,8 @@ static gboolean on_poll(void *data)
         exec_fail(exec, LPM_ERROR_TIMEOUT, why);
         return G_SOURCE_REMOVE;
     }
-    lpm_qga_submit(exec->qga, "guest-exec-status", lpm_json_pack("{s:I}", "pid", exec->pid), left,
-                   false, on_status, exec);
+    lpm_qga_submit(exec->qga, "guest-exec-status", lpm_json_pack("{s:I}", "pid", exec->pid),
+                   MIN(left, ANSWER_MS), false, on_status, exec);
     return G_SOURCE_REMOVE;
 }
 
@@ -206,5 +210,5 @@ void lpm_qga_exec(LpmQga *qga, const char *const *argv, const char *const *envir
                        on_begun, exec);
         return;
     }
-    lpm_qga_submit(qga, "guest-exec", arguments, timeout_ms, false, on_begun, exec);
+    lpm_qga_submit(qga, "guest-exec", arguments, MIN(timeout_ms, BEGIN_MS), false, on_begun, exec);
 }

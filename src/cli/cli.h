@@ -124,3 +124,5 @@ extern const GOptionEntry cli_recover_options[];
 bool cli_migration_recover(Cli *cli, char **words, GError **error);
 /* What is known of a move that waits, what is not, what may be done; and the words given so far. */
 void cli_print_situation(const json_t *migration);
+/* What the scripts in the partition said to it. */
+void cli_print_scripts(const json_t *migration);

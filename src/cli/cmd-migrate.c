@@ -23,6 +23,7 @@ static int connections;
 static int channels = -1; /* not given */
 static char *codec;
 static int link_retry_s = -1; /* not given */
+static gboolean skip_scripts, force_scripts;
 static char **overrides;
 
 static json_t *move_options(GError **error)
@@ -84,6 +85,10 @@ static json_t *move_options(GError **error)
         json_object_set_new(options, "channels", json_integer(channels));
     if (codec != NULL && strcmp(codec, "raw") == 0)
         json_object_set_new(options, "raw", json_true());
+    if (skip_scripts)
+        json_object_set_new(options, "skip_scripts", json_true());
+    if (force_scripts)
+        json_object_set_new(options, "force_scripts", json_true());
     if (link_retry_s >= 0)
         json_object_set_new(options, "link_retry_ms",
                             json_integer((json_int_t)link_retry_s * 1000));
@@ -242,6 +247,20 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &link_retry_s,                                                                            \
          "how long a lost link is waited for (default 120)",                                       \
          "SECONDS"},                                                                               \
+        {"skip-guest-scripts",                                                                     \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_NONE,                                                                        \
+         &skip_scripts,                                                                            \
+         "neither ask nor tell the scripts in the partition",                                      \
+         NULL},                                                                                    \
+        {"force-scripts",                                                                          \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_NONE,                                                                        \
+         &force_scripts,                                                                           \
+         "go on against their no; they are told so (DR_FORCE)",                                    \
+         NULL},                                                                                    \
         {"max-rate", 0,                                                                            \
          0,          G_OPTION_ARG_STRING,                                                          \
          &max_rate,  "most to send in a second: 100mbit, 12MB/s, 12M",                             \

@@ -100,6 +100,7 @@ static bool migration_show(Cli *cli, char **words, GError **error)
     cli_print_score(answer);
     cli_print_findings(lpm_json_at(answer, "findings"));
     cli_print_situation(answer);
+    cli_print_scripts(answer);
     return true;
 }
 

@@ -104,9 +104,9 @@ static void on_found(LpmSystem *system, const json_t *row, const char *note, con
     Validate *validate = data;
     g_autoptr(GPtrArray) targets = NULL;
     GError *own = NULL;
-    LpmValidationRequest request = {validate->console,   system,
-                                    validate->partition, false,
-                                    validate->options,   LPM_VALIDATE_LOOK_MS};
+    LpmValidationRequest request = {
+        validate->console,    system, validate->partition, false, validate->options,
+        LPM_VALIDATE_LOOK_MS, NULL};
 
     (void)note;
     if (error) {

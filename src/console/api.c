@@ -61,7 +61,9 @@ static const char introduction[] =
             "`auto_converge`, `postcopy` (boolean), `postcopy_after_s` (0: never), "               \
             "`give_up_after_s` (900; 0: never), "                                                  \
             "`offer_timeout_ms`, `connect_timeout_ms`, `connections` (1 to 16), "                  \
-            "`channels` (of QEMU, 0 or 1), `raw` (boolean: nothing is coded), `link_retry_ms` "    \
+            "`channels` (of QEMU, 0 or 1), `raw` (boolean: nothing is coded), "                    \
+            "`skip_scripts` (boolean: those in the partition are neither asked nor told), "        \
+            "`force_scripts` (boolean: their no is not heard), `link_retry_ms` "                   \
             "(how long a lost link is waited for), `measure` (boolean, true: QEMU looks at what "  \
             "the partition writes), "                                                              \
             "`affinity` (boolean: not a lower score), `min_affinity` (0 to 100), "                 \

@@ -197,6 +197,14 @@ void lpm_move_judge(LpmMove *move)
 
 /* --- hearing --- */
 
+/* What scripts in the partition said to a move is told, too, when it has ended long ago. */
+static bool scripts_are_news(const json_t *old, const json_t *new)
+{
+    const json_t *scripts = lpm_json_at(new, "scripts");
+
+    return json_is_object(scripts) && !json_equal(lpm_json_at(old, "scripts"), scripts);
+}
+
 /* Progress is shown; only what a restarted console must know is written down. */
 static bool worth_writing(const json_t *old, const json_t *new)
 {
@@ -204,6 +212,7 @@ static bool worth_writing(const json_t *old, const json_t *new)
            g_strcmp0(lpm_json_str(old, "phase", NULL), lpm_json_str(new, "phase", NULL)) != 0 ||
            json_array_size(lpm_json_at(old, "words")) !=
                json_array_size(lpm_json_at(new, "words")) ||
+           scripts_are_news(old, new) ||
            lpm_json_bool(old, "finished", false) != lpm_json_bool(new, "finished", false);
 }
 
@@ -442,6 +451,19 @@ static void adopt(LpmConsole *console, LpmSystem *system, const json_t *status)
     }
 }
 
+/* Scripts that ended their part while the console was not listening. */
+static void hear_late(LpmSystem *system, json_t *status)
+{
+    const LpmMove *move =
+        g_hash_table_lookup(system->console->moves, lpm_json_str(status, "migration", ""));
+    bool source = strcmp(lpm_json_str(status, "side", ""), "source") == 0;
+    LpmHalfSide side = source ? LPM_HALF_SOURCE : LPM_HALF_TARGET;
+
+    if (move && lpm_move_is_over(move) && scripts_are_news(move->halves[side].status, status)) {
+        lpm_moves_status(system->console, system, status);
+    }
+}
+
 static void on_migrations(json_t *result, const GError *error, void *data)
 {
     LpmSystem *system = data;
@@ -452,6 +474,7 @@ static void on_migrations(json_t *result, const GError *error, void *data)
     json_array_foreach (json_object_get(result, "migrations"), i, status) {
         if (system->console) {
             adopt(system->console, system, status);
+            hear_late(system, status);
         }
     }
     lpm_system_unref(system);

@@ -103,6 +103,8 @@ static void on_validated(const LpmVerdict *verdicts, size_t n_verdicts, const js
     move->findings = lpm_findings_to_json(verdicts[0].findings);
     keep_facts(move, verdicts[0].facts);
     move->prediction = json_deep_copy(verdicts[0].prediction);
+    json_object_set_new(move->options, "scripts",
+                        json_boolean(lpm_validation_has_scripts(verdicts[0].facts)));
     if (verdicts[0].refused) {
         lpm_move_fail(move, LPM_ERROR_REFUSED,
                       "partition \"%s\" cannot move from %s to %s: %u reasons; nothing was changed",
@@ -121,8 +123,8 @@ static void do_validate(LpmMove *move)
     g_autoptr(GPtrArray) targets = g_ptr_array_new();
     LpmSystem *source = lpm_move_system(move, LPM_HALF_SOURCE);
     LpmSystem *target = lpm_move_system(move, LPM_HALF_TARGET);
-    LpmValidationRequest request = {move->console, source,        move->partition,
-                                    move->active,  move->options, LPM_MOVE_LOOK_MS};
+    LpmValidationRequest request = {move->console, source,           move->partition, move->active,
+                                    move->options, LPM_MOVE_LOOK_MS, move->id};
 
     if (!source || !target) {
         lpm_move_fail(move, LPM_ERROR_NOT_FOUND, "a system of this move was deleted");

@@ -25,6 +25,9 @@ static const OptionRow rows[] = {
     {"connections", true, true, 1, 16, 1},
     {"channels", true, true, 0, 1, 1},
     {"raw", false, true, 0, 1, 0},
+    {"scripts", false, true, 0, 1, 0}, /* the console's own: they have answered */
+    {"skip_scripts", false, true, 0, 1, 0},
+    {"force_scripts", false, true, 0, 1, 0},
     {"link_retry_ms", true, true, 0, 3600000, 120000},
     {"measure", false, false, 0, 1, 1},
     {"affinity", false, false, 0, 1, 0},

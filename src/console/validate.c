@@ -11,7 +11,8 @@
 
 #define FACTS_TIMEOUT_MS   5000 /* of a system that has answered at all */
 #define PROBE_TIMEOUT_MS   6000
-#define MEASURE_TIMEOUT_MS 3000 /* and what it takes */
+#define MEASURE_TIMEOUT_MS 3000   /* and what it takes */
+#define SCRIPTS_TIMEOUT_MS 185000 /* lpm-host ends them before */
 #define PROBE_BYTES        ((json_int_t)8 << 20)
 
 /* One target's half of the facts. */
@@ -35,11 +36,12 @@ struct LpmValidation {
     unsigned refs; /* one for the owner, one for each call under way */
     LpmConsole *console;
     LpmSystem *source;
-    char *partition;
+    char *partition, *migration; /* migration: NULL, or that this is the beginning of */
     bool active;
     json_t *options;
     GPtrArray *targets;                                      /* Target */
     json_t *source_facts, *partition_facts, *nonces, *dirty; /* NULL: not known */
+    json_t *guest; /* what the scripts in the partition said; NULL: nobody was asked */
     LpmLink link;
     char *link_error;
     GError *error; /* partition-facts failed */
@@ -92,11 +94,13 @@ static void validation_unref(LpmValidation *validation)
     g_ptr_array_unref(validation->targets);
     lpm_system_unref(validation->source);
     g_free(validation->partition);
+    g_free(validation->migration);
     json_decref(validation->options);
     json_decref(validation->source_facts);
     json_decref(validation->partition_facts);
     json_decref(validation->nonces);
     json_decref(validation->dirty);
+    json_decref(validation->guest);
     g_free(validation->link_error);
     g_clear_error(&validation->error);
     g_free(validation);
@@ -201,6 +205,7 @@ static json_t *all_facts(const LpmValidation *validation, const Target *target)
                         lpm_moves_history(validation->console, validation->partition,
                                           validation->source->name, target->system->name));
     json_object_set_new(facts, "fleet", fleet_facts(validation, target));
+    set_known(facts, "guest", validation->guest);
     return facts;
 }
 
@@ -364,6 +369,39 @@ static void ask_targets(LpmValidation *validation)
     }
 }
 
+/* A system that does not know the question is of a release without scripts. */
+static void on_scripts(json_t *result, const GError *error, void *data)
+{
+    LpmValidation *validation = data;
+    bool silent = g_error_matches(error, LPM_ERROR, LPM_ERROR_TIMEOUT) ||
+                  g_error_matches(error, LPM_ERROR, LPM_ERROR_UNREACHABLE);
+
+    validation->guest = result ? json_deep_copy(result)
+                               : lpm_json_pack("{s:s, s:s}", "result", silent ? "silent" : "absent",
+                                               "error", error->message);
+    end_call(validation);
+}
+
+/* Once the source has answered, and where its agent does: else there is nothing to wait for. */
+static void ask_scripts(LpmValidation *validation)
+{
+    const json_t *options = validation->options;
+    const Target *target = validation->targets->len == 1 ? validation->targets->pdata[0] : NULL;
+
+    if (!validation->active || lpm_json_bool(options, "skip_scripts", false) ||
+        strcmp(lpm_json_str(validation->partition_facts, "agent", ""), "active") != 0) {
+        return;
+    }
+    begin_call(validation);
+    lpm_system_call(validation->source, "scripts-check",
+                    lpm_json_pack("{s:s, s:s*, s:s*, s:b, s:I}", "partition", validation->partition,
+                                  "migration", validation->migration, "target",
+                                  target ? target->system->name : NULL, "force",
+                                  lpm_json_bool(options, "force_scripts", false), "max_blackout_ms",
+                                  (json_int_t)lpm_json_int(options, "max_blackout_ms", 0)),
+                    SCRIPTS_TIMEOUT_MS, on_scripts, validation);
+}
+
 static void on_partition_facts(json_t *result, const GError *error, void *data)
 {
     LpmValidation *validation = data;
@@ -371,6 +409,7 @@ static void on_partition_facts(json_t *result, const GError *error, void *data)
     validation->have_partition = true;
     if (result) {
         validation->partition_facts = json_deep_copy(result);
+        ask_scripts(validation);
     } else {
         validation->error = g_error_copy(error);
         g_prefix_error(&validation->error,
@@ -510,6 +549,7 @@ static LpmValidation *validation_new(const LpmValidationRequest *request, LpmVal
     validation->console = request->console;
     validation->source = lpm_system_ref(request->source);
     validation->partition = g_strdup(request->partition);
+    validation->migration = g_strdup(request->migration);
     validation->active = request->active;
     validation->options = json_deep_copy(request->options);
     validation->targets = g_ptr_array_new_with_free_func(target_free);
@@ -558,6 +598,14 @@ void lpm_validation_cancel(LpmValidation *validation)
     if (validation) {
         validation->done = NULL;
     }
+}
+
+bool lpm_validation_has_scripts(const json_t *facts)
+{
+    static const char *const nobody[] = {"absent", "silent", NULL};
+    const char *result = lpm_json_str(facts, "guest.result", NULL);
+
+    return result && !g_strv_contains(nobody, result);
 }
 
 json_t *lpm_verdict_to_json(const LpmVerdict *verdict)

@@ -35,6 +35,7 @@ typedef struct {
     bool active;
     const json_t *options; /* from lpm_options_read() */
     unsigned look_ms;      /* how long to look at what the partition writes; 0: not at all */
+    const char *migration; /* that this is the beginning of; NULL: none */
 } LpmValidationRequest;
 
 /* @request is copied, @targets are LpmSystem. */
@@ -43,6 +44,8 @@ LpmValidation *lpm_validation_start(const LpmValidationRequest *request, GPtrArr
 /* @done will not be called; what was asked of the systems runs out by itself. NULL is fine. */
 void lpm_validation_cancel(LpmValidation *validation);
 
+/* Whether somebody in the partition was asked, and can be told of the move. */
+bool lpm_validation_has_scripts(const json_t *facts);
 /* Answer of POST /v1/validate for one verdict. New reference. */
 json_t *lpm_verdict_to_json(const LpmVerdict *verdict);
 /* How long a validation that somebody waits for looks, and the one before a move. */

@@ -138,8 +138,25 @@ static json_t *or_null(json_t *value)
     return value ? json_incref(value) : json_null();
 }
 
+/* Check, pre and undo of the source, post of the target. */
+static json_t *scripts(const LpmMove *move)
+{
+    json_t *list = json_array();
+
+    for (int side = 0; side < LPM_HALF_N; side++) {
+        json_t *phase;
+        size_t i;
+
+        json_array_foreach (lpm_json_at(move->halves[side].status, "scripts.phases"), i, phase) {
+            json_array_append(list, phase);
+        }
+    }
+    return list;
+}
+
 static void add_details(const LpmMove *move, json_t *view)
 {
+    json_object_set_new(view, "scripts", scripts(move));
     json_object_set_new(view, "findings",
                         move->findings ? json_incref(move->findings) : json_array());
     json_object_set_new(view, "source_half", or_null(move->halves[LPM_HALF_SOURCE].status));

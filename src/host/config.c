@@ -80,6 +80,8 @@ static const KeyRow rows[] = {
     NUMBER("limits", "processors", processors, 0, 65536),
     NUMBER("limits", "start_timeout_ms", start_timeout_ms, 1000, 600000),
     NUMBER("limits", "agent_timeout_ms", agent_timeout_ms, 100, 60000),
+    NUMBER("limits", "script_check_s", script_check_s, 1, 150),
+    NUMBER("limits", "script_s", script_s, 1, 3600),
 };
 
 static char *default_name(void)
@@ -146,6 +148,8 @@ static LpmHostConfig *defaults(void)
     config->reserve_mib = 256;
     config->start_timeout_ms = 30000;
     config->agent_timeout_ms = 1500;
+    config->script_check_s = 120;
+    config->script_s = 600;
     return config;
 }
 

@@ -81,6 +81,7 @@ typedef struct {
     int64_t reserve_mib;
     int processors; /* virtual ones that may be given out; 0: eight for each of the machine's */
     unsigned start_timeout_ms, agent_timeout_ms;
+    unsigned script_check_s, script_s; /* of all scripts of a phase together */
     /* [storage:NAME], [network:NAME] */
     LpmPoolConfig *pools;
     size_t n_pools;

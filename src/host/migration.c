@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "crash/crash.h"
+#include "host/mobility-scripts.h"
 #include "host/pagestore.h"
 
 #include <string.h>
@@ -120,6 +121,9 @@ static const struct {
     {"postcopy", offsetof(LpmMoveOptions, postcopy)},
     {"raw", offsetof(LpmMoveOptions, raw)},
     {"unconnected", offsetof(LpmMoveOptions, unconnected)},
+    {"scripts", offsetof(LpmMoveOptions, scripts)},
+    {"skip_scripts", offsetof(LpmMoveOptions, skip_scripts)},
+    {"force_scripts", offsetof(LpmMoveOptions, force_scripts)},
 };
 
 bool lpm_move_options_read(const json_t *json, LpmMoveOptions *ret, GError **error)
@@ -338,11 +342,15 @@ bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **erro
     unsigned before = migration->journal;
     g_free(migration->outcome);
     migration->outcome = g_strdup(outcome);
-    if (strcmp(outcome, "completed") == 0) {
+    bool completed = strcmp(outcome, "completed") == 0;
+    if (completed) {
         g_clear_pointer(&migration->profile, json_decref); /* else a late offer is refused by it */
     }
     g_clear_pointer(&migration->runtime, json_decref);
     lpm_mig_end_phases(migration);
+    if (completed && migration->side == LPM_MOB_DST) {
+        lpm_mig_scripts_arrived(migration); /* if they were not told when it began to run */
+    }
     migration->journal = to; /* for the status that is kept */
     json_t *json = document(migration, to);
     json_object_set_new(json, "status", lpm_mig_status(migration));
@@ -358,9 +366,10 @@ bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **erro
     g_clear_handle_id(&migration->status_timer, g_source_remove);
     g_clear_handle_id(&migration->later_timer, g_source_remove);
     if (migration->active) {
-        lpm_images_end(migration->host, migration->uuid, strcmp(outcome, "completed") == 0);
+        lpm_images_end(migration->host, migration->uuid, completed);
     }
     lpm_mig_detach(migration);
+    lpm_mig_scripts_ended(migration, completed);
     lpm_mig_publish(migration);
     prune(migration->host);
     g_hash_table_remove(migration->host->mobility->migrations, migration->id);

@@ -39,6 +39,8 @@ typedef struct {
     int64_t channels; /* of QEMU besides the main stream (multifd); 0: none */
     bool raw;         /* the stream is not coded */
     bool unconnected; /* target: an adapter whose network is not there comes without one */
+    bool scripts;     /* there are some in the partition, as they have answered to the check */
+    bool skip_scripts, force_scripts; /* nobody in the partition is told; a no is not heard */
 } LpmMoveOptions;
 
 typedef enum {
@@ -350,6 +352,7 @@ bool lpm_mig_word_read(const LpmMigration *migration, const json_t *arguments,
 
 struct LpmMobility {
     GHashTable *migrations; /* id -> LpmMigration, those not cleaned */
+    GHashTable *scripts;    /* id -> Scripts of mobility-scripts.c */
 };
 
 /* Open move of this id; NULL. Borrowed. */

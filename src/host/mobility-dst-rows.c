@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The target half once the rows decide: what QEMU does, and the action of each row. */
 #include "host/mobility-dst.h"
+#include "host/mobility-scripts.h"
 
 #include "base/log.h"
 #include "bytes/bytes.h"
@@ -433,6 +434,7 @@ static void continued(const GError *error, void *data)
         tell_running(move);
         move->announced = true;
         lpm_partition_announce(migration->partition);
+        lpm_mig_scripts_arrived(migration);
         lpm_mig_next(migration, LPM_NEXT_NOW);
     }
     lpm_mig_unref(migration);

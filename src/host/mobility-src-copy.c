@@ -53,7 +53,8 @@ static void set_parameter(SrcMove *move, const char *name, int64_t value)
 
 static void tell_limit(SrcMove *move)
 {
-    int64_t limit = move->holding ? DOWNTIME_HOLD_MS : move->base.convergence.limit_ms;
+    int64_t limit = move->holding || lpm_src_scripts_hold(move) ? DOWNTIME_HOLD_MS
+                                                                : move->base.convergence.limit_ms;
     if (limit != move->told_ms) {
         move->told_ms = limit;
         set_parameter(move, "downtime-limit", limit);
@@ -108,7 +109,7 @@ static void started_postcopy(const GError *error, void *data)
 static void go_postcopy(SrcMove *move)
 {
     LpmLogFields fields = fields_of(move);
-    if (move->going_postcopy || move->holding) {
+    if (move->going_postcopy || move->holding || lpm_src_scripts_hold(move)) {
         return;
     }
     move->going_postcopy = true;
@@ -256,6 +257,7 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
     migration->passes = mig->dirty_sync_count;
     migration->predicted_blackout_ms = convergence->predicted_ms;
     migration->eta_ms = convergence->eta_ms;
+    lpm_src_scripts_look(move, mig);
     tell_limit(move);
     adapt_rate(move);
     tell_verdict(move, before);
@@ -370,7 +372,7 @@ static void capabilities_set(const GError *error, void *data)
     }
 }
 
-void lpm_src_copy(SrcMove *move)
+static void begin(SrcMove *move)
 {
     LpmMigration *migration = &move->base;
     const LpmMoveOptions *options = &migration->options;
@@ -383,10 +385,15 @@ void lpm_src_copy(SrcMove *move)
         lpm_channels_capability(migration),
         {NULL}};
     lpm_convergence_init(&migration->convergence, &rules);
-    move->told_ms = migration->convergence.limit_ms;
+    move->told_ms = lpm_src_scripts_hold(move) ? DOWNTIME_HOLD_MS : migration->convergence.limit_ms;
     move->qemu_rate = options->max_rate > 0 ? (uint64_t)options->max_rate : BANDWIDTH_UNLIMITED;
     lpm_mig_ref(migration);
     lpm_qmp_set_move_capabilities(qmp_of(move), more, capabilities_set, move);
+}
+
+void lpm_src_copy(SrcMove *move)
+{
+    lpm_src_scripts_first(move, begin);
 }
 
 /* --- changes by the user --- */

@@ -2,6 +2,7 @@
 /* What mobility is for the rest of lpm-host: its table of hooks, its facts, and small things that
  * both halves need. */
 #include "host/migration.h"
+#include "host/mobility-scripts.h"
 
 #include "base/log.h"
 #include "host/ownership.h"
@@ -324,7 +325,12 @@ static bool open_mobility(LpmHost *host, GError **error)
 {
     host->mobility = g_new0(LpmMobility, 1);
     host->mobility->migrations = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, release);
-    return lpm_mobility_recover(host, error);
+    lpm_mig_scripts_load(host);
+    if (!lpm_mobility_recover(host, error)) {
+        return false;
+    }
+    lpm_mig_scripts_open(host);
+    return true;
 }
 
 /* Movers end with us; every open journal is taken up again at the next start. */
@@ -332,6 +338,7 @@ static void close_mobility(LpmHost *host)
 {
     if (host->mobility) {
         g_hash_table_destroy(host->mobility->migrations);
+        lpm_mig_scripts_close(host);
         g_clear_pointer(&host->mobility, g_free);
     }
 }

@@ -2,6 +2,7 @@
 /* Phases and the status of one half (docs/spec/host-rpc.md). */
 #include "host/migration.h"
 
+#include "host/mobility-scripts.h"
 #include "host/release.h"
 
 #include <string.h>
@@ -247,6 +248,8 @@ json_t *lpm_mig_status(const LpmMigration *migration)
                             migration->words ? json_incref(migration->words) : json_array());
     }
     json_object_set_new(status, "commit", commit_json(migration));
+    json_object_set_new(status, "scripts",
+                        lpm_mig_scripts_json(migration->host, migration->id, true));
     json_object_set_new(status, "phases", phases_json(migration));
     return status;
 }

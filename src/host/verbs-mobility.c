@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The RPC verbs of moves (docs/spec/host-rpc.md). */
 #include "host/migration.h"
+#include "host/mobility-scripts.h"
+#include "host/server.h"
 
 #include "crash/crash.h"
 
@@ -47,6 +49,16 @@ static void start(LpmRpcRequest *request, json_t *arguments, void *server_data)
 
 /* --- status --- */
 
+/* As it was when the move ended, but for the scripts, which go on; NULL. New reference. */
+static json_t *kept_status(const LpmHost *host, const char *id, const json_t *document)
+{
+    json_t *status = json_incref(lpm_json_at(document, "status"));
+    if (status) {
+        json_object_set_new(status, "scripts", lpm_mig_scripts_json(host, id, false));
+    }
+    return status;
+}
+
 /* Of an open move, else the one that was kept; NULL with NOT_FOUND. New reference. */
 static json_t *status_of(LpmHost *host, const char *id, GError **error)
 {
@@ -55,9 +67,9 @@ static json_t *status_of(LpmHost *host, const char *id, GError **error)
         return lpm_mig_status(migration);
     }
     g_autoptr(json_t) kept = lpm_store_get(host->store, LPM_KIND_JOURNAL, id, NULL, error);
-    json_t *status = lpm_json_at(kept, "status");
+    json_t *status = kept_status(host, id, kept);
     if (status) {
-        return json_incref(status);
+        return status;
     }
     if (!*error) {
         lpm_error_set(error, LPM_ERROR_NOT_FOUND, "there is no migration %s on system %s", id,
@@ -89,8 +101,7 @@ static void list(LpmRpcRequest *request, json_t *arguments, void *server_data)
     json_t *document = NULL;
     json_object_foreach (all, id, document) {
         LpmMigration *migration = lpm_mobility_find(host, id);
-        json_t *status =
-            migration ? lpm_mig_status(migration) : json_incref(lpm_json_at(document, "status"));
+        json_t *status = migration ? lpm_mig_status(migration) : kept_status(host, id, document);
         if (status) {
             json_array_append_new(statuses, status);
         }
@@ -104,6 +115,14 @@ static bool check_readable(const LpmMigration *migration, GError **error)
     return !migration->damaged ||
            lpm_error_set(error, LPM_ERROR_STORAGE, "migration %s of partition %s: %s",
                          migration->id, migration->name, migration->stuck);
+}
+
+static void scripts_check(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    LpmPartition *partition = lpm_verb_partition(request, arguments, server_data);
+    if (partition) {
+        lpm_mig_scripts_check(partition, arguments, answer_result, request);
+    }
 }
 
 /* --- stop, set --- */
@@ -352,6 +371,16 @@ static const LpmRpcArg start_args[] = {
     {NULL},
 };
 
+static const LpmRpcArg scripts_args[] = {
+    {"partition", 's', true, "name or UUID"},
+    {"migration", 's', false, "id that the answer is kept with; absent: nothing is kept"},
+    {"target", 's', false, "system that it would move to"},
+    {"force", 'b', false, "tell the scripts that a no is not heard"},
+    {"max_blackout_ms", 'i', false, "longest blackout that the move accepts"},
+    {"predicted_blackout_ms", 'i', false, "what is expected"},
+    {NULL},
+};
+
 static const LpmRpcArg id_args[] = {{"migration", 's', true, "id"}, {NULL}};
 
 static const LpmRpcArg set_args[] = {
@@ -404,6 +433,8 @@ static const LpmRpcArg run_args[] = {
 };
 
 const LpmRpcVerb lpm_mobility_verbs[] = {
+    {"scripts-check", ROLES, scripts_check, scripts_args,
+     "ask the scripts in a partition whether it may move"},
     {"migration-prepare", ROLES, prepare, prepare_args, "make ready for a partition that moves in"},
     {"migration-start", ROLES, start, start_args, "move a partition to a system that is ready"},
     {"migration-query", ROLES, query, id_args, "status of one move"},

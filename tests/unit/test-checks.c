@@ -184,6 +184,20 @@ static const Case cases[] = {
     {"partition.local-devices", X86, P "local_devices", "[\"host USB device 1-2\"]",
      "partition web1"},
     {"partition.consoles", X86, P "consoles_open", "1", "partition web1"},
+    {"guest.scripts", X86, "guest",
+     "{\"result\": \"no\", \"scripts\": [{\"kind\": \"script\", \"name\": \"all/web\", "
+     "\"action\": \"checkmigrate\", \"answer\": \"no\", \"words\": \"a backup runs\"}, "
+     "{\"kind\": \"hook\", \"name\": \"pmig/a\", \"action\": \"undocheck\", "
+     "\"answer\": \"failed\"}]}",
+     "script all/web in partition web1", NULL, true},
+    {"guest.asked", X86, "guest", "{\"result\": \"silent\", \"error\": \"no answer\"}",
+     "partition web1", NULL, true},
+    {"guest.framework", X86, "guest", "{\"result\": \"absent\"}", "partition web1", NULL, true},
+    {"guest.skipped", X86, "options.skip_scripts", "true", "partition web1", NULL, true},
+    {"guest.said", X86, "guest",
+     "{\"result\": \"ok\", \"scripts\": [{\"action\": \"checkmigrate\", \"answer\": \"yes\", "
+     "\"log\": [{\"level\": \"warning\", \"text\": \"slow today\"}]}]}",
+     "script ? in partition web1", NULL, true},
     {"partition.memory-backing", X86, P "memory_backing", "\"private\"", "partition web1"},
     {"partition.activated-once", INACTIVE, PP "machine", "null", "partition web1", NULL, true},
     {"partition.uefi", X86, "target.uefi_code_bytes", "0", "system system-b"},
@@ -530,11 +544,23 @@ static void test_nothing_known(void)
     g_autoptr(json_t) list = lpm_checks_list();
     /* These have nothing to ask once the family or the wish is not known, or their fact has a
      * default. */
-    static const char *const silent[] = {
-        "partition.no-agent",       "processor.features",    "processor.interrupts",
-        "prediction.converges",     "prediction.unsure",     "mover.postcopy",
-        "mover.postcopy-risk",      "mover.postcopy-pages",  "server.affinity",
-        "partition.activated-once", "server.affinity-score", NULL};
+    static const char *const silent[] = {"partition.no-agent",
+                                         "processor.features",
+                                         "processor.interrupts",
+                                         "prediction.converges",
+                                         "prediction.unsure",
+                                         "mover.postcopy",
+                                         "mover.postcopy-risk",
+                                         "mover.postcopy-pages",
+                                         "server.affinity",
+                                         "partition.activated-once",
+                                         "server.affinity-score",
+                                         "guest.scripts",
+                                         "guest.asked",
+                                         "guest.framework",
+                                         "guest.skipped",
+                                         "guest.said",
+                                         NULL};
     json_t *row;
     size_t i;
 

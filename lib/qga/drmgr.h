@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What lpm-drmgr in a partition answers (docs/spec/drmgr.md), read as what a guest writes: bounded,
+ * and each text made fit to be shown. Pure.
+ */
+#pragma once
+
+#include "base/json.h"
+
+#include <stddef.h>
+
+#define LPM_DRMGR_LINES_MAX  192u
+#define LPM_DRMGR_LOG_MAX    32u
+#define LPM_DRMGR_TEXT_MAX   256u  /* names, words of a table */
+#define LPM_DRMGR_WORDS_MAX  1024u /* what it says for people */
+#define LPM_DRMGR_OUTPUT_MAX 2048u
+
+/*
+ * {"result", "version", "scripts": [{"kind", "name", "action", "answer", "end", "status", "ms",
+ * "words", "log", "output", "errors", "cut", "children", "leaks"}]} of @size bytes at @out. Lines
+ * that are none of its are left out; "result" is "killed" when its last line is not there. New
+ * reference, never NULL.
+ */
+json_t *lpm_drmgr_read(const char *out, size_t size);
