@@ -72,10 +72,10 @@ struct LpmArbiter {
 
 /*
  * The arbiter that the profile asks for, as this system reaches it. "auto" is the file beside the
- * first disk that is in a pool of files; where all are in other kinds of pools the lock LUN, etcd or
- * the console, what this system has first, and UNSUPPORTED when it has none of them; without disks
- * the console, without a console a file in this system's own state directory (such a partition
- * cannot move). An own reference, or NULL with the reason.
+ * first disk that is in a pool of files; where all are in other kinds of pools the lock LUN, etcd
+ * or the console, what this system has first, and UNSUPPORTED when it has none of them; without
+ * disks the console, without a console a file in this system's own state directory (such a
+ * partition cannot move). An own reference, or NULL with the reason.
  */
 LpmArbiter *lpm_arbiter_for(struct LpmHost *host, const LpmProfile *profile, GError **error);
 LpmArbiter *lpm_arbiter_ref(LpmArbiter *arbiter);
