@@ -19,8 +19,8 @@ static const Range coded_rate = {{1000e6, 200e6, 80e6}};
 static const Range plain_rate = {{2000e6, 400e6, 120e6}};
 static const Range first_ratio = {{0.1, 0.33, 1.05}};   /* what coding leaves of a first move */
 static const Range later_ratio = {{0.02, 0.25, 1.05}};  /* and of what is written again */
-static const Range changed_ratio = {{0.02, 0.25, 1.0}}; /* and of what the image has otherwise */
-static const Range changed_part = {{0.001, 0.03, 0.5}}; /* besides what the dirty rate explains */
+static const Range changed_ratio = {{0.02, 0.1, 1.0}};  /* and of what the image has otherwise */
+static const Range changed_part = {{0.001, 0.02, 0.5}}; /* besides what the dirty rate explains */
 static const Range learned = {{0.6, 1.0, 1.8}};         /* around a ratio that was seen */
 static const Range paced = {{1.5, 1.0, 1 / 1.5}};       /* around a speed that was seen */
 static const Range link_part = {{1.2, 1.0, 0.7}};       /* around a rate that was measured */
@@ -225,11 +225,12 @@ static void set_model(const LpmPredictInput *input, bool link_bound, double rati
     LpmPredictRun run = lpm_predict_run(&plain);
 
     for (int figure = 0; figure < LPM_PREDICT_N; figure++) {
-        ret_model[figure] = run.figures[figure];
+        ret_model[figure] = run.ends ? run.figures[figure] : -1; /* nothing to compare with */
     }
     *(link_bound ? &speeds.coding : &speeds.link) = INFINITY;
     plain = case_of(input, LIKELY, speeds, ratio);
-    ret_model[LPM_PREDICT_DURATION] = lpm_predict_run(&plain).figures[LPM_PREDICT_DURATION];
+    run = lpm_predict_run(&plain);
+    ret_model[LPM_PREDICT_DURATION] = run.ends ? run.figures[LPM_PREDICT_DURATION] : -1;
 }
 
 void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
@@ -266,13 +267,13 @@ void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
         .factor = {duration->factor, bytes.factor, blackout.factor},
     };
     set_model(input, link_bound, bytes.factor, ret->model);
-    /* The speeds have their lessons already; bytes and blackout get theirs here. */
-    const double values[LPM_PREDICT_N] = {runs[LIKELY].figures[LPM_PREDICT_DURATION],
-                                          ret->model[LPM_PREDICT_BYTES] * bytes.factor,
-                                          ret->model[LPM_PREDICT_BLACKOUT] * blackout.factor};
     const LpmPredictLesson *const lessons[LPM_PREDICT_N] = {duration, &bytes, &blackout};
     for (int figure = 0; figure < LPM_PREDICT_N; figure++) {
-        ret->figures[figure] =
-            band(runs, (LpmPredictFigure)figure, values[figure], lessons[figure]->spread);
+        /* The speeds have their lessons already; bytes and blackout get theirs here. */
+        bool corrected = figure == LPM_PREDICT_DURATION || ret->model[figure] < 0;
+        double value =
+            corrected ? runs[LIKELY].figures[figure] : ret->model[figure] * lessons[figure]->factor;
+
+        ret->figures[figure] = band(runs, (LpmPredictFigure)figure, value, lessons[figure]->spread);
     }
 }
