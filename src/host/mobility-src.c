@@ -297,8 +297,8 @@ static void on_migration_status(SrcMove *move, LpmQmpMigStatus status)
         on_pre_switchover(move);
     } else if (status == LPM_QMP_MIG_POSTCOPY_ACTIVE) {
         on_serving(move);
-    } else if (status == LPM_QMP_MIG_COMPLETED) {
-        ask_completed(move);
+    } else if (status == LPM_QMP_MIG_COMPLETED && !migration->postcopy) {
+        ask_completed(move); /* post-copy may be over before the target has said that it has half */
     } else if (status == LPM_QMP_MIG_FAILED || status == LPM_QMP_MIG_CANCELLED) {
         lpm_mig_ref(migration);
         lpm_qmp_query_migrate(qmp_of(move), failed_state, move);
