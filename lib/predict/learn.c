@@ -44,36 +44,47 @@ static double spread_of(const double *logs, size_t n, double centre)
 /* Whose moves, and which: what is asked first says most. */
 typedef struct {
     LpmPredictFrom from;
-    bool other_kind; /* first moves teach returns, and the other way round */
-    double more;     /* of a spread than the moves tell */
+    bool other_kind;  /* first moves teach returns, and the other way round */
+    bool other_bound; /* what limited them does not matter */
+    double more;      /* of a spread than the moves tell */
 } Tier;
 
 static const Tier tiers[] = {
-    {LPM_PREDICT_FROM_PARTITION, false, 0},
-    {LPM_PREDICT_FROM_SYSTEMS, false, 0.3},
-    {LPM_PREDICT_FROM_PARTITION, true, 0.3},
-    {LPM_PREDICT_FROM_SYSTEMS, true, 0.5},
+    {LPM_PREDICT_FROM_PARTITION, false, false, 0}, {LPM_PREDICT_FROM_PARTITION, false, true, 0.2},
+    {LPM_PREDICT_FROM_SYSTEMS, false, false, 0.3}, {LPM_PREDICT_FROM_PARTITION, true, true, 0.3},
+    {LPM_PREDICT_FROM_SYSTEMS, true, true, 0.5},
 };
 
-/* The bytes of one partition, or of one kind of move, say nothing of another's; nor does the time
- * where they make it. How fast both systems are, and how long they take to switch, is the same. */
+/*
+ * The bytes of one partition, or of one kind of move, say nothing of another's; and a link that is
+ * full has more of them packed than one that is not, so that these teach nothing for it. How fast
+ * the processors are is the same for all; how fast a link is, only where it was full.
+ */
 static bool teaches(const Tier *tier, LpmPredictFigure figure, bool link_bound)
 {
-    return figure == LPM_PREDICT_BYTES
-               ? tier->from == LPM_PREDICT_FROM_PARTITION && !tier->other_kind
-               : !tier->other_kind || !link_bound || figure == LPM_PREDICT_BLACKOUT;
+    switch (figure) {
+    case LPM_PREDICT_BYTES:
+        return tier->from == LPM_PREDICT_FROM_PARTITION && !tier->other_kind &&
+               !(tier->other_bound && link_bound);
+    case LPM_PREDICT_DURATION:
+        return !tier->other_kind || !link_bound;
+    case LPM_PREDICT_BLACKOUT:
+    case LPM_PREDICT_N:
+        break;
+    }
+    return true;
 }
 
 static bool applies(const LpmPredictPast *past, const LpmPredictInput *input,
                     LpmPredictFigure figure, bool link_bound, const Tier *tier)
 {
     bool whose = tier->from == LPM_PREDICT_FROM_PARTITION ? past->partition : past->systems;
+    bool any_bound = tier->other_bound && figure != LPM_PREDICT_DURATION;
 
     return whose && past->raw == input->raw && past->model[figure] > 0 &&
            past->actual[figure] > 0 && (tier->other_kind || past->again == input->again) &&
            (figure == LPM_PREDICT_BYTES || past->verify == input->verify) &&
-           (past->link_bound == link_bound || figure == LPM_PREDICT_BYTES ||
-            (figure == LPM_PREDICT_BLACKOUT && tier->other_kind));
+           (any_bound || past->link_bound == link_bound);
 }
 
 LpmPredictLesson lpm_predict_learn(const LpmPredictInput *input, LpmPredictFigure figure,

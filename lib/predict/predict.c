@@ -154,14 +154,19 @@ static Speeds speeds_of(const LpmPredictInput *input, CaseName name, const LpmPr
     };
 }
 
-/* @ratio: by what the bytes were found to be more. */
-static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, Speeds speeds,
-                              double ratio)
+/* By what the bytes of the first pass were found to be more: all in all, and where the link is
+ * full. */
+typedef struct {
+    double seen, full;
+} More;
+
+static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, Speeds speeds, More more)
 {
     Writing writing = writing_in(input, name);
+    double ratio = first_ratio_in(input, name, &writing);
     LpmPredictCase c = {
         .stream = input->used * written_part.of[name],
-        .first_ratio = first_ratio_in(input, name, &writing) * ratio,
+        .first_ratio = ratio * more.seen,
         .later_ratio = later_ratio_in(input, name),
         .dirty_rate = writing.rate,
         .hot = writing.hot,
@@ -172,7 +177,7 @@ static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, Speed
     };
 
     c.empty = fmax(input->memory - c.stream, 0);
-    c.first_rate = fmin(speeds.coding, speeds.link / c.first_ratio);
+    c.first_rate = fmin(speeds.coding, speeds.link / (ratio * more.full));
     c.later_rate = fmin(speeds.coding, speeds.link / c.later_ratio);
     return c;
 }
@@ -212,42 +217,53 @@ static LpmPredictBand band(const LpmPredictRun runs[CASES], LpmPredictFigure fig
                             runs[WORST].ends ? fmax(runs[WORST].figures[figure], value) : -1};
 }
 
+/* With its bytes as they are on a full link: one that is not full has fewer of them packed. */
+static bool is_link_bound(const LpmPredictInput *input, const LpmPredictLesson *coding,
+                          const LpmPredictLesson *link)
+{
+    Speeds speeds = speeds_of(input, LIKELY, coding, link);
+    LpmPredictLesson full = lpm_predict_learn(input, LPM_PREDICT_BYTES, true);
+
+    return case_of(input, LIKELY, speeds, (More){1, full.factor}).first_rate < speeds.coding;
+}
+
 /*
  * What is kept to learn from: the figures as they would be had nothing been learned. Of the time,
  * that of what limits it alone, so that each of the two is learned by itself.
  */
-static void set_model(const LpmPredictInput *input, bool link_bound, double ratio,
+static void set_model(const LpmPredictInput *input, bool link_bound, More more,
                       double ret_model[LPM_PREDICT_N])
 {
     const LpmPredictLesson nothing = {.factor = 1};
     Speeds speeds = speeds_of(input, LIKELY, &nothing, &nothing);
-    LpmPredictCase plain = case_of(input, LIKELY, speeds, 1);
+    LpmPredictCase plain = case_of(input, LIKELY, speeds, (More){1, 1});
     LpmPredictRun run = lpm_predict_run(&plain);
 
     for (int figure = 0; figure < LPM_PREDICT_N; figure++) {
         ret_model[figure] = run.ends ? run.figures[figure] : -1; /* nothing to compare with */
     }
     *(link_bound ? &speeds.coding : &speeds.link) = INFINITY;
-    plain = case_of(input, LIKELY, speeds, ratio);
+    plain = case_of(input, LIKELY, speeds, more);
     run = lpm_predict_run(&plain);
     ret_model[LPM_PREDICT_DURATION] = run.ends ? run.figures[LPM_PREDICT_DURATION] : -1;
 }
 
 void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
 {
-    LpmPredictLesson bytes = lpm_predict_learn(input, LPM_PREDICT_BYTES, false);
     LpmPredictLesson coding = lpm_predict_learn(input, LPM_PREDICT_DURATION, false);
     LpmPredictLesson link = lpm_predict_learn(input, LPM_PREDICT_DURATION, true);
+    bool link_bound = is_link_bound(input, &coding, &link);
+    LpmPredictLesson bytes = lpm_predict_learn(input, LPM_PREDICT_BYTES, link_bound);
+    More more = {bytes.factor, lpm_predict_learn(input, LPM_PREDICT_BYTES, true).factor};
     LpmPredictCase of[CASES];
     LpmPredictRun runs[CASES];
 
     for (CaseName name = BEST; name < CASES; name++) {
         of[name] = case_of(input, name, speeds_of(input, name, &coding, &link),
-                           name == LIKELY ? bytes.factor : 1);
+                           name == LIKELY ? more : (More){1, 1});
         runs[name] = lpm_predict_run(&of[name]);
     }
     const LpmPredictCase *likely = &of[LIKELY];
-    bool link_bound = likely->first_rate < speeds_of(input, LIKELY, &coding, &link).coding;
     const LpmPredictLesson *duration = link_bound ? &link : &coding;
     LpmPredictLesson blackout = lpm_predict_learn(input, LPM_PREDICT_BLACKOUT, link_bound);
     *ret = (LpmPrediction){
@@ -266,7 +282,7 @@ void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
             input->n_looks > 0 ? runs[LIKELY].left / likely->later_rate * 1e3 * 1.25 : -1,
         .factor = {duration->factor, bytes.factor, blackout.factor},
     };
-    set_model(input, link_bound, bytes.factor, ret->model);
+    set_model(input, link_bound, more, ret->model);
     const LpmPredictLesson *const lessons[LPM_PREDICT_N] = {duration, &bytes, &blackout};
     for (int figure = 0; figure < LPM_PREDICT_N; figure++) {
         /* The speeds have their lessons already; bytes and blackout get theirs here. */

@@ -258,6 +258,32 @@ static void test_processors_and_link_are_learned_apart(void)
                 0.01);
 }
 
+/* A link that is not full has less packed: that is not taken for what a full one would carry. */
+static void test_bytes_of_an_idle_link_are_no_measure_of_a_full_one(void)
+{
+    LpmPredictInput input = usual();
+    LpmPrediction p, full;
+
+    lpm_predict(&input, &p);
+    input.past[0] = past_of(&p, 1);
+    input.past[0].actual[LPM_PREDICT_BYTES] *= 2.4;
+    input.n_past = 1;
+    lpm_predict(&input, &p);
+    assert_near(p.factor[LPM_PREDICT_BYTES], 2.4, 0.01);
+    input.link_rate = 12 * MB;
+    lpm_predict(&input, &full);
+    g_assert_true(full.link_bound);
+    assert_near(full.factor[LPM_PREDICT_BYTES], 1, 0.01);
+    input.past[1] = past_of(&full, 0.9);
+    input.n_past = 2;
+    lpm_predict(&input, &full);
+    assert_near(full.factor[LPM_PREDICT_BYTES], 0.9, 0.01);
+    input.link_rate = 117 * MB;
+    lpm_predict(&input, &p);
+    g_assert_false(p.link_bound);
+    assert_near(p.factor[LPM_PREDICT_BYTES], 2.4, 0.01);
+}
+
 static void test_one_odd_move_does_not_count(void)
 {
     LpmPredictInput input = usual();
@@ -404,6 +430,8 @@ int main(int argc, char **argv)
     g_test_add_func("/predict/bands-and-verdicts", test_bands_and_verdicts);
     g_test_add_func("/predict/learns", test_learns);
     g_test_add_func("/predict/processors-and-link", test_processors_and_link_are_learned_apart);
+    g_test_add_func("/predict/bytes-of-an-idle-link",
+                    test_bytes_of_an_idle_link_are_no_measure_of_a_full_one);
     g_test_add_func("/predict/one-odd-move-does-not-count", test_one_odd_move_does_not_count);
     g_test_add_func("/predict/corrections-are-bounded", test_corrections_are_bounded);
     g_test_add_func("/predict/other-partitions-teach-less", test_other_partitions_teach_less);
