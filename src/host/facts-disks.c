@@ -9,7 +9,7 @@
 typedef struct {
     LpmHost *host;
     LpmProfile *profile;
-    json_t *rows; /* null for a disk that has not answered */
+    json_t *rows; /* what is known so far of each disk */
     size_t pending;
     LpmDiskRow row;
     bool drivers; /* are asked for too */
@@ -21,8 +21,6 @@ typedef struct {
     Round *round;
     size_t number;
 } One;
-
-static void ask_driver(One *one);
 
 static void end_one(Round *round)
 {
@@ -47,8 +45,10 @@ static void on_look(const LpmStorageLook *look, void *data)
     One *one = data;
     Round *round = one->round;
     const LpmFileRef *at = &round->profile->disks[one->number].at;
-    json_t *row = round->row(&round->profile->disks[one->number], look, round->data);
+    json_t *row = json_array_get(round->rows, one->number);
+    g_autoptr(json_t) begun = round->row(&round->profile->disks[one->number], look, round->data);
 
+    json_object_update(row, begun);
     set_text(row, "kind", lpm_storage_kind(round->host, at));
     set_text(row, "path", look->path);
     set_text(row, "format", look->format);
@@ -59,8 +59,8 @@ static void on_look(const LpmStorageLook *look, void *data)
     if (look->facts) {
         json_object_update_missing(row, look->facts);
     }
-    json_array_set_new(round->rows, one->number, row);
-    ask_driver(one);
+    g_free(one);
+    end_one(round);
 }
 
 static void on_driver(const char *reason, void *data)
@@ -73,15 +73,24 @@ static void on_driver(const char *reason, void *data)
     end_one(round);
 }
 
-static void ask_driver(One *one)
+static One *one_of(Round *round, size_t number)
 {
-    Round *round = one->round;
-    const char *kind = lpm_storage_kind(round->host, &round->profile->disks[one->number].at);
+    One *one = g_new0(One, 1);
 
-    if (round->drivers && strcmp(kind, "file") != 0) {
-        lpm_identity_driver(round->host, round->profile->family, kind, on_driver, one);
-    } else {
-        on_driver(NULL, one);
+    one->round = round;
+    one->number = number;
+    round->pending++;
+    return one;
+}
+
+/* At the same time as the disk is looked at: it takes a start of QEMU. */
+static void ask_driver(Round *round, size_t number)
+{
+    const char *kind = lpm_storage_kind(round->host, &round->profile->disks[number].at);
+
+    if (round->drivers && *kind && strcmp(kind, "file") != 0) {
+        lpm_identity_driver(round->host, round->profile->family, kind, on_driver,
+                            one_of(round, number));
     }
 }
 
@@ -90,10 +99,8 @@ static void look_at(Round *round, size_t number, const char *uuid)
     const LpmDisk *disk = &round->profile->disks[number];
     g_autoptr(GError) error = NULL;
     const LpmStorageOps *ops;
-    One *one = g_new0(One, 1);
+    One *one = one_of(round, number);
 
-    one->round = round;
-    one->number = number;
     ops = lpm_storage_for(round->host, &disk->at, &error);
     if (ops && !disk->at.file) {
         on_look(&(LpmStorageLook){.size_bytes = -1}, one); /* an optical drive without a medium */
@@ -117,11 +124,12 @@ void lpm_facts_disks(LpmHost *host, const LpmProfile *profile, const char *uuid,
     round->row = row;
     round->done = done;
     round->data = data;
-    round->pending = round->profile->n_disks + 1; /* until all have been asked */
+    round->pending = 1; /* until all have been asked */
     for (size_t i = 0; i < round->profile->n_disks; i++) {
-        json_array_append_new(round->rows, json_null());
+        json_array_append_new(round->rows, json_object());
     }
     for (size_t i = 0; i < round->profile->n_disks; i++) {
+        ask_driver(round, i);
         look_at(round, i, uuid);
     }
     end_one(round);

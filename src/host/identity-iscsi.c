@@ -135,9 +135,9 @@ static void done(void *data, bool late, void *owner_data)
     g_autofree char *reason = NULL;
 
     if (late || !job->facts) {
-        reason = late ? g_strdup_printf("%s does not answer within %d s", owner->path,
-                                        LPM_IDENTITY_MS / 1000)
-                      : g_strdup(job->reason);
+        reason =
+            late ? g_strdup_printf("%s does not answer within %d ms", owner->path, LPM_IDENTITY_MS)
+                 : g_strdup(job->reason);
         look.reason = reason;
     } else {
         look.facts = job->facts;

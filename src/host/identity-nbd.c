@@ -86,7 +86,8 @@ static bool connect_socket(Job *job, const char *address, const char *port)
     if (getaddrinfo(address, port, &hints, &found) == 0) {
         fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO,
-                         &(struct timeval){.tv_sec = LPM_IDENTITY_MS / 1000},
+                         &(struct timeval){.tv_usec = (LPM_IDENTITY_MS - MARGIN_MS) % 1000 * 1000,
+                                           .tv_sec = (LPM_IDENTITY_MS - MARGIN_MS) / 1000},
                          sizeof(struct timeval));
     }
     good = fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) == 0 &&
@@ -234,11 +235,11 @@ static void done(void *data, bool late, void *owner_data)
     g_autofree char *reason = NULL;
 
     if (late || !job->facts) {
-        reason = late ? g_strdup_printf("%s does not answer within %d s", owner->path,
-                                        LPM_IDENTITY_MS / 1000)
-                      : g_strdup_printf("%s: %s; see that the server runs, and that [%s] of this "
-                                        "system's configuration is right",
-                                        owner->path, job->reason, job->group);
+        reason =
+            late ? g_strdup_printf("%s does not answer within %d ms", owner->path, LPM_IDENTITY_MS)
+                 : g_strdup_printf("%s: %s; see that the server runs, and that [%s] of this "
+                                   "system's configuration is right",
+                                   owner->path, job->reason, job->group);
         look.reason = reason;
     } else {
         look.facts = job->facts;
