@@ -5,6 +5,7 @@ import dataclasses
 import time
 
 import native as qemu
+from ears import Ears, split
 from lablib import LabError
 from meter import wire_bytes
 from ours import offered
@@ -255,11 +256,17 @@ def first_move_within(session, row, limit):
 
 
 def run_gap(session, row, pairs):
-    """To and fro. Beyond the blackout a partner waits for the announcement, and for his own next question."""
+    """To and fro. Beyond the blackout a partner waits for the announcement, and then until the partition, whose code the emulator
+    translates anew, has an answer."""
     def there():
-        figures = session.ours(row).move(row)
-        return {**figures, "gap_ms": figures["blackout_ms"], "gap_over_ms": figures["blackout_ms"] - figures["reported_blackout_ms"],
-                "gap_over_guest_ms": figures["blackout_ms"] - figures["guest_gap_ms"]}
+        ours = session.ours(row)
+        with Ears(ours.lab, ours.addresses[0]) as ears:
+            figures = ours.move(row)
+        gap, answer = split(ears.frames)
+        if answer is None:
+            raise LabError("the partition was not announced before it answered")
+        over = gap - figures["reported_blackout_ms"]
+        return {**figures, "gap_ms": gap, "gap_over_ms": over, "answer_ms": answer, "announced_over_ms": over - answer}
     series, failed = take_turns(session, row, pairs, {OURS: there})
     return summarise(row.name, series, failed)
 

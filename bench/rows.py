@@ -34,7 +34,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("encrypted", "what encryption costs: ours with and without where it can be left out, QEMU's TLS against its plain TCP"),
     Kind("converge", "the highest dirty rate in MB/s with which a move still ends", workloads="writer"),
     Kind("validate", "how long validation takes"),
-    Kind("gap", "the silence that a partner sees against the blackout, echoes every 2 ms, ours alone"),
+    Kind("gap", "the silence that a partner sees against the blackout, echoes every 2 ms, ours alone, small partition", small=True),
     Kind("four", "four partitions at once", workloads="idle writerN"),
 )}
 

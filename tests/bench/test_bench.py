@@ -10,6 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "lab")]
 
+import ears  # noqa: E402
 import kinds  # noqa: E402
 import native as qemu  # noqa: E402
 import plots  # noqa: E402
@@ -128,3 +129,11 @@ def test_a_second_partition_from_our_arguments():
     argv = ["x", "lpm.ip=10.77.0.10/24", "mac=52:54:00:77:00:0a", "filename=/pool/bench0.raw"]
     assert qemu.template(argv, "bench0", 10, "native0", 20) == ["x", "lpm.ip=10.77.0.20/24", "mac=52:54:00:77:00:14",
                                                            "filename=/pool/native0.raw"]
+
+
+def test_a_silence_is_split_at_its_first_announcement():
+    replies = [(at / 1000, "reply") for at in (0, 2, 4, 104, 106, 116)]
+    announcements = [(at / 1000, "announcement") for at in (3, 64, 70, 110)]
+    silence, answer = ears.split(replies + announcements)
+    assert (round(silence, 3), round(answer, 3)) == (100, 40)
+    assert ears.split(replies)[1] is None and ears.split(replies[:1]) == (None, None)
