@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must be the same after a move, asserted from inside the partition: one partition that has everything, moved there and back."""
 
+import pathlib
 import re
 import time
 
@@ -97,6 +98,7 @@ def test_everything_of_a_partition_there_and_back(lab, create):
     profile = lab.rest("GET", f"/v1/partitions/{partition.name}")["profile"]
     assert same["uuid"] == profile["uuid"] and same["mac"] == profile["networks"][0]["mac"]
     assert same["processors"] == "0-1"
+    inside.run("echo 'said on the first' 'system' >/dev/console")
     order = [word.rsplit("bootindex=")[1] for word in qemu_words(lab, partition)[1] if "bootindex=" in word]
 
     def check():
@@ -106,6 +108,8 @@ def test_everything_of_a_partition_there_and_back(lab, create):
         assert abs(inside.ahead_s() - AHEAD_S) < 60, inside.ahead_s()
         assert [word.rsplit("bootindex=")[1] for word in qemu_words(lab, partition)[1] if "bootindex=" in word] == order
         shown = lab.rest("GET", f"/v1/partitions/{partition.name}")
+        log = (pathlib.Path(shown["console_socket"]).parent / "console.log").read_text(errors="replace")
+        assert "said on the first system" in log and f"[openlpm: comes to {shown['system']}," in log, log[-2000:]
         assert abs(shown["profile"]["rtc_offset_s"] - AHEAD_S) < 60, shown["profile"]
 
     there_and_back(lab, inside, check)

@@ -8,6 +8,7 @@
 #include "crash/crash.h"
 #include "host/emulator.h"
 #include "host/facts.h"
+#include "host/logs.h"
 #include "host/network.h"
 #include "host/partition.h"
 #include "host/storage.h"
@@ -464,6 +465,11 @@ static bool make_run_dir(Activation *activation, GError **error)
         (activation->uid != (uid_t)-1 && lchown(path, activation->uid, activation->gid) != 0)) {
         return lpm_error_set(error, LPM_ERROR_INTERNAL, "directory %s cannot be made: %s", path,
                              g_strerror(errno));
+    }
+    if (lpm_json_str(activation->wanted, "console_tail", NULL)) {
+        lpm_log_console_begin(activation->partition,
+                              lpm_json_str(activation->wanted, "console_tail", ""), activation->uid,
+                              activation->gid);
     }
     return true;
 }

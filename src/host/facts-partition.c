@@ -4,6 +4,7 @@
 #include "host/facts.h"
 #include "host/grow.h"
 #include "host/guest.h"
+#include "host/logs.h"
 #include "host/network.h"
 #include "host/pagestore.h"
 #include "host/storage.h"
@@ -45,6 +46,18 @@ static void set_size(const LpmPartition *partition, json_t *facts)
     json_object_set_new(facts, "processors", json_integer(processors));
 }
 
+/* With what its console said last, which goes on at the other system. */
+static json_t *runtime_to_send(const LpmPartition *partition)
+{
+    json_t *runtime = json_copy(partition->runtime);
+    g_autofree char *tail = lpm_log_console_tail(partition);
+
+    if (*tail) {
+        json_object_set_new(runtime, "console_tail", json_string(tail));
+    }
+    return runtime;
+}
+
 /* What a running partition was built as; the same names at the top, where the checks look. */
 static void set_runtime(const LpmPartition *partition, json_t *facts)
 {
@@ -52,7 +65,7 @@ static void set_runtime(const LpmPartition *partition, json_t *facts)
                                           "accel",         "emulator_version", "devices",
                                           "local_devices", "memory_backing",   "huge_page_kib"};
 
-    json_object_set(facts, "runtime", partition->runtime);
+    json_object_set_new(facts, "runtime", runtime_to_send(partition));
     for (size_t i = 0; i < G_N_ELEMENTS(members); i++) {
         json_t *value = json_object_get(partition->runtime, members[i]);
 

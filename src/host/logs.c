@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +63,43 @@ static gboolean on_look(gpointer data)
         }
     }
     return G_SOURCE_CONTINUE;
+}
+
+char *lpm_log_console_tail(const LpmPartition *partition)
+{
+    g_autofree char *path = lpm_qemu_path(partition, "console.log");
+    LPM_AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    g_autofree char *text = g_malloc0(LPM_LOG_TAIL + 1);
+    struct stat status;
+    ssize_t got;
+
+    if (fd < 0 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+        return g_strdup("");
+    }
+    got = pread(fd, text, LPM_LOG_TAIL, MAX(0, status.st_size - LPM_LOG_TAIL));
+    for (ssize_t i = 0; i < got; i++) {
+        text[i] = text[i] ? text[i] : ' ';
+    }
+    return g_utf8_make_valid(text, MAX(0, got));
+}
+
+void lpm_log_console_begin(const LpmPartition *partition, const char *tail, uid_t uid, gid_t gid)
+{
+    g_autofree char *path = lpm_qemu_path(partition, "console.log");
+    g_autoptr(GDateTime) now =
+        g_date_time_new_from_unix_utc(lpm_clock_realtime_us(partition->host->clock) / 1000000);
+    g_autofree char *when = g_date_time_format(now, "%Y-%m-%d %H:%M:%S UTC");
+    g_autofree char *text = g_strdup_printf("%.*s\n[openlpm: comes to %s, %s]\n", LPM_LOG_TAIL_MAX,
+                                            tail, lpm_host_name(partition->host), when);
+    LPM_AUTO_FD int fd = -1;
+
+    (void)g_unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0 ||
+        (uid != (uid_t)-1 && fchown(fd, uid, gid) != 0)) {
+        lpm_log_warning(&(LpmLogFields){.partition = partition->profile->name},
+                        "what its console said before is lost: %s: %s", path, g_strerror(errno));
+    }
 }
 
 void lpm_logs_watch(LpmHost *host)

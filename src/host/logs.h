@@ -22,3 +22,14 @@ void lpm_logs_watch(LpmHost *host);
  * directory may be QEMU's. True: it has done so.
  */
 bool lpm_log_trim(const char *path, uid_t owner);
+
+enum {
+    LPM_LOG_TAIL = 16 * 1024,     /* bytes of a console's log that go with a partition */
+    LPM_LOG_TAIL_MAX = 64 * 1024, /* more than that is not taken from another system */
+};
+
+/* Last words of its console, valid UTF-8; "" without any. To be g_free()d. */
+char *lpm_log_console_tail(const LpmPartition *partition);
+/* Begins the console's log of a partition that comes in with the words that it brought, and a mark;
+ * the file is given to QEMU's user (-1: nobody). A failure is logged. */
+void lpm_log_console_begin(const LpmPartition *partition, const char *tail, uid_t uid, gid_t gid);
