@@ -82,7 +82,7 @@ def test_a_busy_one_is_predicted_not_to_converge(lab, partition):
     with writing(lab, partition), narrow(lab, target):
         result = validate(lab, partition, target, **PLAIN)
         assert result["prediction"]["converges"] == "no", result["prediction"]
-        assert result["prediction"]["dirty_rate_bytes"] == pytest.approx(WRITES * 1e6, rel=0.5)
+        assert WRITES * 0.4e6 < result["prediction"]["dirty_rate_bytes"] < WRITES * 4e6  # it makes up for time it did not get
         warning = checks_of(result)["prediction.converges"]
         assert warning["severity"] == "warning" and "--postcopy" in warning["remedy"], warning
         unmeasured = lab.lpm_json("validate", partition.name, target, "--codec", "raw", "--no-measure")["results"][0]
