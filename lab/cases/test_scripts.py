@@ -99,6 +99,9 @@ def test_a_move_with_scripts(lab, scripts):
         else:
             phase = words[1].removesuffix("migrate")
             assert words[2:] == ["pmig", "force=FALSE", status["migration"], f"{scripts.here}-{scripts.there}", "subject", phase, "300"], words
+    pre = next(p for p in status["scripts"] if p["phase"] == "pre")
+    begun = {phase["name"]: phase["start_us"] for phase in status["phases"]}
+    assert begun["prepare"] <= pre["start_us"] and pre["start_us"] + pre["ms"] * 1000 <= begun["copy"]
     shown = lab.lpm("migration", "show", status["migration"]).stdout
     assert "pre: ok" in shown and "all/b-db postmigrate: yes" in shown
     assert any(f["check"] == "guest.said" and "seen" in f["found"] for f in status["findings"])

@@ -53,8 +53,7 @@ static void set_parameter(SrcMove *move, const char *name, int64_t value)
 
 static void tell_limit(SrcMove *move)
 {
-    int64_t limit = move->holding || lpm_src_scripts_hold(move) ? DOWNTIME_HOLD_MS
-                                                                : move->base.convergence.limit_ms;
+    int64_t limit = move->holding ? DOWNTIME_HOLD_MS : move->base.convergence.limit_ms;
     if (limit != move->told_ms) {
         move->told_ms = limit;
         set_parameter(move, "downtime-limit", limit);
@@ -109,7 +108,7 @@ static void started_postcopy(const GError *error, void *data)
 static void go_postcopy(SrcMove *move)
 {
     LpmLogFields fields = fields_of(move);
-    if (move->going_postcopy || move->holding || lpm_src_scripts_hold(move)) {
+    if (move->going_postcopy || move->holding) {
         return;
     }
     move->going_postcopy = true;
@@ -257,7 +256,6 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
     migration->passes = mig->dirty_sync_count;
     migration->predicted_blackout_ms = convergence->predicted_ms;
     migration->eta_ms = convergence->eta_ms;
-    lpm_src_scripts_look(move, mig);
     tell_limit(move);
     adapt_rate(move);
     tell_verdict(move, before);
@@ -385,7 +383,7 @@ static void begin(SrcMove *move)
         lpm_channels_capability(migration),
         {NULL}};
     lpm_convergence_init(&migration->convergence, &rules);
-    move->told_ms = lpm_src_scripts_hold(move) ? DOWNTIME_HOLD_MS : migration->convergence.limit_ms;
+    move->told_ms = migration->convergence.limit_ms;
     move->qemu_rate = options->max_rate > 0 ? (uint64_t)options->max_rate : BANDWIDTH_UNLIMITED;
     lpm_mig_ref(migration);
     lpm_qmp_set_move_capabilities(qmp_of(move), more, capabilities_set, move);

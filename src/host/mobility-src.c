@@ -206,9 +206,6 @@ static void on_pre_switchover(SrcMove *move)
     LpmMigration *migration = &move->base;
     g_clear_handle_id(&move->poll_timer, g_source_remove);
     int64_t now = lpm_clock_monotonic_us(migration->host->clock);
-    if (lpm_src_scripts_are_late(move)) {
-        return;
-    }
     if (move->stop_mono_us == 0) {
         move->stop_mono_us = now;
     }

@@ -6,13 +6,6 @@
 #include "host/dial.h"
 #include "host/migration.h"
 
-/* How far the scripts in the partition are, before it moves. */
-typedef enum {
-    LPM_SRC_SCRIPTS_NOT_YET,
-    LPM_SRC_SCRIPTS_TELLING,
-    LPM_SRC_SCRIPTS_TOLD
-} LpmSrcScripts;
-
 struct SrcMove;
 typedef void (*LpmSrcGoOn)(struct SrcMove *move);
 
@@ -56,9 +49,8 @@ typedef struct SrcMove {
     bool going_postcopy; /* migrate-start-postcopy was sent */
     bool relinking;      /* the mover is one that goes on with a paused post-copy */
     unsigned relink_tries;
-    bool given; /* post-copy: QEMU has given all memory */
-    bool whole; /* and the target has found it right */
-    LpmSrcScripts scripts;
+    bool given;               /* post-copy: QEMU has given all memory */
+    bool whole;               /* and the target has found it right */
     LpmSrcGoOn scripts_go_on; /* once they were told; NULL */
     /* switchover */
     bool peer_loaded, offering;
@@ -79,14 +71,8 @@ void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
 void lpm_src_copy(SrcMove *move);
 /* A pass has ended: looks how far it is. */
 void lpm_src_copy_look(SrcMove *move);
-/* Calls @go_on, after the scripts of a small partition were told. mobility-src-scripts.c */
+/* Calls @go_on once the scripts in the partition were told, at once where there are none. */
 void lpm_src_scripts_first(SrcMove *move, LpmSrcGoOn go_on);
-/* Tells those of a big one when the copy is far enough. */
-void lpm_src_scripts_look(SrcMove *move, const LpmQmpMigration *mig);
-/* Whether the partition may not be stopped yet for their sake. */
-bool lpm_src_scripts_hold(const SrcMove *move);
-/* It stands still already: then the move is off, and true. */
-bool lpm_src_scripts_are_late(SrcMove *move);
 /* Offers the partition; from here on the rows decide. */
 void lpm_src_offer(SrcMove *move);
 /* The TCP connection to the target's mover stands, or does not. An LpmDialDone. */
