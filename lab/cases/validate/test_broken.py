@@ -48,6 +48,10 @@ BROKEN = [
     Broken("no-shared-memory", "partition.memory-backing", ("private",), partition="private", options={"verify": True},
            made=(neighbour("private", 83, memory_backing="private"),)),
     Broken("agent-silent", "partition.agent", ("silent",), partition="mute", made=(neighbour("mute", 84, guest_agent=True),)),
+    Broken("never-activated", "partition.activated-once", ("never was activated",), partition="fresh",
+           made=(neighbour("fresh", 85, start=False),)),
+    Broken("no-uefi-firmware", "partition.uefi", ("system-b", "none"), partition="modern",
+           config={TARGET: {"qemu": {"uefi_code": "/nowhere/OVMF_CODE.fd"}}}, made=(neighbour("modern", 86, firmware="uefi"),)),
     # Network; more in test_broken_networks.py
     Broken("network-unknown", "network.switch", ("lan",), config={TARGET: {"network:lan": None}}),
 ]
