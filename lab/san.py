@@ -20,7 +20,7 @@ TARGET = "iqn.2026-01.org.example:disks"
 CHAP_TARGET = "iqn.2026-01.org.example:secret-disks"
 ISCSI_PORT, NBD_PORT, NBDKIT_PORT, TLS_PORT, PSK_PORT = 3260, 10809, 10810, 10811, 10812
 CHAP_USER = "lpm"
-DATABASE_PORT = 7004
+DATABASE_PORT = 7020
 DISK_MIB = 64
 # Kind of storage -> pool, format.
 KINDS = {"raw": ("san", "raw"), "qcow2": ("san", "qcow2"), "iscsi": ("iscsi", "raw"), "iscsi-chap": ("chap", "raw"),
@@ -213,7 +213,7 @@ def create(lab, san, place, name, family, kind, number, adapter="virtio", **chan
     disks = [disk, *changes.pop("more_disks", [])]
     options = f"lpm.journal=0 lpm.mem=8 lpm.rate=1 lpm.db={ADAPTER_DISK[adapter]}"
     partition = lab.create(place, name, family, number, variant="-db", kernel_options=options, disks=disks, **changes)
-    wait_for(lambda: ask(lab, partition, "check"), 60, f"database of {name}")
+    wait_for(lambda: ask(lab, partition, "check"), 120, f"database of {name}")
     return partition
 
 

@@ -33,9 +33,9 @@ def migrate(lab, name, target, **options):
 def moves_with_a_database(lab, san, kind, family, adapter, moves, number):
     """Moves to and fro; then what was answered is looked for by the guest, and on the disk when nobody has it any more."""
     name = f"db-{kind}-{adapter}"
-    partition = storage.create(lab, san, "system-a", name, family, kind, number, adapter)
-    blackouts = []
+    blackouts, partition = [], None
     try:
+        partition = storage.create(lab, san, "system-a", name, family, kind, number, adapter)
         load = storage.Load(lab, partition)
         for move in range(moves):
             target = "system-b" if move % 2 == 0 else "system-a"
@@ -49,7 +49,8 @@ def moves_with_a_database(lab, san, kind, family, adapter, moves, number):
         with tempfile.TemporaryDirectory() as directory:
             storage.judge(report, storage.read_disk(san.backing[name], directory))
     finally:
-        lab.delete(partition)
+        if partition := partition or lab.partitions.get(name):
+            lab.delete(partition)
         san.remove(name)
     print(f"{kind}, {adapter}: {moves} moves, {sum(report['acknowledged'].values())} rows, longest answer "
           f"{report['longest_ms']} ms, blackouts {blackouts}")

@@ -26,6 +26,7 @@ typedef struct {
     size_t index;            /* of the disk */
     char *file;              /* the new medium; NULL: none */
     char *pool;
+    char *old_file, *old_pool;
     bool force;
     LpmQemuDisk place;
     Step steps[STEPS_MAX];
@@ -56,6 +57,8 @@ static void change_end(Change *change, const GError *error)
     lpm_partition_unref(partition);
     g_free(change->file);
     g_free(change->pool);
+    g_free(change->old_file);
+    g_free(change->old_pool);
     g_free(change);
 }
 
@@ -68,7 +71,7 @@ static void set_text(char **slot, const char *text)
 }
 
 /* In the profile, and in what the target of a move builds its machine from. */
-static bool write_down(Change *change, const char *file, GError **error)
+static bool write_down(Change *change, const char *pool, const char *file, GError **error)
 {
     LpmPartition *partition = change->partition;
     LpmDisk *disk = &partition->profile->disks[change->index];
@@ -76,9 +79,9 @@ static bool write_down(Change *change, const char *file, GError **error)
     json_t *row = json_array_get(running, change->index);
 
     set_text(&disk->at.file, file);
-    set_text(&disk->at.pool, change->pool);
+    set_text(&disk->at.pool, pool);
     if (row) {
-        json_object_set_new(row, "pool", json_string(change->pool));
+        json_object_set_new(row, "pool", json_string(pool));
         if (file) {
             json_object_set_new(row, "file", json_string(file));
         } else {
@@ -146,6 +149,20 @@ static void ask_next(Change *change)
     lpm_qmp_call(partition->qmp, step->command, step->arguments, on_step, change);
 }
 
+/* What is in the drive after all: a target must be built with just that. */
+static void write_failure(Change *change, const char *command)
+{
+    bool old = strcmp(command, "blockdev-open-tray") == 0 ||
+               strcmp(command, "blockdev-remove-medium") == 0;
+    bool full = strcmp(command, "blockdev-close-tray") == 0;
+
+    (void)write_down(change, old ? change->old_pool : change->pool,
+                     old    ? change->old_file
+                     : full ? change->file
+                            : NULL,
+                     NULL);
+}
+
 /* The tray stays shut while the partition's operating system has it locked. */
 static void on_step(json_t *result G_GNUC_UNUSED, const GError *error, void *data)
 {
@@ -157,13 +174,14 @@ static void on_step(json_t *result G_GNUC_UNUSED, const GError *error, void *dat
 
     if (!error || step->may_fail) {
         if (change->file && strcmp(step->command, "blockdev-remove-medium") == 0 &&
-            !write_down(change, change->file, &whole)) {
+            !write_down(change, change->pool, change->file, &whole)) {
             change_end(change, whole);
             return;
         }
         ask_next(change);
         return;
     }
+    write_failure(change, step->command);
     if (strcmp(step->command, "blockdev-remove-medium") == 0) {
         lpm_error_set(&whole, LPM_ERROR_STATE,
                       "partition %s, drive %s: the medium cannot be taken out: %s; unmount it in "
@@ -243,7 +261,7 @@ static void begin(Change *change)
     g_autoptr(GError) error = NULL;
 
     partition->busy = "a change of its medium";
-    if (!write_down(change, partition->pid ? NULL : change->file, &error)) {
+    if (!write_down(change, change->pool, partition->pid ? NULL : change->file, &error)) {
         change_end(change, error);
         return;
     }
@@ -280,6 +298,8 @@ void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data)
     change->file = g_strdup(lpm_json_str(arguments, "file", NULL));
     change->pool =
         g_strdup(lpm_json_str(arguments, "pool", partition->profile->disks[index].at.pool));
+    change->old_file = g_strdup(partition->profile->disks[index].at.file);
+    change->old_pool = g_strdup(partition->profile->disks[index].at.pool);
     change->force = lpm_json_bool(arguments, "force", false);
     change->place.secret_fd = -1;
     if (!resolve(change, &error)) {
