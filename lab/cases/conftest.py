@@ -63,7 +63,8 @@ def pytest_runtest_makereport(item, call):
     """A failed case shows what the daemons said last."""
     outcome = yield
     report = outcome.get_result()
-    lab = getattr(item, "funcargs", {}).get("lab")
+    given = getattr(item, "funcargs", {})
+    lab = given.get("lab") or given.get("ground")
     if report.failed and isinstance(lab, Installation) and (lab.dir / "log").exists():
         for path in sorted((lab.dir / "log").glob("*.log")):
             report.sections.append((path.name, path.read_text(errors="replace")[-6000:]))

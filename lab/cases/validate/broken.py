@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
+import socket
 import time
 import typing
 from uuid import uuid4
@@ -24,6 +26,7 @@ SOURCE, TARGET = "system-a", "system-b"
 SUBJECT, SLEEPER = "subject", "sleeper"
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 ANSWER_S = 2.0  # what an answer may take; printed at the end, judged by people: a loaded machine is slower
+STATE_MIB = 64
 SMALL = 8 << 20  # files up to this size are compared byte by byte, others by size and time
 
 
@@ -34,7 +37,8 @@ class Broken:
     check: str  # that must speak
     words: tuple = ()  # that must be in its finding
     # Ways to break, any number of them:
-    config: dict = dataclasses.field(default_factory=dict)  # {system: {group: {key: value}}} of lpm-host; a group of None: left out
+    # {system: {group: {key: value}}} of lpm-host; a group of None: left out
+    config: dict = dataclasses.field(default_factory=dict)
     clock: dict = dataclasses.field(default_factory=dict)  # {system: seconds that its clock is ahead}
     profile: dict = dataclasses.field(default_factory=dict)  # members of the partition's profile, changed while it runs
     made: tuple = ()  # functions: ground -> context manager, entered in order
@@ -60,6 +64,7 @@ class Ground(Installation):
     def __enter__(self):
         try:
             self.up(2)
+            self._mount()
             for place in self.systems:
                 self.set_clock(place, 0)
                 self.set_power(place, AC={"type": "Mains", "online": 1}, BAT0={"type": "Battery", "status": "Full"})
@@ -76,9 +81,17 @@ class Ground(Installation):
         for pid in self.recorded_processes().values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+        for pid in self.processes_at(TARGET):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        lablib.command("umount", "-l", self.dir / TARGET / "state", check=False)
         self.down()
 
     # What it is made of
+
+    def _mount(self):
+        """The target's database is on a disk that can be filled."""
+        lablib.command("mount", "-t", "tmpfs", "-o", f"size={STATE_MIB}m,mode=755", "state", self.dir / TARGET / "state")
 
     def _write_mover(self):
         """The mover's sandbox does not allow the wrapper of the clock."""
@@ -87,7 +100,8 @@ class Ground(Installation):
         self.mover.chmod(0o755)
 
     def host_config(self, place, changes=None):
-        groups = super().host_config(place, {"mover": {"program": self.mover}, "qemu": {"power": ""}, "limits": {"reserve_mib": 0},
+        groups = super().host_config(place, {"mover": {"program": self.mover}, "qemu": {"power": ""},
+            "limits": {"reserve_mib": 0},
                                              "power": {"supply": self.dir / place / "power"}})
         for group, keys in (changes or {}).items():
             if keys is None:
@@ -154,14 +168,27 @@ class Ground(Installation):
         """Every lpm-host runs with these changes of its configuration: one that does not is started again."""
         for place in self.systems:
             changes = wanted.get(place, {})
+            if "lesser_qemu" in str(changes):
+                changes = {**changes, "#": (self.dir / place / "lesser_qemu.json").read_text()}
             if self.present.get(place) != changes:
                 self.present[place] = None
                 if (pid := self.recorded_processes().get(f"lpm-host-{place}")):
                     os.kill(pid, signal.SIGTERM)
-                    lablib.wait_for(lambda: f"lpm-host-{place}" not in self.recorded_processes(), 20, f"end of lpm-host on {place}")
-                self.start_host(place, changes)
+                    lablib.wait_for(lambda: f"lpm-host-{place}" not in self.recorded_processes(), 20,
+                        f"end of lpm-host on {place}")
+                self.start_host(place, {group: keys for group, keys in changes.items() if group != "#"})
                 self.wait_for_system(place)
                 self.present[place] = changes
+
+    def without_host(self, place, act):
+        """Does something while lpm-host is away; partitions run on."""
+        os.kill(self.pid(f"lpm-host-{place}"), signal.SIGTERM)
+        lablib.wait_for(lambda: f"lpm-host-{place}" not in self.recorded_processes(), 20, f"end of lpm-host on {place}")
+        try:
+            act()
+        finally:
+            self.start_host(place)
+            self.wait_for_system(place)
 
     @contextlib.contextmanager
     def clocks(self, ahead):
@@ -203,6 +230,8 @@ class Ground(Installation):
     def broken(self, *rows):
         """All of these at once."""
         config = {}
+        for make in (make for row in rows for make in row.made if hasattr(make, "before")):
+            make.before(self)
         for row in rows:
             for place, groups in row.config.items():
                 for group, keys in groups.items():
@@ -234,7 +263,8 @@ class Ground(Installation):
     def is_refused(self, row):
         """A move ends at once, for the same reason."""
         try:
-            begun = self.rest("POST", "/v1/migrations", {"partition": row.partition, "target": row.target, "options": row.options})
+            begun = self.rest("POST", "/v1/migrations", {"partition": row.partition, "target": row.target,
+                                                         "options": {"measure": False, **row.options}})
         except Refused as error:
             assert error.error_class in ("refused", "busy", "state", "unreachable"), error
             return
@@ -247,8 +277,7 @@ class Ground(Installation):
         found = {"disks": self._files(self.dir / "san"), "records": self._files(self.dir / "san" / ".lpm", "*.record")}
         for place in systems:
             base = self.dir / place
-            lablib.wait_for(lambda: not list(self.dir.glob("san/.lpm/nonce-*")) or len(systems) < 2, 5, "the nonces are gone")
-            lablib.wait_for(lambda: not movers(self, place), 15, "the probe's movers are gone")
+            lablib.wait_for(lambda: not list(self.dir.glob("san/.lpm/nonce-*")) or len(systems) < 2, 15, "the nonces are gone")
             found[place] = {
                 "database": self._files(base / "state", "host.db*"), "local": self._files(base / "local"),
                 "qemus": {name: self._processes(name, place) for name in self.partitions},
@@ -304,6 +333,132 @@ def same(before, after, path=""):
 
 # Ways to break, to be named in Broken.made
 
+def filled(place):
+    """The disk with lpm-host's database is nearly full."""
+    @contextlib.contextmanager
+    def made(ground):
+        ballast = ground.dir / place / "state" / "ballast"
+        status = os.statvfs(ballast.parent)
+        ballast.write_bytes(bytes(status.f_bavail * status.f_frsize - (4 << 20)))
+        try:
+            yield
+        finally:
+            ballast.unlink()
+    return made
+
+
+def nodes(place, *free):
+    """A sysfs of a server with these NUMA nodes: (free MiB, processors) each."""
+    @contextlib.contextmanager
+    def made(ground):
+        base = ground.dir / place / "sysfs" / "devices" / "system" / "node"
+        base.mkdir(parents=True, exist_ok=True)
+        (base / "online").write_text(f"0-{len(free) - 1}\n")
+        for number, (mib, processors) in enumerate(free):
+            node = base / f"node{number}"
+            node.mkdir(exist_ok=True)
+            (node / "meminfo").write_text(f"Node {number} MemTotal: 999999 kB\nNode {number} MemFree: {mib << 10} kB\n")
+            (node / "cpulist").write_text(f"0-{processors - 1}\n" if processors else "\n")
+            (node / "distance").write_text(" ".join("10" if other == number else "20" for other in range(len(free))) + "\n")
+        yield
+    return made
+
+
+def lesser_qemu(place, **less):
+    """The emulator of a system lacks these; with config={place: {"qemu": {"x86-64": LESSER}}}."""
+    @contextlib.contextmanager
+    def made(ground):
+        yield
+    made.before = lambda ground: write_lesser_qemu(ground, place, less)
+    return made
+
+
+LESSER = "{dir}/{place}/lesser_qemu.py"
+
+
+def write_lesser_qemu(ground, place, less):
+    base = ground.dir / place
+    shutil.copy(pathlib.Path(__file__).with_name("lesser_qemu.py"), base)
+    (base / "lesser_qemu.json").write_text(json.dumps({"real": shutil.which("qemu-system-x86_64"), **less}))
+
+
+def other_time(place, seconds):
+    """A clock so wrong that its certificate has expired: lpm-host does not open its port with it."""
+    @contextlib.contextmanager
+    def made(ground):
+        ground.set_clock(place, seconds)
+        os.kill(ground.pid(f"lpm-host-{place}"), signal.SIGKILL)
+        lablib.wait_for(lambda: ground.rest("GET", f"/v1/systems/{place}")["state"] == "unreachable", 30,
+            f"{place} noticed missing")
+        ground.start_host(place)
+        try:
+            yield
+        finally:
+            ground.set_clock(place, 0)
+            os.kill(ground.pid(f"lpm-host-{place}"), signal.SIGKILL)
+            lablib.wait_for(lambda: f"lpm-host-{place}" not in ground.recorded_processes(), 10, "its end")
+            ground.start_host(place)
+            ground.wait_for_system(place)
+    return made
+
+
+def uuid_taken(name, place=TARGET):
+    """A partition of another name with the UUID of this one; its record is elsewhere."""
+    @contextlib.contextmanager
+    def made(ground):
+        uuid = ground.rest("GET", f"/v1/partitions/{name}")["profile"]["uuid"]
+        with stranger("copy", place, uuid=uuid, arbiter="console", networks=[],
+                      disks=[{"name": "disk0", "pool": "local", "file": "copy.raw", "format": "raw", "size_mib": 4}])(ground):
+            yield
+    return made
+
+
+def foreign_device(name, place):
+    """Somebody puts a device into a running partition by QEMU's monitor, while lpm-host is not there to see it."""
+    @contextlib.contextmanager
+    def made(ground):
+        uuid = ground.rest("GET", f"/v1/partitions/{name}")["profile"]["uuid"]
+        ground.without_host(place, lambda: monitor(
+            ground, place, uuid, ("chardev-add", {"id": "nowhere", "backend": {"type": "null", "data": {}}}),
+            ("device_add", {"driver": "virtconsole", "id": "foreign", "chardev": "nowhere"})))
+        yield
+    return made
+
+
+def monitor(ground, place, uuid, *commands):
+    """Commands of QMP, by the partition's own socket."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(20)
+        connection.connect(str(next((ground.dir / place / "run" / "partitions" / uuid).glob("qmp*"))))
+        with connection.makefile("rwb") as stream:
+            for command, arguments in (("qmp_capabilities", {}), *commands):
+                stream.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+                stream.flush()
+                while not {"return", "error"} & set(answer := json.loads(stream.readline())):
+                    pass
+                assert "return" in answer, answer
+
+
+def console_session(name, place=SOURCE):
+    @contextlib.contextmanager
+    def made(ground):
+        path = ground.rest("GET", f"/v1/partitions/{name}")["console_socket"]
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.connect(str(path))
+            yield
+    return made
+
+
+def dead_qemu(name, place=SOURCE):
+    """The partition's QEMU has died."""
+    @contextlib.contextmanager
+    def made(ground):
+        for pid in ground.emulators(name)[place]:
+            os.kill(pid, signal.SIGKILL)
+        lablib.wait_for(lambda: ground.rest("GET", f"/v1/partitions/{name}")["state"] == "error", 20, "its end is noticed")
+        yield
+    return made
+
 def command_at(place, begin, end):
     """A command at a place, and the one that undoes it."""
     @contextlib.contextmanager
@@ -335,7 +490,8 @@ def killed(place):
     @contextlib.contextmanager
     def made(ground):
         os.kill(ground.pid(f"lpm-host-{place}"), signal.SIGKILL)
-        lablib.wait_for(lambda: ground.rest("GET", f"/v1/systems/{place}")["state"] == "unreachable", 30, f"{place} noticed missing")
+        lablib.wait_for(lambda: ground.rest("GET", f"/v1/systems/{place}")["state"] == "unreachable", 30,
+            f"{place} noticed missing")
         try:
             yield
         finally:
@@ -382,8 +538,8 @@ def stranger(name, place=TARGET, **changes):
     """A partition that somebody made on one system behind the console's back."""
     @contextlib.contextmanager
     def made(ground):
-        uuid = str(uuid4())
-        ground.host_rpc(place, "partition-create", profile={**ground.tiny("stranger", 90), "uuid": uuid, "name": name, **changes})
+        uuid = changes.get("uuid") or str(uuid4())
+        ground.host_rpc(place, "partition-create", profile={**ground.tiny("stranger", 90), **changes, "uuid": uuid, "name": name})
         try:
             yield
         finally:
@@ -391,16 +547,33 @@ def stranger(name, place=TARGET, **changes):
     return made
 
 
-def slow_move(name):
-    """A partition is on its way, so slowly that it lasts."""
+def under_way(ground, place):
+    return [half for half in ground.host_rpc(place, "migration-list")["migrations"] if not half["finished"]]
+
+
+def halted_move(name):
+    """A partition is on its way, and the source's mover stands still as soon as there is one."""
     @contextlib.contextmanager
     def made(ground):
-        migration = ground.migrate(name, TARGET, wait=False, verify=False, max_rate=1000)
+        migration = ground.migrate(name, TARGET, wait=False, verify=False, measure=False, connect_timeout_ms=60000)
+
+        halted = set()
+
+        def halt():
+            if under_way(ground, SOURCE):
+                for pid in movers(ground, SOURCE):
+                    os.kill(pid, signal.SIGSTOP)
+                    halted.add(pid)
+            return halted
+        lablib.wait_for(halt, 30, "the move under way", 0.002)
         try:
-            ground.wait_for_migration(migration, 60, lambda status: status["state"] == "copying" or status["finished"])
             yield
         finally:
-            ground.rest("POST", f"/v1/migrations/{migration}/stop", {})
+            for pid in halted:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(Refused):
+                ground.rest("POST", f"/v1/migrations/{migration}/stop", {})
             ground.wait_for_migration(migration, 60)
     return made
 
