@@ -400,3 +400,16 @@ def test_old_moves_do_not_pile_up(guest):
     assert guest.run("--status").stdout == ""
     kept = sorted(p.name for p in (guest.root / "var/lib/lpm-drmgr/moves").iterdir())
     assert kept == [f"m{number:02}" for number in range(4, 20)]
+
+
+@pytest.mark.parametrize("architecture, machine", [("amd64", 0x3e), ("ppc64el", 0x15)])
+def test_the_package_holds_a_static_program_of_its_architecture(tmp_path, architecture, machine):
+    made = subprocess.run([Path(__file__).resolve().parents[2] / "packaging/guest-package", architecture, tmp_path], check=True,
+                          capture_output=True, text=True).stdout.strip()
+    subprocess.run(["dpkg-deb", "-x", made, tmp_path / "tree"], check=True)
+    program = (tmp_path / "tree/usr/sbin/lpm-drmgr").read_bytes()
+    assert program[:4] == b"\x7fELF" and int.from_bytes(program[18:20], "little") == machine
+    headers = subprocess.run(["readelf", "-lW", tmp_path / "tree/usr/sbin/lpm-drmgr"], check=True, capture_output=True, text=True).stdout
+    assert "LOAD" in headers and "INTERP" not in headers, "it needs a dynamic linker"
+    for path in ("usr/lib/systemd/system/lpm-drmgr-settle.service", "usr/share/man/man8/lpm-drmgr.8.gz", "etc/lpm/events.d"):
+        assert (tmp_path / "tree" / path).exists()
