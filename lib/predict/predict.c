@@ -20,12 +20,13 @@ static const Range plain_rate = {{2000e6, 400e6, 120e6}};
 static const Range first_ratio = {{0.1, 0.33, 1.05}};   /* what coding leaves of a first move */
 static const Range later_ratio = {{0.02, 0.25, 1.05}};  /* and of what is written again */
 static const Range changed_ratio = {{0.02, 0.1, 1.0}};  /* and of what the image has otherwise */
-static const Range changed_part = {{0.001, 0.02, 0.5}}; /* besides what the dirty rate explains */
+static const Range changed_part = {{0.001, 0.01, 0.5}}; /* besides what the dirty rate explains */
 static const Range learned = {{0.6, 1.0, 1.8}};         /* around a ratio that was seen */
 static const Range paced = {{1.5, 1.0, 1 / 1.5}};       /* around a speed that was seen */
 static const Range link_part = {{1.2, 1.0, 0.7}};       /* around a rate that was measured */
 static const Range dirty_part = {{0.7, 1.0, 1.5}};      /* a partition is not always as it was */
 #define PLAIN_RATIO    1.02
+#define REVISITS_S     5.0  /* what is written later is mostly where it was written before */
 #define CHANGED_MOST   0.5  /* of the image */
 #define SATURATED      0.85 /* a longer look that sees less than so much of the expected */
 #define FACTOR_SPEED   1.5
@@ -114,8 +115,8 @@ static double link_of(const LpmPredictInput *input, CaseName name)
 /* How much of the image is other than the partition's memory now. */
 static double changed(const LpmPredictInput *input, CaseName name, const Writing *writing)
 {
-    double written =
-        lpm_predict_dirtied(writing->rate, writing->hot, fmax(input->image_age_s, 0) * 1e3);
+    double age_s = fmin(fmax(input->image_age_s, 0), REVISITS_S);
+    double written = lpm_predict_dirtied(writing->rate, writing->hot, age_s * 1e3);
 
     return fmin(changed_part.of[name] + written / fmax(input->used, 1), CHANGED_MOST);
 }
