@@ -303,8 +303,9 @@ class Ground(Installation):
 
 
 def loud(findings):
-    """Those that speak of something wrong; information does not."""
-    return [finding for finding in findings if finding["severity"] != "info"]
+    """Those that speak of something wrong with the set-up; information does not, nor does a warning that this machine is busy."""
+    return [finding for finding in findings if finding["severity"] != "info"
+            and (finding["check"], finding["severity"]) != ("general.arbiter-quick", "warning")]
 
 
 def judge_findings(row, findings):
