@@ -152,3 +152,26 @@ def test_three_adapters_on_two_switches_and_two_vlans(lab):
 @pytest.mark.long
 def test_adapters_of_the_virtual_io_bus(lab):
     several_adapters(lab, "power", 21, ["virtio", "spapr-vlan", "spapr-vlan"])
+
+
+@pytest.mark.long
+def test_where_a_spanning_tree_lets_it_wait_it_is_announced_again(lab):
+    """The port is new when it arrives, and sends only half a minute later: what was announced before reached nobody."""
+    networks, words, addresses = adapters(22, ["virtio"] * 3)
+    partition = lab.create("system-a", "patient", "x86-64", 22, networks=networks, kernel_options=words)
+    mac = networks[1]["mac"]
+    lab.run("system-b", "ip", "link", "set", "br-v100", "type", "bridge", "stp_state", "1", "forward_delay", "1500")
+    listener = Listener(lab)
+    try:
+        result = lab.migrate(partition.name, "system-b")
+        assert result["state"] == "completed", (result["state"], result["error"], result["findings"])
+        assert "network.forward-delay" in {finding["check"] for finding in result["findings"]}, result["findings"]
+        assert not listener.announced("v100", mac), listener.heard
+        wait_for(lambda: listener.announced("v100", mac), 60, f"announcement of {mac} once its port forwards; heard: {listener.heard}")
+        assert port_of(lab, "v100", mac) == outer_port("system-b", "v100")
+        assert lab.partition_status(addresses["v100"], 5)["memory_errors"] == 0
+        wait_for(lambda: "it was cut off for" in lab.log("lpm-host-system-b"), 5, "a word about it in the log")
+    finally:
+        listener.close()
+        lab.run("system-b", "ip", "link", "set", "br-v100", "type", "bridge", "stp_state", "0")
+        lab.delete(partition)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fakehost import Drop, Failure, Hang
+from fakehost import Drop, FakeHost, Failure, Hang
 
 FINAL = ("completed", "refused", "failed", "stopped")
 
@@ -553,3 +553,18 @@ def test_back_and_forth(console, pair):
         shown = console.wait_state(console.migrate(target=target), *FINAL)
         assert shown["state"] == "completed" and shown["target"] == target
     assert len(console.rest("GET", "/v1/migrations")["migrations"]) == 6
+
+
+def test_a_mac_address_of_a_partition_on_a_third_system(console, pair, tmp_path):
+    third = FakeHost(tmp_path, "system-c")
+    third.join(console)
+    third.add("twin", state="not-activated")
+    rows = third.do_partition_list({})["partitions"]
+    third.verbs["partition-list"] = lambda _: {"partitions": [{**row, "macs": ["52:54:00:00:00:01"]} for row in rows]}
+    result = validate(console, target="system-b")["results"][0]
+    finding = next(f for f in result["findings"] if f["check"] == "network.mac-unique")
+    assert result["verdict"] == "error" and "partition twin on system-c" in finding["found"], finding
+    overridden = validate(console, target="system-b", options={"overrides": ["network.mac-unique"]})["results"][0]
+    assert overridden["verdict"] == "warning", overridden
+    # The target speaks for itself.
+    assert "network.mac-unique" not in {f["check"] for f in validate(console, target="system-c")["results"][0]["findings"]}
