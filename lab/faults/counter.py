@@ -5,6 +5,7 @@ repeated on the line, or missing on the disk, is seen from outside."""
 
 import json
 import pathlib
+import re
 import struct
 
 from lablib import command, wait_for
@@ -14,6 +15,7 @@ EVERY = 16  # numbers to a record
 RING = 1024  # records on the disk, from its second sector on
 JUDGED = 900  # of them; it goes on while its disk is being read
 DISK_MIB = 1
+COMES_WITHIN = 1 << 20  # bytes of a log in which lpm-host says that the partition comes
 
 # 16-bit code of the boot sector: counts in EBX, writes the number into 128 pages; if it is a multiple of 16, fills a sector with
 # it and has the firmware write that (int 13h, again until it succeeds); waits, and prints the number as eight hexadecimal digits
@@ -76,8 +78,11 @@ class Line:
     """What the partition says at one system from now on; the file is kept open, since it goes when the partition goes."""
 
     def __init__(self, path, begin=None):
+        """begin=0: all that it says there, without what it said before it came, with which lpm-host begins the log."""
         self.file = open(path, "rb")
         self.begin = self._end() if begin is None else begin
+        for comes in re.finditer(rb"\n\[openlpm: comes to [^\n]*\]\n", self.file.read(COMES_WITHIN) if begin == 0 else b""):
+            self.begin = comes.end()  # the last: what it said before may have older ones
         self.whole = begin == 0  # its first line is one
 
     def _end(self):
