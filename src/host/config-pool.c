@@ -31,6 +31,8 @@ static const struct {
      "the target's IQN"},
     {LPM_POOL_ISCSI, "initiator", POOL_TEXT, true, offsetof(LpmPoolConfig, initiator),
      "this system's IQN"},
+    {LPM_POOL_ISCSI, "portals", POOL_TEXT, false, offsetof(LpmPoolConfig, portals),
+     "more of its portals, with commas"},
     {LPM_POOL_ISCSI, "user", POOL_TEXT, false, offsetof(LpmPoolConfig, user), "CHAP user"},
     {LPM_POOL_ISCSI, "password_file", POOL_PATH, false, offsetof(LpmPoolConfig, password_file),
      "an absolute path"},

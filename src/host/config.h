@@ -16,6 +16,7 @@ typedef struct {
     char *path;                     /* file: directory */
     char *portal, *target;          /* iscsi: "ADDRESS:PORT", IQN; a disk's file is the LUN */
     char *initiator;                /* iscsi: this system's IQN */
+    char *portals;                  /* iscsi: more portals, with commas, to count paths */
     char *server, *socket;          /* nbd: "ADDRESS:PORT", or path; a disk's file is the export */
     char *tls, *tls_dir;            /* nbd: "x509" or "psk", and the directory QEMU finds them in */
     char *tls_hostname;             /* nbd: name in the server's certificate */

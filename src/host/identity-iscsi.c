@@ -10,7 +10,7 @@
 #define MARGIN_MS 100
 
 typedef struct {
-    char *portal, *target, *initiator, *user, *secret, *group;
+    char *portal, *more_portals, *target, *initiator, *user, *secret, *group;
     int lun;
     int64_t deadline_us;
     json_t *facts; /* NULL: */
@@ -101,6 +101,29 @@ static json_t *try_paths(const Job *job, const GPtrArray *portals, const char *i
     return list;
 }
 
+static void add_portal(GPtrArray *portals, const char *portal)
+{
+    if (*portal && !g_ptr_array_find_with_equal_func(portals, portal, g_str_equal, NULL)) {
+        g_ptr_array_add(portals, g_strdup(portal));
+    }
+}
+
+/* Those that are configured, and those that the target names, where it does. */
+static GPtrArray *all_portals(const Job *job, const LpmScsiTarget *target)
+{
+    GPtrArray *portals = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) named = lpm_scsi_portals(target, job->deadline_us, NULL);
+    g_auto(GStrv) words = g_strsplit(job->more_portals ? job->more_portals : "", ",", -1);
+
+    for (char **word = words; *word; word++) {
+        add_portal(portals, g_strstrip(*word));
+    }
+    for (guint i = 0; named && i < named->len; i++) {
+        add_portal(portals, named->pdata[i]);
+    }
+    return portals;
+}
+
 /* --- the look --- */
 
 static void work(void *data)
@@ -118,11 +141,7 @@ static void work(void *data)
         return;
     }
     json_object_set_new(job->facts, "proof", json_string("vpd"));
-    /* A target that does not name its portals has the one that is configured. */
-    portals = lpm_scsi_portals(&target, job->deadline_us, NULL);
-    if (!portals) {
-        portals = g_ptr_array_new();
-    }
+    portals = all_portals(job, &target);
     json_object_set_new(job->facts, "paths",
                         try_paths(job, portals, lpm_json_str(job->facts, "identity", "")));
 }
@@ -156,6 +175,7 @@ static void job_free(void *data)
 
     json_decref(job->facts);
     g_free(job->portal);
+    g_free(job->more_portals);
     g_free(job->target);
     g_free(job->initiator);
     g_free(job->user);
@@ -165,7 +185,7 @@ static void job_free(void *data)
     g_free(job);
 }
 
-void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *format,
+void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *portals, const char *format,
                              LpmStorageLooked looked, void *data)
 {
     static const LpmBackgroundOps ops = {work, done, job_free};
@@ -173,6 +193,7 @@ void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *format,
     Owner *owner = g_new0(Owner, 1);
 
     job->portal = g_strdup(target->portal);
+    job->more_portals = g_strdup(portals);
     job->target = g_strdup(target->target);
     job->initiator = g_strdup(target->initiator);
     job->user = g_strdup(target->user);

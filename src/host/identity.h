@@ -12,10 +12,13 @@
 /* So that validation answers within two seconds, whatever hangs at the target. */
 enum { LPM_IDENTITY_MS = 1500 };
 
-/* Everything is copied. @target->group is needed. @format is the profile's: the storage knows none.
+/*
+ * Everything is copied. @target->group is needed. @portals: more of the target's portals, with
+ * commas, beside those that it names itself; NULL: none. @format is the profile's: the storage
+ * knows none.
  */
-void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *format, LpmStorageLooked done,
-                             void *data);
+void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *portals, const char *format,
+                             LpmStorageLooked done, void *data);
 
 /* One export of an NBD server. Texts that do not apply are NULL. */
 typedef struct {

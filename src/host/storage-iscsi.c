@@ -64,7 +64,8 @@ static void iscsi_look(LpmHost *host, const LpmDisk *disk, const char *uuid G_GN
     if (error || !read_lun(pool, disk->at.file, &target.lun, &error)) {
         lpm_identity_refuse(error, done, data);
     } else {
-        lpm_identity_look_iscsi(&target, lpm_disk_format_name(disk->format), done, data);
+        lpm_identity_look_iscsi(&target, pool->portals, lpm_disk_format_name(disk->format), done,
+                                data);
     }
 }
 

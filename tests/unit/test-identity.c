@@ -184,7 +184,7 @@ static void look_at(Array *a)
     for (int i = 0; i == 0 || (i < 10 && a->seen.reason && strstr(a->seen.reason, "not answer"));
          i++) {
         seen_clear(&a->seen);
-        lpm_identity_look_iscsi(&target, "raw", on_look, &a->seen);
+        lpm_identity_look_iscsi(&target, NULL, "raw", on_look, &a->seen);
         wait_for(&a->seen);
     }
 }
@@ -322,7 +322,7 @@ static void test_deaf(void)
     for (int i = 0; i < 20 && !good; i++) {
         Seen seen[2] = {{.done = false}, {.done = false}};
         good = true;
-        lpm_identity_look_iscsi(&target, "raw", on_look, &seen[0]);
+        lpm_identity_look_iscsi(&target, NULL, "raw", on_look, &seen[0]);
         lpm_identity_look_nbd(&nbd, "raw", on_look, &seen[1]);
         for (size_t k = 0; k < G_N_ELEMENTS(seen); k++) {
             wait_for(&seen[k]);
@@ -387,6 +387,49 @@ static void test_nbd(void)
     wait_for(&seen);
     g_test_message("%s", seen.reason);
     g_assert_nonnull(strstr(seen.reason, "export other of localhost"));
+    seen_clear(&seen);
+    end(pid);
+    server_clear(&server);
+}
+
+/* As a user whose key the server has, and as another one. */
+static void test_nbd_tls(void)
+{
+    static const char key[] =
+        "lpm:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+    Server server;
+    Seen seen = {.done = false};
+    server_init(&server);
+    g_autofree char *image = tgt_image(&server, SIZE), *keys = server_file(&server, "keys.psk");
+    g_autofree char *port = g_strdup_printf("%d", server.port);
+    g_autofree char *address = g_strdup_printf("127.0.0.1:%d", server.port);
+    g_autofree char *creds =
+        g_strdup_printf("tls-creds-psk,id=tls,endpoint=server,dir=%s", server.directory);
+    g_assert_true(g_file_set_contents(keys, key, -1, NULL));
+    pid_t pid = start((const char *const[]){"qemu-nbd", "--object", creds, "--tls-creds", "tls",
+                                            "-f", "raw", "-x", "disk", "--shared=0", "-t", "-b",
+                                            "127.0.0.1", "-p", port, image, NULL});
+    LpmNbdTarget target = {.server = address,
+                           .export_name = "disk",
+                           .tls = "psk",
+                           .tls_dir = server.directory,
+                           .user = "lpm",
+                           .group = "storage:nbd"};
+    for (int i = 0; i < 200 && (i == 0 || seen.reason); i++) {
+        seen_clear(&seen);
+        g_usleep(50000);
+        lpm_identity_look_nbd(&target, "raw", on_look, &seen);
+        wait_for(&seen);
+    }
+    g_assert_cmpstr(seen.reason, ==, NULL);
+    g_assert_true(lpm_json_bool(seen.facts, "tls", false));
+    g_assert_false(lpm_json_bool(seen.facts, "write_protected", true));
+    seen_clear(&seen);
+    target.user = "stranger";
+    lpm_identity_look_nbd(&target, "raw", on_look, &seen);
+    wait_for(&seen);
+    g_test_message("%s", seen.reason);
+    g_assert_nonnull(seen.reason);
     seen_clear(&seen);
     end(pid);
     server_clear(&server);
@@ -475,6 +518,7 @@ int main(int argc, char **argv)
     g_test_add("/identity/lun-exchanged", Array, NULL, array_up, test_lun_exchanged, array_down);
     g_test_add_func("/identity/deaf", test_deaf);
     g_test_add_func("/identity/nbd", test_nbd);
+    g_test_add_func("/identity/nbd-tls", test_nbd_tls);
     g_test_add_func("/identity/locks", test_locks);
     g_test_add_func("/identity/backing", test_backing);
     return g_test_run();

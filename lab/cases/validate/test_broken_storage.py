@@ -18,6 +18,7 @@ from lablib import HERE, wait_for
 IQN = "iqn.2026-01.org.example:array"
 SIZE = 4 << 20
 ARRAYS = {"main": 3260, "other": 3270}  # two targets, of one name, that number their units alike
+SECOND_ADDRESS, SECOND_PORT = "10.77.1.21", {"main": 3261, "other": 3271}  # another way to each
 NBD_PORT = {"main": 10809, "other": 10819}
 QEMU_MODULES = "/usr/lib/x86_64-linux-gnu/qemu"
 LUN, EXPORT, CHAIN, DRIVE = "on-lun", "on-export", "on-chain", "with-drive"
@@ -57,6 +58,7 @@ class Arrays:
         self.tgtadm(name, "new", "--mode", "target", "--tid", "1", "-T", IQN)
         self.tgtadm(name, "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
         self.lun(name, 1)
+        self.tgtadm(name, "new", "--mode", "portal", "--param", f"portal={SECOND_ADDRESS}:{SECOND_PORT[name]}")
 
     def serve_nbd(self, name):
         self.ground.start("san", f"nbd-{name}", "qemu-nbd", "--persistent", "--shared=0", "--cache=none", "-f", "raw", "-b",
@@ -67,6 +69,7 @@ def pools(ground_address, target=None):
     """Configuration of both systems; target: other keys of a pool at the target."""
     def of(place):
         return {"storage:array": {"kind": "iscsi", "portal": f"{ground_address}:{ARRAYS['main']}", "target": IQN,
+                                  "portals": f"{SECOND_ADDRESS}:{SECOND_PORT['main']}",
                                   "initiator": f"iqn.2026-01.org.example:{place}"},
                 "storage:exports": {"kind": "nbd", "server": f"{ground_address}:{NBD_PORT['main']}"},
                 "storage:chain": {"path": "{dir}/chain", "shared": "true"}}
@@ -101,6 +104,7 @@ exec unshare -m sh -c 'mount -t tmpfs none {QEMU_MODULES} && exec qemu-system-x8
 def stored(ground):
     """The ground with storage, and a partition on each kind of it."""
     arrays = ground.arrays = Arrays(ground)
+    ground.run("san", "ip", "address", "add", f"{SECOND_ADDRESS}/24", "dev", "eth0")
     for name in ARRAYS:
         arrays.start(name)
         arrays.serve_nbd(name)
@@ -247,11 +251,20 @@ def on_fuse(ground):
             child.wait(20)
 
 
+@contextlib.contextmanager
+def one_route_less(ground):
+    ground.run(TARGET, "ip", "route", "add", "blackhole", SECOND_ADDRESS)
+    try:
+        yield
+    finally:
+        ground.run(TARGET, "ip", "route", "del", "blackhole", SECOND_ADDRESS)
+
+
 def array(**keys):
     return pools(SAN, {"storage:array": keys})
 
 
-OTHER = array(portal=f"{SAN}:{ARRAYS['other']}")
+OTHER = array(portal=f"{SAN}:{ARRAYS['other']}", portals=f"{SECOND_ADDRESS}:{SECOND_PORT['other']}")
 LIKE_THE_OTHER = ("storage.same-content",)  # two disks differ in both, mostly
 
 BROKEN = [
@@ -274,6 +287,8 @@ BROKEN = [
            long=True),
     Broken("portal-refuses", "storage.visible", ("does not answer",), partition=LUN, config=array(portal=f"{SAN}:3999"),
            long=True),
+    Broken("fewer-paths", "storage.paths", ("as many paths as on system-a: 2", "1 on system-b"), partition=LUN, config=HEALTHY,
+           made=(one_route_less,), long=True),
     Broken("no-driver", "storage.driver", ("Unknown driver", "qemu-block-extra"), partition=LUN,
            config=pools(SAN, {"qemu": {"x86-64": "{dir}/bare-qemu"}}), long=True),
     Broken("another-nbd-server", "storage.same-disk", ("another disk", f"{NBD_PORT['other']}"), partition=EXPORT,
@@ -308,6 +323,14 @@ def test_healthy(stored, name):
 @pytest.mark.parametrize("row", rows(BROKEN))
 def test_storage_broken(stored, row):
     stored.judge(row)
+
+
+@pytest.mark.long
+def test_fewer_paths_overridden(stored):
+    """As PowerVM's --mpio 2."""
+    with stored.broken(next(row for row in BROKEN if row.name == "fewer-paths")):
+        result, _ = stored.validate(LUN, options={"overrides": ["storage.paths"]})
+        assert result["verdict"] == "warning", result
 
 
 @pytest.mark.long
