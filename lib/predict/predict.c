@@ -266,11 +266,14 @@ void lpm_predict(const LpmPredictInput *input, LpmPrediction *ret)
     }
     const LpmPredictCase *likely = &of[LIKELY];
     const LpmPredictLesson *duration = link_bound ? &link : &coding;
+    const LpmPredictLesson *other = link_bound ? &coding : &link;
+    /* That the processors are quick enough for the link is learned, too. */
+    const LpmPredictLesson *told = duration->moves > 0 ? duration : other;
     LpmPredictLesson blackout = lpm_predict_learn(input, LPM_PREDICT_BLACKOUT, link_bound);
     *ret = (LpmPrediction){
         .verdict = verdict_of(input, runs),
-        .from = duration->from,
-        .moves = duration->moves,
+        .from = told->from,
+        .moves = told->moves,
         .rounds = runs[LIKELY].ends ? runs[LIKELY].rounds + 1 : 0,
         .again = input->again,
         .link_bound = link_bound,

@@ -79,7 +79,7 @@ typedef struct {
     LpmPredictBand figures[LPM_PREDICT_N];
     double model[LPM_PREDICT_N];  /* before correction, to learn from */
     double factor[LPM_PREDICT_N]; /* the corrections */
-    LpmPredictFrom from;          /* where those of the duration come from */
+    LpmPredictFrom from;          /* where what is known of the speeds comes from */
     unsigned moves;               /* how many earlier ones that are */
     unsigned rounds;              /* passes over memory, the last one included; 0: without end */
     bool again, link_bound, raw, verify;

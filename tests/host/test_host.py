@@ -387,7 +387,7 @@ def test_facts_and_target_check(host):
     host.create()
     host.call("partition-start", partition="p1")
     info = host.call("system-info")
-    assert info["state"] == "operating" and info["power"] == {"state": "mains"}
+    assert info["state"] == "operating" and info["power"] == {"state": "mains", "reason": ""}
     assert abs(info["clock_us"] / 1e6 - time.time()) < 5
     assert info["emulators"]["x86-64"]["accel"] == "tcg" and "x86-64-v1" in info["emulators"]["x86-64"]["modes"]
     assert info["processors"]["total"] - info["processors"]["free"] == 1
