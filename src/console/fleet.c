@@ -5,6 +5,8 @@
 
 /* A system that hangs keeps everybody who asks waiting for so long. */
 #define CALL_TIMEOUT_MS 1500
+/* It asks the guest's agent, too, which does not answer while it boots. */
+#define SHOW_TIMEOUT_MS 5000
 
 /* --- list --- */
 
@@ -265,7 +267,7 @@ static void ask_next(Find *find)
         ask_next(find);
     } else {
         lpm_system_ask(system, "partition-show",
-                       lpm_json_pack("{s:s}", "partition", find->partition), CALL_TIMEOUT_MS,
+                       lpm_json_pack("{s:s}", "partition", find->partition), SHOW_TIMEOUT_MS,
                        on_show, find);
     }
 }
