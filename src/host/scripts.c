@@ -6,7 +6,10 @@
 #include <string.h>
 
 #define PROGRAM "/usr/sbin/lpm-drmgr"
-enum { SLACK_MS = 25000 }; /* lpm-drmgr may wait for another one, and kill */
+enum {
+    SLACK_MS = 25000, /* lpm-drmgr may wait for another one, and kill */
+    AGAIN_MS = 300,
+};
 
 struct LpmScriptsCall {
     LpmPartition *partition;
@@ -62,6 +65,27 @@ static gboolean nobody_to_ask(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static void ask(LpmScriptsCall *call);
+
+static gboolean ask_again(gpointer data)
+{
+    ask(data);
+    return G_SOURCE_REMOVE;
+}
+
+/*
+ * The end of an earlier move goes before the question of the next: what it has to tell the scripts
+ * stops one that is being asked. So that is asked again, as long as it may take.
+ */
+static bool came_between(const LpmScriptsCall *call, const json_t *answer)
+{
+    const char *result = lpm_json_str(answer, "result", "");
+    int64_t now = lpm_clock_monotonic_us(call->partition->host->clock);
+    return call->done && call->phase == LPM_SCRIPTS_CHECK &&
+           (strcmp(result, "stopped") == 0 || strcmp(result, "busy") == 0) &&
+           now - call->start_mono_us < call->limit_s * G_TIME_SPAN_SECOND;
+}
+
 /* An agent that refuses to run it says that it is not there, or that it may not run anything. */
 static void on_exec(const LpmQgaExec *ran, const GError *error, void *data)
 {
@@ -75,6 +99,11 @@ static void on_exec(const LpmQgaExec *ran, const GError *error, void *data)
     }
     const char *out = g_bytes_get_data(ran->out, &size);
     json_t *answer = lpm_drmgr_read(out, size);
+    if (came_between(call, answer)) {
+        json_decref(answer);
+        g_timeout_add(AGAIN_MS, ask_again, call);
+        return;
+    }
     gsize n_words = 0;
     const char *words = g_bytes_get_data(ran->err, &n_words);
     g_autofree char *said = g_strndup(words ? words : "", MIN(n_words, LPM_DRMGR_WORDS_MAX));
@@ -96,6 +125,16 @@ static void on_ping(const GError *error, void *data)
     }
     lpm_qga_exec(call->partition->agent, (const char *const *)call->words->pdata, NULL, NULL,
                  call->limit_s * 1000 + SLACK_MS, on_exec, call);
+}
+
+static void ask(LpmScriptsCall *call)
+{
+    LpmPartition *partition = call->partition;
+    if (!lpm_scripts_can_ask(partition)) {
+        g_idle_add(nobody_to_ask, call);
+    } else {
+        lpm_qga_ping(partition->agent, partition->host->config->agent_timeout_ms, on_ping, call);
+    }
 }
 
 static void add(GPtrArray *words, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -152,11 +191,7 @@ LpmScriptsCall *lpm_scripts_call(LpmPartition *partition, LpmScriptsPhase phase,
     call->start_mono_us = lpm_clock_monotonic_us(partition->host->clock);
     call->done = done;
     call->data = data;
-    if (!lpm_scripts_can_ask(partition)) {
-        g_idle_add(nobody_to_ask, call);
-    } else {
-        lpm_qga_ping(partition->agent, config->agent_timeout_ms, on_ping, call);
-    }
+    ask(call);
     return call;
 }
 
