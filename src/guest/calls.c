@@ -237,6 +237,13 @@ bool dr_call_hook(DrCalls *calls, const char *name, const char *phase, DrResult 
     return result->end == DR_END_EXITED && result->status == 0;
 }
 
+bool dr_has_events(void)
+{
+    static char names[DR_SCRIPTS][DR_NAME_SIZE];
+    char path[PATH_MAX];
+    return dr_programs(dr_path(path, EVENTS), names, DR_SCRIPTS) > 0;
+}
+
 void dr_call_events(DrCalls *calls, const char *event)
 {
     static char names[DR_SCRIPTS][DR_NAME_SIZE];

@@ -238,6 +238,8 @@ typedef struct {
 /* Each runs it, tells the result as a line, and returns whether it said yes. */
 bool dr_call_script(DrCalls *calls, const DrScript *script, const char *action, DrResult *result);
 bool dr_call_hook(DrCalls *calls, const char *name, const char *phase, DrResult *result);
+/* Whether there are programs in events.d. */
+bool dr_has_events(void);
 /* Tells the programs in events.d; nothing that they do matters. */
 void dr_call_events(DrCalls *calls, const char *event);
 /* Tells of a script that is not there any more. */

@@ -21,6 +21,17 @@ static bool read_lists(void)
     return dr_registry_read(&registry);
 }
 
+/* A guest in which nobody asked to be told needs no place on its disk to be moved. */
+static bool somebody_to_tell(void)
+{
+    for (size_t i = 0; i < registry.n; i++) {
+        if (registry.scripts[i].mobile) {
+            return true;
+        }
+    }
+    return n_hooks > 0 || dr_has_events();
+}
+
 /* --- check --- */
 
 static DrExit check(DrCalls *calls)
@@ -205,7 +216,8 @@ static Need need_of(DrWay way)
     if (way == DR_PRE) {
         return move.finished ? TOO_LATE : move.pre_over ? ALREADY : RUN;
     }
-    return move.finished || (way == DR_POST && !move.on_disk) ? ALREADY : RUN;
+    bool unknown = !move.on_disk && (way == DR_POST || !somebody_to_tell());
+    return move.finished || unknown ? ALREADY : RUN;
 }
 
 static void tell_end(const char *outcome, int64_t begun_ms)
@@ -256,7 +268,11 @@ static DrExit run_phase(DrCalls *calls, const char **ret_outcome)
             *ret_outcome = need == ALREADY ? "already" : "too-late";
             return need == ALREADY ? DR_EXIT_OK : DR_EXIT_FAILED;
         }
-        code = rows[i].way == DR_PRE ? pre(calls) : leave(calls, rows[i].way);
+        if (rows[i].way == DR_UNDO || rows[i].way == DR_POST) {
+            code = leave(calls, rows[i].way);
+        } else if (move.on_disk || somebody_to_tell()) {
+            code = pre(calls);
+        }
         dr_move_close(&move);
     }
     return code;

@@ -214,6 +214,19 @@ def test_an_undo_that_overtakes_its_pre(guest):
     assert guest.calls() == []
 
 
+def test_where_nobody_is_to_be_told_nothing_is_written(guest):
+    """So that a full disk stops no move."""
+    def written():
+        return [path for path in (guest.root / "var/lib").rglob("*") if path.is_file() and path.name != "lock"]
+
+    for phase, result in (("check", "ok"), ("pre", "ok"), ("post", "already"), ("undo", "already")):
+        assert guest.phase(phase)[:2] == (0, result), phase
+    assert written() == []
+    guest.hook("told")
+    assert guest.phase("pre")[:2] == (0, "ok")
+    assert written() != [], "who is told may count on the rest"
+
+
 def test_a_script_that_was_removed_in_between(guest):
     guest.script("a")
     guest.phase("pre")
@@ -395,6 +408,7 @@ def test_usage(guest, words):
 
 
 def test_old_moves_do_not_pile_up(guest):
+    guest.script("a")
     for number in range(20):
         guest.phase("undo", move=f"m{number:02}")
     assert guest.run("--status").stdout == ""
