@@ -53,7 +53,7 @@ static gpointer try_path(gpointer data)
     g_autofree char *identity = scsi ? lpm_scsi_look_path(scsi, &error) : NULL;
 
     if (!identity) {
-        path->reason = g_strdup(error->message);
+        path->reason = g_utf8_make_valid(error->message, -1);
     } else if (strcmp(identity, path->identity) != 0) {
         path->reason = g_strdup_printf("another disk answers there: %s", identity);
     }
@@ -101,9 +101,11 @@ static json_t *try_paths(const Job *job, const GPtrArray *portals, const char *i
     return list;
 }
 
+/* A target may name anything; what is no plain text cannot be an address. */
 static void add_portal(GPtrArray *portals, const char *portal)
 {
-    if (*portal && !g_ptr_array_find_with_equal_func(portals, portal, g_str_equal, NULL)) {
+    if (*portal && g_str_is_ascii(portal) &&
+        !g_ptr_array_find_with_equal_func(portals, portal, g_str_equal, NULL)) {
         g_ptr_array_add(portals, g_strdup(portal));
     }
 }
@@ -137,7 +139,7 @@ static void work(void *data)
     job->facts = scsi ? lpm_scsi_look(scsi, &error) : NULL;
     lpm_scsi_close(scsi);
     if (!job->facts) {
-        job->reason = g_strdup(error->message);
+        job->reason = g_utf8_make_valid(error->message, -1);
         return;
     }
     json_object_set_new(job->facts, "proof", json_string("vpd"));

@@ -15,6 +15,7 @@
 
 #define MARGIN_MS       100 /* the thread gives up before the main loop does */
 #define SAMPLE_PAUSE_MS 150
+#define QEMU_PSK_USER   "qemu" /* whom QEMU says that it is when it is not told */
 
 typedef struct {
     char *server, *socket, *export_name, *tls, *tls_dir, *tls_hostname, *user, *group;
@@ -47,7 +48,8 @@ static bool wait_until(Job *job, bool (*is)(struct nbd_handle *nbd, void *data),
             nbd_poll(job->nbd, (int)left_ms) < 0) {
             const char *why = nbd_get_error();
 
-            job->reason = g_strdup(why && *why ? why : "the server ended the connection");
+            job->reason =
+                g_utf8_make_valid(why && *why ? why : "the server ended the connection", -1);
             return false;
         }
     }
@@ -72,7 +74,7 @@ static bool set_tls(Job *job)
     }
     keys = g_build_filename(job->tls_dir, "keys.psk", NULL);
     return nbd_set_tls_psk_file(nbd, keys) == 0 &&
-           (!job->user || nbd_set_tls_username(nbd, job->user) == 0);
+           nbd_set_tls_username(nbd, job->user ? job->user : QEMU_PSK_USER) == 0;
 }
 
 /* The library checks the certificate against the name that it resolves, so it must not resolve. */
@@ -129,7 +131,7 @@ static bool connect_to(Job *job)
         nbd_set_full_info(job->nbd, true) != 0 || !set_tls(job) || !begin_connect(job)) {
         const char *why = nbd_get_error();
 
-        job->reason = g_strdup(why && *why ? why : "it cannot be connected to");
+        job->reason = g_utf8_make_valid(why && *why ? why : "it cannot be connected to", -1);
         return false;
     }
     return wait_until(job, is_ready, NULL);
@@ -178,6 +180,15 @@ static bool read_block(void *data, uint64_t offset, uint8_t bytes[LPM_SAMPLE_BLO
     return good;
 }
 
+/* Text of the server's, who may send any bytes; facts are UTF-8. Takes over @text, NULL is "". */
+static char *plain(char *text)
+{
+    char *valid = g_utf8_make_valid(text ? text : "", -1);
+
+    free(text);
+    return valid;
+}
+
 /* A name says where a disk is only when the same name leads to the same server on every system. */
 static bool is_local(const Job *job)
 {
@@ -196,12 +207,11 @@ static char *identity_of(const Job *job, const char *name, const char *descripti
 
 static void take_facts(Job *job)
 {
-    char *description = nbd_get_export_description(job->nbd);
-    char *canonical = nbd_get_canonical_export_name(job->nbd);
+    g_autofree char *description = plain(nbd_get_export_description(job->nbd));
+    g_autofree char *canonical = plain(nbd_get_canonical_export_name(job->nbd));
     int64_t size = nbd_get_size(job->nbd);
     g_autofree char *identity =
-        identity_of(job, canonical && *canonical ? canonical : job->export_name,
-                    description ? description : "");
+        identity_of(job, *canonical ? canonical : job->export_name, description);
 
     job->facts = lpm_json_pack(
         "{s:s, s:s, s:I, s:b, s:b, s:b, s:b}", "proof", "export", "identity", identity,
@@ -211,8 +221,6 @@ static void take_facts(Job *job)
     json_object_set_new(
         job->facts, "sample",
         lpm_sample_take((uint64_t)MAX(size, 0), 2, SAMPLE_PAUSE_MS, read_block, job));
-    free(description);
-    free(canonical);
 }
 
 static void work(void *data)

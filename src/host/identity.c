@@ -60,9 +60,9 @@ static char *cluster_of(const LpmPoolConfig *pool)
 json_t *lpm_identity_rbd(const LpmPoolConfig *pool, const char *image)
 {
     g_autofree char *cluster = cluster_of(pool);
-    g_autofree char *identity =
-        g_strdup_printf("rbd:%s/%s/%s/%s", cluster, pool->rbd_pool,
-                        pool->rbd_namespace ? pool->rbd_namespace : "", image);
+    g_autofree char *text = g_strdup_printf("rbd:%s/%s/%s/%s", cluster, pool->rbd_pool,
+                                            pool->rbd_namespace ? pool->rbd_namespace : "", image);
+    g_autofree char *identity = g_utf8_make_valid(text, -1);
 
     return lpm_json_pack("{s:s, s:s}", "proof", "image", "identity", identity);
 }

@@ -273,6 +273,10 @@ static bool ask_inquiry(LpmScsi *scsi, Known *known, GError **error)
     const uint8_t page_83[6] = {0x12, 1, 0x83, PAGE_SIZE_MAX >> 8, PAGE_SIZE_MAX & 0xff};
     LpmScsiStatus status =
         lpm_scsi_ask(scsi, inquiry, 6, bytes, sizeof bytes, "say what it is", error);
+    if (status == LPM_SCSI_CONFLICT) { /* no target should: reservations do not concern INQUIRY */
+        return lpm_error_set(error, LPM_ERROR_STORAGE,
+                             "the LUN does not say what it is: it is reserved");
+    }
     if (status != LPM_SCSI_GOOD) {
         return false;
     }
