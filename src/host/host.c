@@ -101,8 +101,9 @@ void lpm_host_promised(const LpmHost *host, int64_t *ret_memory_mib, int *ret_pr
         const LpmPartition *partition = value;
 
         if (partition->pid || partition->activation) {
-            bool huge = lpm_json_int(partition->runtime, "profile.huge_pages_kib",
-                                     partition->profile->huge_pages_kib) > 0;
+            bool huge = lpm_json_at(partition->runtime, "profile")
+                            ? lpm_json_int(partition->runtime, "profile.huge_pages_kib", 0) > 0
+                            : partition->profile->huge_pages_kib > 0;
             int64_t memory_mib;
             int processors;
 

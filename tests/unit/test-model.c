@@ -21,8 +21,7 @@ static const char full[] =
     "\"net0\",\"switch\":\"vlan1\","
     "\"mac\":\"52:54:00:00:00:01\",\"vlan\":100,\"adapter\":\"spapr-vlan\"}],\"console\":false,"
     "\"guest_agent\":false,"
-    "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"huge_pages_kib\":0,\"arbiter\":"
-    "\"console\","
+    "\"migration_disabled\":true,\"memory_backing\":\"shared\",\"arbiter\":\"console\","
     "\"max_blackout_ms\":300}";
 
 static json_t *parse(const char *text)
