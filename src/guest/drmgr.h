@@ -93,6 +93,7 @@ typedef enum {
 } DrLockWay;
 /* @what: for the words of others. Held until the process ends. */
 DrExit dr_lock(DrLockWay way, const char *what);
+bool dr_is_locked(void); /* by this process */
 
 /* --- run.c --- */
 

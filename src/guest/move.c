@@ -111,7 +111,8 @@ bool dr_move_read(DrMove *move, const char *id)
     if (file) {
         fclose(file);
     }
-    if (whole < 0 || ftruncate(fd, whole) != 0) {
+    /* Without the lock somebody may be adding lines: what looks cut need not be. */
+    if (whole < 0 || (dr_is_locked() && ftruncate(fd, whole) != 0)) {
         dr_complain("cannot read %s: %s", path, strerror(errno));
         close(fd);
         return false;

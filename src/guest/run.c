@@ -275,8 +275,13 @@ static pid_t parent_of(pid_t pid)
     char path[64], text[512];
     int parent = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    dr_read_small(path, text, sizeof text);
-    const char *after = strrchr(text, ')'); /* the name before it may hold anything */
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) {
+        close(fd);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    const char *after = strrchr(text, ')'); /* the name before it may hold anything, newlines too */
     return after && sscanf(after, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 

@@ -19,6 +19,7 @@ enum { LOCK_WAIT_MS = 2000, LOCK_STOP_MS = 15000, LOCK_AGAIN_US = 20000 };
 #define LOCK        "/var/lib/lpm-drmgr/lock"
 
 static char root[256];
+static bool locked;
 
 void dr_set_root(const char *path)
 {
@@ -204,5 +205,11 @@ DrExit dr_lock(DrLockWay way, const char *what)
     }
     bool written = ftruncate(fd, 0) == 0 && dprintf(fd, "%s\n", what) > 0;
     (void)written; /* only for people; closed by the process's end, which gives it back */
+    locked = true;
     return DR_EXIT_OK;
+}
+
+bool dr_is_locked(void)
+{
+    return locked;
 }
