@@ -18,7 +18,7 @@ static const LpmCheckGuide guide[] = {
     {"general.stream-version", "The versions of the wire that the movers of both systems speak.",
      "They have none in common.", "Upgrade the older one of the two."},
     {"general.mobility-allowed", "`migration_disabled` of the profile.", "It is set.",
-     "`lpm partition set PARTITION migration_disabled=false`, if it may move."},
+     "`lpm partition change PARTITION migration_disabled=false`, if it may move."},
     {"general.owner", "The owner in the partition's ownership record.", "It is not the source.",
      "Recover its last move: `lpm migration recover`."},
     {"general.other-move", "The moves that the source takes part in.",
