@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LOOK_TIMEOUT_MS 10000
+#define LOOK_TIMEOUT_MS 4000 /* the console waits for 5 s */
 
 /* --- create, remove --- */
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define QEMU_IMG_TIMEOUT_MS 20000
+#define LOOK_TIMEOUT_MS     4000 /* the console waits for 5 s */
 
 static bool file_serves(const LpmHost *host G_GNUC_UNUSED, const LpmPoolConfig *pool)
 {
@@ -247,7 +248,7 @@ static void file_look(LpmHost *host, const LpmDisk *disk, const char *uuid, LpmS
     /* -U: a running QEMU holds the image's locks; nothing is written here. */
     lpm_subprocess_run((const char *[]){host->config->qemu_img, "info", "-U", "--output=json",
                                         job->look.path, NULL},
-                       0, QEMU_IMG_TIMEOUT_MS, on_looked, job);
+                       0, LOOK_TIMEOUT_MS, on_looked, job);
 }
 
 const LpmStorageOps lpm_storage_file = {
