@@ -13,6 +13,7 @@ enum {
     AGAIN_MAX_MS = 60000,
     TRIES = 8,              /* while it answers; a silent one is asked as long as it runs */
     OUTPUT_MAX = 32 * 1024, /* of all scripts of a phase together, that is kept */
+    PHASE_MAX = 64 * 1024,  /* the same with their names, words and logs, as text */
 };
 
 /* What is known of one move's scripts. */
@@ -176,6 +177,30 @@ static void cut_output(json_t *result)
     }
 }
 
+/* Names, words and logs are the guest's, too: what is beyond the limit is left out. */
+static void cut_scripts(json_t *result)
+{
+    json_t *list = json_object_get(result, "scripts");
+    size_t total = 0;
+    for (size_t i = 0; i < json_array_size(list);) {
+        json_t *script = json_array_get(list, i);
+        g_autofree char *whole = lpm_json_text(script);
+        size_t size = strlen(whole);
+        if (total + size > PHASE_MAX) {
+            json_object_set_new(script, "log", json_array());
+            json_object_set_new(script, "cut", json_true());
+            g_autofree char *rest = lpm_json_text(script);
+            size = strlen(rest);
+        }
+        if (total + size > PHASE_MAX) {
+            json_array_remove(list, i);
+        } else {
+            total += size;
+            i++;
+        }
+    }
+}
+
 /* In the place of an earlier try of the same phase. */
 static void keep_phase(Scripts *scripts, const json_t *result)
 {
@@ -183,6 +208,7 @@ static void keep_phase(Scripts *scripts, const json_t *result)
     json_t *copy = json_deep_copy(result);
     size_t i = 0;
     cut_output(copy);
+    cut_scripts(copy);
     json_array_foreach (phases, i, phase) {
         if (strcmp(lpm_json_str(phase, "phase", ""), lpm_json_str(result, "phase", "")) == 0) {
             json_array_set_new(phases, i, copy);

@@ -8,7 +8,11 @@
 
 #include <string.h>
 
-enum { RECOVER_ANSWER_MS = 1500, RECOVER_STEP_MS = 50 };
+enum {
+    RECOVER_ANSWER_MS = 1500,
+    RECOVER_STEP_MS = 50,
+    LIST_SCRIPTS_MAX = 256 * 1024, /* of what guests said: an answer has LPM_RPC_LINE_MAX */
+};
 
 static void answer_done(const GError *error, void *data)
 {
@@ -86,6 +90,37 @@ static void query(LpmRpcRequest *request, json_t *arguments, void *server_data)
     json_decref(status);
 }
 
+static int compare_started(const void *one, const void *other)
+{
+    int64_t a = lpm_json_int(*(json_t *const *)one, "started_us", 0);
+    int64_t b = lpm_json_int(*(json_t *const *)other, "started_us", 0);
+    return (a < b) - (a > b);
+}
+
+/*
+ * The newest first. A hundred moves' scripts may have said more than an answer can hold, and
+ * whoever gets a longer one closes the connection: those of the oldest are left out,
+ * migration-query has them.
+ */
+static void add_ended(const LpmHost *host, GPtrArray *documents, json_t *statuses)
+{
+    size_t said = 0;
+    g_ptr_array_sort(documents, compare_started);
+    for (guint i = 0; i < documents->len; i++) {
+        const json_t *document = documents->pdata[i];
+        json_t *status = kept_status(host, lpm_json_str(document, "migration", ""), document);
+        if (!status) {
+            continue;
+        }
+        g_autofree char *scripts = lpm_json_text(json_object_get(status, "scripts"));
+        said += strlen(scripts);
+        if (said > LIST_SCRIPTS_MAX) {
+            json_object_set_new(status, "scripts", json_null());
+        }
+        json_array_append_new(statuses, status);
+    }
+}
+
 static void list(LpmRpcRequest *request, json_t *arguments, void *server_data)
 {
     LpmHost *host = server_data;
@@ -96,16 +131,19 @@ static void list(LpmRpcRequest *request, json_t *arguments, void *server_data)
         lpm_rpc_request_fail(request, error);
         return;
     }
+    g_autoptr(GPtrArray) ended = g_ptr_array_new();
     json_t *statuses = json_array();
     const char *id = NULL;
     json_t *document = NULL;
     json_object_foreach (all, id, document) {
         LpmMigration *migration = lpm_mobility_find(host, id);
-        json_t *status = migration ? lpm_mig_status(migration) : kept_status(host, id, document);
-        if (status) {
-            json_array_append_new(statuses, status);
+        if (migration) {
+            json_array_append_new(statuses, lpm_mig_status(migration));
+        } else {
+            g_ptr_array_add(ended, document);
         }
     }
+    add_ended(host, ended, statuses);
     lpm_rpc_request_return(request, lpm_json_pack("{s:o}", "migrations", statuses));
 }
 
