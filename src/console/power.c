@@ -27,7 +27,7 @@ typedef struct {
     int64_t deadline_us; /* monotonic */
     int64_t asked_us;    /* monotonic: when the move was told to stop last; 0: never */
     char *system;        /* where it is; NULL: not found */
-    char *dead;          /* system that says that it has no process of it; NULL */
+    char *dead;          /* system that has just said that it has no process of it; NULL */
     char *why;           /* what was seen last, for people */
     GError *refused;     /* of the last partition-stop; NULL */
 } Power;
@@ -262,6 +262,8 @@ static void on_looked(json_t *rows, json_t *unreachable, void *data)
     Power *power = data;
     Verdict verdict = judge(power, rows, unreachable);
 
+    /* It counts right after it was said: later it may have been started again. */
+    g_clear_pointer(&power->dead, g_free);
     if (!power->system && verdict == POWER_OFF) {
         end_not_found(power);
     } else if (verdict == POWER_OFF) {

@@ -14,6 +14,7 @@ typedef struct {
     guint timer;
     bool asking; /* a question to agent or QEMU is open: its callback still comes */
     bool over;
+    GError *refused; /* why nothing was done; NULL */
     LpmHostDone done;
     void *data;
 } Stop;
@@ -26,6 +27,7 @@ static void stop_free(Stop *stop)
 {
     if (stop->over && !stop->asking) {
         lpm_partition_unref(stop->partition);
+        g_clear_error(&stop->refused);
         g_free(stop);
     }
 }
@@ -75,15 +77,21 @@ static gboolean on_timeout(gpointer data)
 static void on_refused(gpointer data)
 {
     Stop *stop = data;
-    g_autoptr(GError) error = NULL;
 
-    if (lpm_partition_check_idle(stop->partition, "be stopped", &error)) {
-        lpm_error_set(&error, LPM_ERROR_STATE, "partition %s is not activated on %s",
-                      stop->partition->profile->name, lpm_host_name(stop->partition->host));
-    }
     stop->over = true;
-    stop->done(error, stop->data);
+    stop->done(stop->refused, stop->data);
     stop_free(stop);
+}
+
+/* STATE says that there is no QEMU, and others rely on it: nothing but that is reported so. */
+static bool may_begin(Stop *stop)
+{
+    LpmPartition *partition = stop->partition;
+
+    return lpm_partition_check_idle(partition, "be stopped", &stop->refused) &&
+           (partition->pid ||
+            lpm_error_set(&stop->refused, LPM_ERROR_STATE, "partition %s is not activated on %s",
+                          partition->profile->name, lpm_host_name(partition->host)));
 }
 
 static void begin(LpmPartition *partition, bool hard, bool restart, unsigned timeout_ms,
@@ -97,7 +105,7 @@ static void begin(LpmPartition *partition, bool hard, bool restart, unsigned tim
     stop->timeout_ms = timeout_ms;
     stop->done = done;
     stop->data = data;
-    if (!partition->pid || !lpm_partition_check_idle(partition, "be stopped", NULL)) {
+    if (!may_begin(stop)) {
         g_idle_add_once(on_refused, stop);
         return;
     }
