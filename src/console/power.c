@@ -183,15 +183,19 @@ static void on_owner(json_t *result, const GError *error, void *data)
 {
     Power *power = data;
     const char *owner = lpm_json_str(result, "record.owner", NULL);
+    const char *state = lpm_json_str(result, "record.state", "?");
+    /* Offered or taken: its owner is the source still, and the target may run it. */
+    bool handed = strcmp(state, "OFFER") == 0 || strcmp(state, "TAKEN") == 0;
 
-    if (!error && g_strcmp0(owner, power->system) == 0) {
+    if (!error && !handed && g_strcmp0(owner, power->system) == 0) {
         end_with(power, true);
         return;
     }
     say(power,
-        g_strdup_printf("it is off on system %s, but its record %s%s, and not all systems "
-                        "answer",
-                        power->system, owner ? "names " : "cannot be read", owner ? owner : ""));
+        g_strdup_printf("it is off on system %s, but its record %s%s%s%s, and not all "
+                        "systems answer",
+                        power->system, owner ? "names " : "cannot be read", owner ? owner : "",
+                        handed ? " and says " : "", handed ? state : ""));
     if (power->off) {
         look_later(power);
     } else {

@@ -71,6 +71,12 @@ static json_t *macs_of(const LpmProfile *profile)
     return macs;
 }
 
+/* What is about to be started by itself is not "not activated": "off" may be said for that. */
+static LpmPartitionState state_of(const LpmPartition *partition)
+{
+    return partition->restart_due ? LPM_PARTITION_STARTING : partition->state;
+}
+
 static json_t *row_of(const LpmPartition *partition)
 {
     const LpmProfile *profile = partition->profile;
@@ -81,7 +87,7 @@ static json_t *row_of(const LpmPartition *partition)
     return lpm_json_pack(
         "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s?, s:s?, s:o}", "name", profile->name, "uuid",
         profile->uuid, "family", lpm_family_name(profile->family), "state",
-        lpm_partition_state_name(partition->state), "reason", partition->reason, "processors",
+        lpm_partition_state_name(state_of(partition)), "reason", partition->reason, "processors",
         processors, "memory_mib", (json_int_t)memory_mib, "preferred_mode", profile->preferred_mode,
         "current_mode", partition->current_mode, "migration",
         partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
