@@ -14,6 +14,7 @@ typedef struct {
     LpmConsole *console;
     json_t *rows, *unreachable;
     unsigned pending;
+    bool whole; /* also the halves that only wait */
     LpmFleetListed done;
     void *data;
 } List;
@@ -40,7 +41,7 @@ static bool is_incoming(const json_t *row)
  * In order of name. While a partition moves both systems have it: the half that only waits is left
  * out. What is there twice otherwise is marked.
  */
-static json_t *arrange(const json_t *rows)
+static json_t *arrange(const json_t *rows, bool whole)
 {
     g_autoptr(GPtrArray) sorted = g_ptr_array_new();
     json_t *result = json_array();
@@ -61,7 +62,7 @@ static json_t *arrange(const json_t *rows)
             settled += !is_incoming(sorted->pdata[next]);
         }
         for (guint k = first; k < next; k++) {
-            if (settled == 0 || !is_incoming(sorted->pdata[k])) {
+            if (whole || settled == 0 || !is_incoming(sorted->pdata[k])) {
                 json_object_set_new(sorted->pdata[k], "duplicate", json_boolean(settled > 1));
                 json_array_append(result, sorted->pdata[k]);
             }
@@ -77,7 +78,7 @@ static void list_unref(List *list)
     if (--list->pending > 0) {
         return;
     }
-    rows = arrange(list->rows);
+    rows = arrange(list->rows, list->whole);
     list->done(rows, list->unreachable, list->data);
     json_decref(list->rows);
     json_decref(list->unreachable);
@@ -125,13 +126,15 @@ static gboolean list_idle(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done, void *data)
+static void ask_all(LpmConsole *console, const char *system, bool whole, LpmFleetListed done,
+                    void *data)
 {
     List *list = g_new0(List, 1);
     GHashTableIter iter;
     gpointer value;
 
     list->console = console;
+    list->whole = whole;
     list->rows = json_array();
     list->unreachable = json_array();
     list->done = done;
@@ -152,6 +155,16 @@ void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done
         lpm_system_ask(one, "partition-list", NULL, CALL_TIMEOUT_MS, on_list, call);
     }
     g_idle_add(list_idle, list);
+}
+
+void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done, void *data)
+{
+    ask_all(console, system, false, done, data);
+}
+
+void lpm_fleet_list_whole(LpmConsole *console, LpmFleetListed done, void *data)
+{
+    ask_all(console, NULL, true, done, data);
 }
 
 json_t *lpm_fleet_known(const LpmConsole *console)

@@ -11,6 +11,11 @@
 typedef void (*LpmFleetListed)(json_t *rows, json_t *unreachable, void *data);
 /* @system NULL: all. */
 void lpm_fleet_list(LpmConsole *console, const char *system, LpmFleetListed done, void *data);
+/*
+ * The same of all systems, and with the halves of moves that only wait: who wants to know that a
+ * partition runs nowhere must see every copy of it.
+ */
+void lpm_fleet_list_whole(LpmConsole *console, LpmFleetListed done, void *data);
 
 /* Rows with "system" as each system told them last, in no order; who looked for a partition by its
  * name a moment ago has just had them asked. New reference. */

@@ -287,7 +287,7 @@ static void on_looked(json_t *rows, json_t *unreachable, void *data)
 
 static void look(Power *power)
 {
-    lpm_fleet_list(power->console, NULL, on_looked, power);
+    lpm_fleet_list_whole(power->console, on_looked, power);
 }
 
 static void begin(LpmHttpRequest *request, const json_t *arguments, LpmConsole *console, bool off,
