@@ -6,6 +6,7 @@
 #define INTERVAL_NS (20u * NS_PER_MS)
 #define PAUSE_NS    (2u * NS_PER_MS)
 #define LATELY_NS   (400u * NS_PER_MS)
+#define OUTAGE_NS   (500u * NS_PER_MS) /* between two looks: nothing went, for whatever reason */
 enum {
     BEGIN_ROW = 2,
     BEGIN_ROW_KNOWN = 3,
@@ -110,10 +111,23 @@ static void note_flow(Effort *effort, uint64_t span_ns)
         flow_note(&effort->packed, effort->raw, span_ns);
 }
 
+/* A link that was down says nothing of how fast the stream goes, nor of what limits it. */
+static void begin_anew(Effort *effort, uint64_t now_ns, uint64_t blocked_ns)
+{
+    effort->since_ns = now_ns;
+    effort->blocked_ns = blocked_ns;
+    effort->active_ns = effort->raw = effort->unpacked = 0;
+    effort->steady = effort->full = effort->low = 0;
+}
+
 void effort_judge(Effort *effort, uint64_t now_ns, uint64_t blocked_ns, unsigned senders)
 {
     uint64_t blocked = blocked_ns - effort->blocked_ns, step = now_ns - effort->last_ns;
     effort->last_ns = now_ns;
+    if (step > OUTAGE_NS) {
+        begin_anew(effort, now_ns, blocked_ns);
+        return;
+    }
     effort->active_ns += step > PAUSE_NS + blocked ? PAUSE_NS : step;
     if (effort->active_ns < INTERVAL_NS || senders == 0)
         return;
