@@ -178,7 +178,7 @@ def test_frames_go_over_all_connections(authority, begin, number):
     deadline = time.monotonic() + PATIENCE
     while last_stats(pair.src).links_up < number:
         assert time.monotonic() < deadline, "the others do not come up"
-    pair.src.send("RATE", max_rate=40 * MIB)
+    pair.src.send("RATE", max_rate=12 * MIB)  # slowly: on a busy machine a sender's turn comes late
     copied_and_right(pair, forward, backward)
     assert len(pair.cable.carried) == number
     assert sum(carried > 100_000 for carried in pair.cable.carried) == number, pair.cable.carried
