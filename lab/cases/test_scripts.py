@@ -142,16 +142,21 @@ def test_an_abort_after_pre_undoes_once_in_reverse_order(lab, scripts):
     runs_once(lab, lab.partitions["subject"], scripts.here)
 
 
+def kill_and_restart(lab, place):
+    """lpm-host dies without a word, and is started again."""
+    os.kill(lab.pid(f"lpm-host-{place}"), signal.SIGKILL)
+    wait_for(lambda: f"lpm-host-{place}" not in lab.recorded_processes(), 10, "end of lpm-host")
+    lab.start_host(place)
+    lab.wait_for_system(place)
+
+
 @pytest.mark.long
 def test_a_killed_host_settles_what_pre_has_begun(lab, scripts):
     scripts.install("a-web")
     scripts.install("slow", "[ $1 != premigrate ] || sleep 600")
     migration = lab.migrate("subject", scripts.there, wait=False, verify=False)
     wait_for(lambda: "slow premigrate" in scripts.names(), 30, "pre of the slow script")
-    os.kill(lab.pid(f"lpm-host-{scripts.here}"), signal.SIGKILL)
-    wait_for(lambda: f"lpm-host-{scripts.here}" not in lab.recorded_processes(), 10, "end of lpm-host")
-    lab.start_host(scripts.here)
-    lab.wait_for_system(scripts.here)
+    kill_and_restart(lab, scripts.here)
     both_finished(lab, migration)
     told(lab, migration, "undo", 60)
     assert scripts.names()[2:] == ["a-web premigrate", "slow premigrate", "slow undopremigrate", "a-web undopremigrate"]
@@ -208,10 +213,7 @@ def test_a_target_host_that_is_killed_still_tells_post(lab, scripts):
     scripts.install("a-web", "[ $1 != postmigrate ] || sleep 4")
     migration = lab.migrate("subject", scripts.there, wait=False, verify=False)
     wait_for(lambda: "a-web postmigrate" in scripts.names(), 60, "post")
-    os.kill(lab.pid(f"lpm-host-{scripts.there}"), signal.SIGKILL)
-    wait_for(lambda: f"lpm-host-{scripts.there}" not in lab.recorded_processes(), 10, "end of lpm-host")
-    lab.start_host(scripts.there)
-    lab.wait_for_system(scripts.there)
+    kill_and_restart(lab, scripts.there)
     both_finished(lab, migration)
     wait_for(lambda: lab.rest("GET", f"/v1/migrations/{migration}")["target_half"]["scripts"]["todo"] == "", 60, "post is over")
     assert scripts.shell("lpm-drmgr --status") == ""

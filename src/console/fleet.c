@@ -85,7 +85,7 @@ static void list_unref(List *list)
     g_free(list);
 }
 
-static void add_rows(List *list, const LpmSystem *system, const json_t *rows, bool known)
+static void add_rows(json_t *into, const LpmSystem *system, const json_t *rows, bool known)
 {
     json_t *row;
     size_t i;
@@ -97,7 +97,7 @@ static void add_rows(List *list, const LpmSystem *system, const json_t *rows, bo
         if (!known) {
             json_object_set_new(copy, "state", json_string("unknown"));
         }
-        json_array_append_new(list->rows, copy);
+        json_array_append_new(into, copy);
     }
 }
 
@@ -109,11 +109,11 @@ static void on_list(json_t *result, const GError *error, void *data)
     if (error || !json_is_array(rows)) {
         call->system->silent_us = lpm_clock_monotonic_us(call->list->console->clock);
         json_array_append_new(call->list->unreachable, json_string(call->system->name));
-        add_rows(call->list, call->system, call->system->partitions, false);
+        add_rows(call->list->rows, call->system, call->system->partitions, false);
     } else {
         json_decref(call->system->partitions);
         call->system->partitions = json_incref(rows);
-        add_rows(call->list, call->system, rows, true);
+        add_rows(call->list->rows, call->system, rows, true);
     }
     list_unref(call->list);
     lpm_system_unref(call->system);
@@ -176,15 +176,8 @@ json_t *lpm_fleet_known(const LpmConsole *console)
     g_hash_table_iter_init(&iter, console->systems);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const LpmSystem *system = value;
-        json_t *row;
-        size_t i;
 
-        json_array_foreach (system->partitions, i, row) {
-            json_t *copy = json_copy(row);
-
-            json_object_set_new(copy, "system", json_string(system->name));
-            json_array_append_new(rows, copy);
-        }
+        add_rows(rows, system, system->partitions, true);
     }
     return rows;
 }

@@ -17,13 +17,6 @@ typedef struct {
     char *reason;
 } Job;
 
-typedef struct {
-    LpmStorageLooked done;
-    void *data;
-    char *path;
-    char *format;
-} Owner;
-
 static LpmScsiTarget target_at(const Job *job, const char *portal)
 {
     return (LpmScsiTarget){.portal = portal,
@@ -148,27 +141,11 @@ static void work(void *data)
                         try_paths(job, portals, lpm_json_str(job->facts, "identity", "")));
 }
 
-static void done(void *data, bool late, void *owner_data)
+static void done(void *data, bool late, void *owner)
 {
     const Job *job = data;
-    Owner *owner = owner_data;
-    LpmStorageLook look = {.path = owner->path, .coherent = true};
-    g_autofree char *reason = NULL;
 
-    if (late || !job->facts) {
-        reason =
-            late ? g_strdup_printf("%s does not answer within %d ms", owner->path, LPM_IDENTITY_MS)
-                 : g_strdup(job->reason);
-        look.reason = reason;
-    } else {
-        look.facts = job->facts;
-        look.format = owner->format;
-        look.size_bytes = lpm_json_int(job->facts, "size_bytes", -1);
-    }
-    owner->done(&look, owner->data);
-    g_free(owner->path);
-    g_free(owner->format);
-    g_free(owner);
+    lpm_identity_answer(owner, late ? NULL : job->facts, late ? NULL : job->reason);
 }
 
 static void job_free(void *data)
@@ -192,7 +169,6 @@ void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *portals, c
 {
     static const LpmBackgroundOps ops = {work, done, job_free};
     Job *job = g_new0(Job, 1);
-    Owner *owner = g_new0(Owner, 1);
 
     job->portal = g_strdup(target->portal);
     job->more_portals = g_strdup(portals);
@@ -203,10 +179,7 @@ void lpm_identity_look_iscsi(const LpmScsiTarget *target, const char *portals, c
     job->group = g_strdup(target->group);
     job->lun = target->lun;
     job->deadline_us = g_get_monotonic_time() + (LPM_IDENTITY_MS - MARGIN_MS) * 1000;
-    owner->done = looked;
-    owner->format = g_strdup(format);
-    owner->data = data;
-    owner->path =
-        g_strdup_printf("LUN %d of %s at %s", target->lun, target->target, target->portal);
-    lpm_background_run(&ops, LPM_IDENTITY_MS, job, owner);
+    char *path = g_strdup_printf("LUN %d of %s at %s", target->lun, target->target, target->portal);
+    lpm_background_run(&ops, LPM_IDENTITY_MS, job,
+                       lpm_identity_owner_new(path, format, looked, data));
 }

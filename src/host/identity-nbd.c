@@ -26,13 +26,6 @@ typedef struct {
     char *reason;
 } Job;
 
-typedef struct {
-    LpmStorageLooked done;
-    void *data;
-    char *path;
-    char *format;
-} Owner;
-
 /* Lets the library work until @is() holds; false at the deadline and when it has failed. */
 static bool wait_until(Job *job, bool (*is)(struct nbd_handle *nbd, void *data), void *data)
 {
@@ -238,26 +231,15 @@ static void work(void *data)
 static void done(void *data, bool late, void *owner_data)
 {
     const Job *job = data;
-    Owner *owner = owner_data;
-    LpmStorageLook look = {.path = owner->path, .coherent = true};
+    LpmIdentityOwner *owner = owner_data;
     g_autofree char *reason = NULL;
 
-    if (late || !job->facts) {
-        reason =
-            late ? g_strdup_printf("%s does not answer within %d ms", owner->path, LPM_IDENTITY_MS)
-                 : g_strdup_printf("%s: %s; see that the server runs, and that [%s] of this "
-                                   "system's configuration is right",
-                                   owner->path, job->reason, job->group);
-        look.reason = reason;
-    } else {
-        look.facts = job->facts;
-        look.format = owner->format;
-        look.size_bytes = lpm_json_int(job->facts, "size_bytes", -1);
+    if (!late && !job->facts) {
+        reason = g_strdup_printf("%s: %s; see that the server runs, and that [%s] of this "
+                                 "system's configuration is right",
+                                 owner->path, job->reason, job->group);
     }
-    owner->done(&look, owner->data);
-    g_free(owner->path);
-    g_free(owner->format);
-    g_free(owner);
+    lpm_identity_answer(owner, late ? NULL : job->facts, reason);
 }
 
 static void job_free(void *data)
@@ -282,7 +264,6 @@ void lpm_identity_look_nbd(const LpmNbdTarget *target, const char *format, LpmSt
 {
     static const LpmBackgroundOps ops = {work, done, job_free};
     Job *job = g_new0(Job, 1);
-    Owner *owner = g_new0(Owner, 1);
 
     job->server = g_strdup(target->server);
     job->socket = g_strdup(target->socket);
@@ -293,10 +274,8 @@ void lpm_identity_look_nbd(const LpmNbdTarget *target, const char *format, LpmSt
     job->user = g_strdup(target->user);
     job->group = g_strdup(target->group);
     job->deadline_us = g_get_monotonic_time() + (LPM_IDENTITY_MS - MARGIN_MS) * 1000;
-    owner->done = looked;
-    owner->format = g_strdup(format);
-    owner->data = data;
-    owner->path = g_strdup_printf("export %s of %s", target->export_name,
-                                  target->server ? target->server : target->socket);
-    lpm_background_run(&ops, LPM_IDENTITY_MS, job, owner);
+    char *path = g_strdup_printf("export %s of %s", target->export_name,
+                                 target->server ? target->server : target->socket);
+    lpm_background_run(&ops, LPM_IDENTITY_MS, job,
+                       lpm_identity_owner_new(path, format, looked, data));
 }

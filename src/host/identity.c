@@ -34,6 +34,41 @@ void lpm_identity_refuse(const GError *error, LpmStorageLooked done, void *data)
     g_idle_add_once(on_refused, refusal);
 }
 
+/* --- answers --- */
+
+LpmIdentityOwner *lpm_identity_owner_new(char *path, const char *format, LpmStorageLooked done,
+                                         void *data)
+{
+    LpmIdentityOwner *owner = g_new0(LpmIdentityOwner, 1);
+
+    owner->path = path;
+    owner->format = g_strdup(format);
+    owner->done = done;
+    owner->data = data;
+    return owner;
+}
+
+void lpm_identity_answer(LpmIdentityOwner *owner, json_t *facts, const char *reason)
+{
+    LpmStorageLook look = {.path = owner->path, .coherent = true};
+    g_autofree char *text = NULL;
+
+    if (facts) {
+        look.facts = facts;
+        look.format = owner->format;
+        look.size_bytes = lpm_json_int(facts, "size_bytes", -1);
+    } else {
+        text = reason ? g_strdup(reason)
+                      : g_strdup_printf("%s does not answer within %d ms", owner->path,
+                                        LPM_IDENTITY_MS);
+        look.reason = text;
+    }
+    owner->done(&look, owner->data);
+    g_free(owner->path);
+    g_free(owner->format);
+    g_free(owner);
+}
+
 /* --- RBD --- */
 
 /* The cluster's own identification, where Ceph's configuration has it; "" else. */

@@ -42,6 +42,19 @@ json_t *lpm_identity_rbd(const LpmPoolConfig *pool, const char *image);
 /* The look of a disk that cannot be looked at, given from the main loop. */
 void lpm_identity_refuse(const GError *error, LpmStorageLooked done, void *data);
 
+/* Who waits for a look at a disk that is called @path for people: for the drivers of looks. */
+typedef struct {
+    LpmStorageLooked done;
+    void *data;
+    char *path, *format;
+} LpmIdentityOwner;
+
+/* @path is taken over, @format copied. It ends with lpm_identity_answer(). */
+LpmIdentityOwner *lpm_identity_owner_new(char *path, const char *format, LpmStorageLooked done,
+                                         void *data);
+/* @facts: borrowed; NULL: @reason says why there are none, NULL: no answer in time. */
+void lpm_identity_answer(LpmIdentityOwner *owner, json_t *facts, const char *reason);
+
 /* Whether the emulator of @family has the block driver for @kind ("iscsi", "nbd", "rbd"), which may
  * be a module of its own: @reason says why not, "" when it has. */
 typedef void (*LpmIdentityDriver)(const char *reason, void *data);
