@@ -12,7 +12,7 @@ from ours import offered
 from results import OURS, PLAIN, summarise, summarise_native
 from rows import parse
 
-RATES_MB_S = [5, 10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400]
+RATES_MB_S = [5, 10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000]
 CONVERGE_LIMIT_S = {"unshaped": 40, "1gbit": 45, "100mbit": 150}
 SLOW_PLAIN_MS = 30000
 HOPELESS = 2.5  # times the best one's time
