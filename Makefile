@@ -12,8 +12,8 @@ help:
 	@echo "make check-long   the long ones"
 	@echo "make cases K=EXPR lab cases whose name matches"
 	@echo "make simulate     handovers with faults, simulated (N=1000000 SEED=...; ONE=SEED tells one run in words; MUTANTS=1 breaks the rules)"
-	@echo "make faults       the fault matrix: each part of a move harmed in each phase (CELLS=N SEED=S STOP=60 ONLY=regex LABS=2 OUT=file)"
-	@echo "make soak         N=1000 moves to and fro with random faults (SEED=S LABS=2 OUT=file)"
+	@echo "make faults       the fault matrix: each part of a move harmed in each phase (CELLS=N SEED=S STOP=60 ONLY=regex KEEPER=file LABS=2 OUT=file)"
+	@echo "make soak         N=1000 moves to and fro with random faults (SEED=S KEEPER=file LABS=2 OUT=file)"
 	@echo "make model        the handover's model: exhaustively within bounds, every mutant found (MODEL_MORE='source=3' goes further)"
 	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
 	@echo "make fuzz         every fuzz target for SECONDS=30"
@@ -48,10 +48,10 @@ cases: build
 
 faults: build
 	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/faults/matrix.py $(if $(CELLS),--cells $(CELLS)) $(if $(SEED),--seed $(SEED)) \
-	    $(if $(STOP),--stop $(STOP)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(OUT),--out "$(OUT)")
+	    $(if $(STOP),--stop $(STOP)) $(if $(KEEPER),--keeper $(KEEPER)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(OUT),--out "$(OUT)")
 
 soak: build
-	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/faults/soak.py --moves $(or $(N),1000) $(if $(SEED),--seed $(SEED)) \
+	@LPM_BUILD=$(abspath $(BUILD)) $(PYTHON) lab/faults/soak.py --moves $(or $(N),1000) $(if $(SEED),--seed $(SEED)) $(if $(KEEPER),--keeper $(KEEPER)) \
 	    $(if $(LABS),--labs $(LABS)) $(if $(OUT),--out "$(OUT)")
 
 simulate: build

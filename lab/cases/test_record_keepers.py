@@ -6,50 +6,21 @@ import os
 import signal
 
 import pytest
+from keepers import SERVERS, groups
 from lablib import wait_for
 from tidy import half
 from witness import Witness
 
-ETCD_PORT, ISCSI_PORT = 2379, 3260
 SLOW = 12_000_000  # bytes/s: the copy takes some seconds
-TARGET = "iqn.2026-01.org.example:locks"
-
-
-def start_etcd(lab):
-    url = f"http://{lab.address('san')}:{ETCD_PORT}"
-    lab.start("san", "etcd", "etcd", "--data-dir", lab.dir / "etcd", "--listen-client-urls", url, "--advertise-client-urls", url,
-              "--listen-peer-urls", "http://127.0.0.1:2380")
-    wait_for(lambda: "true" in lab.run("san", "curl", "-s", f"{url}/health", check=False).stdout, 20, "etcd answers")
-
-
-def start_tgtd(lab):
-    environment = {**os.environ, "TGT_IPC_SOCKET": str(lab.dir / "tgt")}
-    image = lab.dir / "locks.img"
-    image.write_bytes(bytes(1 << 20))
-
-    def tgtadm(*words):
-        return lab.run("san", "tgtadm", "-C", "1", "--lld", "iscsi", "--op", *words, check=False, env=environment).returncode == 0
-    lab.start("san", "tgtd", "tgtd", "-f", "-C", "1", env=environment)
-    wait_for(lambda: tgtadm("new", "--mode", "target", "--tid", "1", "-T", TARGET), 20, "tgtd answers")
-    assert tgtadm("new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "-b", str(image))
-    assert tgtadm("bind", "--mode", "target", "--tid", "1", "-I", "ALL")
-
-
-def groups(lab, place):
-    return {
-        "arbiter:etcd": {"endpoints": f"http://{lab.address('san')}:{ETCD_PORT}"},
-        "arbiter:scsi": {"portal": f"{lab.address('san')}:{ISCSI_PORT}", "target": TARGET, "lun": "1",
-                         "initiator": f"iqn.2026-01.org.example:{place}"},
-    }
 
 
 @pytest.fixture(scope="module")
 def keepers(lab):
-    start_etcd(lab)
-    start_tgtd(lab)
+    for _, start in SERVERS.values():
+        start(lab)
     for place in lab.systems:
         lab.start_host_again(place, groups(lab, place))
-    return {"etcd": lab.pid("etcd"), "scsi": lab.pid("tgtd")}
+    return {arbiter: lab.pid(process) for arbiter, (process, _) in SERVERS.items()}
 
 
 def findings(lab, partition):

@@ -33,7 +33,7 @@ class Harm:
         """Of the component; NotThere when there is none."""
         stage, kind = self.stage, self.component.kind
         found = {"daemon": lambda: [stage.daemon(self.place)], "database": lambda: [stage.daemon(self.place)],
-                 "mover": lambda: stage.movers(self.place), "qemu": lambda: stage.qemus(self.place)}[kind]()
+                 "keeper": lambda: [stage.keeper()], "mover": lambda: stage.movers(self.place), "qemu": lambda: stage.qemus(self.place)}[kind]()
         if not found or found == [None]:
             raise NotThere(f"{self.component.text} has ended by then")
         return found
@@ -58,13 +58,28 @@ class Kill(Harm):
     def ends_partition(self):
         return self.component.kind == "qemu"
 
+    killed = None
+
     def begin(self):
+        self.killed = self.pids()[0]
         self.signal(signal.SIGKILL)
 
     def end(self):
         if self.component.kind == "daemon":
             wait_for(lambda: self.stage.daemon(self.place) is None, 10, "the daemon's end")
             self.stage.launch(self.place)
+        elif self.component.kind == "keeper":
+            wait_for(lambda: self.stage.keeper() != self.killed, 10, "the keeper's end")
+            if self.stage.keeper() is None:
+                self.stage.start_keeper()
+
+
+class KeeperGone(Kill):
+    gone_s = 20
+
+    def begin(self):
+        self.lasts_s = self.gone_s
+        super().begin()
 
 
 class Machine(Harm):
@@ -214,6 +229,7 @@ class ClockBack(Clock):
 
 HARMS = {
     "kill": Kill, "machine": Machine, "stop": Stop, "corrupt": Corrupt, "full": Full, "clock+": Clock, "clock-": ClockBack,
+    ("keeper", "gone"): KeeperGone,
     ("link", "down"): LinkDown, ("link", "gone"): LinkGone, ("storage", "down"): StorageDown, ("storage", "gone"): StorageGone,
     ("database", "down"): Locked, ("database", "stop"): LockedLong,
 }

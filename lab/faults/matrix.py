@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fault matrix: every component, in every phase of a move, with every fault that it can have. See lab/README.md.
 
-usage: matrix.py [--cells N] [--seed S] [--stop SECONDS] [--only REGEX] [--labs N] [--out FILE] [--list]
+usage: matrix.py [--cells N] [--seed S] [--stop SECONDS] [--only REGEX] [--keeper ARBITER] [--labs N] [--out FILE] [--list]
 """
 
 import argparse
@@ -19,7 +19,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(_
 
 import report  # noqa: E402
 import tables  # noqa: E402
-from inflict import LinkGone, Stop, StorageGone  # noqa: E402
+from inflict import KeeperGone, LinkGone, Stop, StorageGone  # noqa: E402
 from stage import Stage  # noqa: E402
 from cellrun import run_cell  # noqa: E402
 
@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--stop", type=float, default=60, help="seconds that a process is stopped (default: 60)")
     parser.add_argument("--gone", type=float, default=20, help="seconds that a link or a storage is gone at the longest (default: 20)")
     parser.add_argument("--only", default="", help="cells whose name COMPONENT/PHASE/FAULT matches")
+    parser.add_argument("--keeper", default="file", choices=["file", "console", *tables.SERVERS], help="the partition's arbiter (default: file)")
     parser.add_argument("--labs", type=int, default=2, help="labs side by side (default: 2)")
     parser.add_argument("--out", help="results as JSON")
     parser.add_argument("--list", action="store_true", help="names the cells and ends")
@@ -46,7 +47,7 @@ def choose(options):
 
 def set_times(options):
     Stop.stop_s = options.stop
-    LinkGone.gone_s = StorageGone.gone_s = options.gone
+    LinkGone.gone_s = KeeperGone.gone_s = StorageGone.gone_s = options.gone
 
 
 class Player:
@@ -115,13 +116,14 @@ def play_all(items, labs, play, tell):
 
 def main():
     options = arguments()
+    tables.keeper = options.keeper
     every, cells = choose(options)
     if options.list:
         for cell in every:
             print(tables.name_of(cell) + (f": not applicable: {tables.why_not(cell)}" if tables.why_not(cell) else ""))
         return 0
     began = time.monotonic()
-    print(f"{len(cells)} cells of {len(every)}, seed {options.seed}, stopped for {options.stop:g} s", flush=True)
+    print(f"{len(cells)} cells of {len(every)}, seed {options.seed}, stopped for {options.stop:g} s, record kept by {options.keeper}", flush=True)
 
     set_times(options)
 

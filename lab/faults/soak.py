@@ -3,7 +3,7 @@
 """Moves without end, to and fro, most of them with a random fault at a random moment; after each the invariants of the fault
 matrix. Move number I of a seed is always planned the same.
 
-usage: soak.py [--moves N] [--seed S] [--labs N] [--out FILE]
+usage: soak.py [--moves N] [--seed S] [--keeper ARBITER] [--labs N] [--out FILE]
 """
 
 import argparse
@@ -106,11 +106,13 @@ def main():
     parser = argparse.ArgumentParser(description="Moves a partition to and fro with random faults.")
     parser.add_argument("--moves", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--keeper", default="file", choices=["file", "console", *tables.SERVERS])
     parser.add_argument("--labs", type=int, default=2)
     parser.add_argument("--out")
     options = parser.parse_args()
+    tables.keeper = options.keeper
     began = time.monotonic()
-    print(f"{options.moves} moves, seed {options.seed}", flush=True)
+    print(f"{options.moves} moves, seed {options.seed}, record kept by {options.keeper}", flush=True)
 
     def tell(number, one, result):
         name = name_of(one)

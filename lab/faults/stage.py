@@ -13,6 +13,8 @@ import threading
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "cases")]
 
+import keepers  # noqa: E402
+import tables  # noqa: E402
 from counter import Disk, Line  # noqa: E402
 from installation import Installation, Partition, Refused, program  # noqa: E402
 from lablib import LabError, command, wait_for  # noqa: E402
@@ -41,6 +43,8 @@ class Stage(Installation):
             self.up(2)
             self._mount()
             self._write_mover()
+            if tables.keeper in keepers.SERVERS:
+                self.start_keeper()
             self.install()
             self.create_counter()
         except BaseException:
@@ -93,14 +97,15 @@ exec {mover} "$@"
         self.wrapper.chmod(0o755)
 
     def host_config(self, place, changes=None):
-        changes = {"mover": {"program": self.wrapper}, "qemu": {"power": ""}, "limits": {"reserve_mib": 0}, **(changes or {})}
+        changes = {"mover": {"program": self.wrapper}, "qemu": {"power": ""}, "limits": {"reserve_mib": 0}, **(changes or {}),
+                   **(keepers.groups(self, place) if tables.keeper in keepers.SERVERS else {})}
         return super().host_config(place, changes)
 
     def create_counter(self):
         self.disk = Disk(self.dir / "san" / f"{NAME}.qcow2")
         self.disk.make()
         profile = {"name": NAME, "family": "x86-64", "processors": 1, "memory_mib": MEMORY_MIB, "guest_agent": False,
-                   "memory_backing": "shared",
+                   "memory_backing": "shared", "arbiter": tables.keeper,
                    "disks": [{"name": "disk0", "pool": "san", "file": f"{NAME}.qcow2", "format": "qcow2"}],
                    "networks": [{"name": "net0", "switch": "lan", "mac": "52:54:00:77:00:10"}]}
         self.rest("POST", "/v1/partitions", {"system": self.systems[0], "profile": profile})
@@ -163,6 +168,13 @@ exec {mover} "$@"
     def restart(self, place, environment=None):
         self.kill_daemon(place)
         self.launch(place, environment)
+
+    def keeper(self):
+        """Process that keeps the ownership record; None when it does not run."""
+        return self.recorded_processes().get(keepers.SERVERS[tables.keeper][0])
+
+    def start_keeper(self):
+        keepers.SERVERS[tables.keeper][1](self)
 
     def connected(self, patience=30):
         for place in self.systems:

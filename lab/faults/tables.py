@@ -3,6 +3,8 @@
 
 import collections
 
+from keepers import SERVERS
+
 Component = collections.namedtuple("Component", "name kind side text")
 Phase = collections.namedtuple("Phase", "name side point text")
 Fault = collections.namedtuple("Fault", "name text")
@@ -20,6 +22,7 @@ COMPONENTS = [
     Component("link-dst", "link", "target", "the target's cable"),
     Component("link-console", "link", "console", "the console's cable"),
     Component("storage", "storage", None, "the network storage that holds disks and records, for both systems"),
+    Component("keeper", "keeper", None, "the etcd or the iSCSI target that keeps the ownership records (KEEPER=etcd, scsi)"),
     Component("disk-console", "disk", "console", "the console's own disk"),
     Component("disk-src", "disk", "source", "the source's own disk"),
     Component("disk-dst", "disk", "target", "the target's own disk"),
@@ -61,6 +64,7 @@ POSSIBLE = {
     "qemu": ("kill", "stop"),
     "link": ("down", "gone"),
     "storage": ("down", "gone", "full"),
+    "keeper": ("kill", "stop", "gone"),
     "disk": ("full",),
     "database": ("down", "stop"),
 }
@@ -89,6 +93,8 @@ WHY_NOT = {
     ("qemu", "clock+"): "its clock is the partition's: guest clock checks", ("qemu", "clock-"): "its clock is the partition's",
     ("", "clock+"): "has no clock", ("", "clock-"): "has no clock",
     ("link", "kill"): "no process", ("link", "stop"): "no process: down", ("disk", "kill"): "no process",
+    ("keeper", "machine"): "a keeper that forgets what it has confirmed is no keeper", ("keeper", "down"): "stop is this",
+    ("keeper", "corrupt"): "a record has a checksum (test_damaged_record)", ("keeper", "full"): "answers as one that cannot write: gone",
     ("disk", "stop"): "storage is this", ("storage", "kill"): "down is this", ("storage", "stop"): "gone is this",
 }
 
@@ -99,9 +105,15 @@ NOT_THERE = {
 }
 
 
+# The arbiter of this run: file, console, or one that has a server in the lab
+keeper = "file"
+
+
 def why_not(cell):
     """None when a cell can be; else the reason that it cannot."""
     component, fault = cell.component, cell.fault
+    if component.kind == "keeper" and keeper not in SERVERS:
+        return f"the record is kept by the arbiter {keeper}: {'storage' if keeper == 'file' else 'console'} is this"
     if (component.name, cell.phase.name) in NOT_THERE:
         return NOT_THERE[component.name, cell.phase.name]
     if fault.name in POSSIBLE[component.kind]:
