@@ -21,19 +21,22 @@
 #define LPM_HTTP_CONNECTIONS_MAX 512
 #define LPM_HTTP_SAME_IP_MAX     128 /* of them from one address */
 #define LPM_HTTP_REQUEST_SECONDS 30
-#define LPM_HTTP_PARAMETERS_MAX  4 /* variable parts of one path */
+#define LPM_HTTP_PARAMETERS_MAX  4  /* variable parts of one path */
+#define LPM_HTTP_STREAMS_MAX     64 /* answers that go on, of all clients */
+#define LPM_HTTP_STREAMS_SAME_IP 32 /* of them to one address */
 
 typedef struct LpmHttpServer LpmHttpServer;
 typedef struct LpmHttpRequest LpmHttpRequest;
+typedef struct LpmHttpStream LpmHttpStream;
 
-typedef enum { LPM_HTTP_PATH, LPM_HTTP_QUERY, LPM_HTTP_BODY } LpmHttpPlace;
+typedef enum { LPM_HTTP_PATH, LPM_HTTP_QUERY, LPM_HTTP_BODY, LPM_HTTP_HEADER } LpmHttpPlace;
 
 /* One argument; names are unique in a route, whatever their place. */
 typedef struct {
     const char *name;
     LpmHttpPlace place;
-    char type; /* 's' string, 'i' integer, 'b' boolean, 'o' object, 'a' array; path and query: 's',
-                  'i', 'b' */
+    char type; /* 's' string, 'i' integer, 'b' boolean, 'o' object, 'a' array; path, query and
+                  header: 's', 'i', 'b' */
     bool required;
     const char *help;
 } LpmHttpArg;
@@ -43,8 +46,8 @@ typedef struct {
     const char *path; /* "/v1/systems/{system}"; a part in braces matches one part of the path */
     unsigned status;  /* of success, e.g. 200 */
     bool open;        /* needs no token */
-    /* Answers with exactly one of lpm_http_request_return/_fail, now or later. @arguments is
-     * borrowed for the call. */
+    /* Answers with exactly one of lpm_http_request_return/_fail/_stream, now or later. @arguments
+     * is borrowed for the call. */
     void (*run)(LpmHttpRequest *request, json_t *arguments, void *server_data);
     const LpmHttpArg *args; /* ends with a row of name NULL; NULL: none */
     const char *help;
@@ -80,6 +83,28 @@ void lpm_http_request_fail_findings(LpmHttpRequest *request, const GError *error
 const char *lpm_http_request_user(const LpmHttpRequest *request);
 /* The address that it came from, in numbers; "?" when that is not known. Borrowed likewise. */
 const char *lpm_http_request_from(const LpmHttpRequest *request);
+
+/*
+ * An answer that goes on: server-sent events. At most LPM_HTTP_STREAMS_MAX. A reader that does not
+ * take what is there for it within LPM_HTTP_REQUEST_SECONDS is cut off; nobody else is held up.
+ */
+typedef struct {
+    /* All that was sent is taken: time for more. May send and close. */
+    void (*drained)(LpmHttpStream *stream, void *data);
+    /* The reader is gone, or the server stops; the stream is no longer valid after this. Not called
+     * after lpm_http_stream_close. */
+    void (*gone)(LpmHttpStream *stream, void *data);
+} LpmHttpStreamCalls;
+
+/* Answers @request so; NULL with BUSY when there are too many: the request is then still to be
+ * answered. Neither of @calls is called from within this. */
+LpmHttpStream *lpm_http_request_stream(LpmHttpRequest *request, const LpmHttpStreamCalls *calls,
+                                       void *data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Whether all that was sent has been taken. */
+bool lpm_http_stream_is_drained(const LpmHttpStream *stream);
+void lpm_http_stream_send(LpmHttpStream *stream, const char *text);
+/* The end of the answer, once what was sent is taken. @stream is not valid any more. */
+void lpm_http_stream_close(LpmHttpStream *stream);
 
 /* The error object of an answer: {"class", "message", "remedy"}. New reference. */
 json_t *lpm_http_error_json(const GError *error);

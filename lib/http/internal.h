@@ -18,8 +18,13 @@ void lpm_http_match_clear(LpmHttpMatch *match);
 bool lpm_http_match(const LpmHttpRoute *routes, const char *method, const char *path,
                     LpmHttpMatch *ret_match, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Text of path, query or a header as the argument @arg of @arguments; USAGE names it. */
+bool lpm_http_argument_add(json_t *arguments, const LpmHttpArg *arg, const char *text,
+                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /*
- * All arguments of a request as one object; new reference, NULL with USAGE naming the argument.
+ * All arguments of a request but those in headers as one object; new reference, NULL with USAGE
+ * naming the argument.
  * @query is an object of strings, @body the text that was sent.
  */
 json_t *lpm_http_arguments(const LpmHttpMatch *match, const json_t *query, const char *body,
@@ -32,6 +37,7 @@ struct LpmHttpServer {
     struct MHD_Daemon *daemon;
     GSource *source;
     GHashTable *waiting; /* requests whose route was called and that are not answered */
+    GHashTable *streams; /* LpmHttpStream: those that are not closed */
     bool kick;           /* a connection was resumed: the daemon must run soon */
     unsigned deadline_s; /* LPM_HTTP_REQUEST_SECONDS; tests shorten it */
 };
@@ -51,7 +57,8 @@ struct LpmHttpRequest {
     LpmHttpMatch match;
     GByteArray *body;
     char *user, *from;
-    char *answer; /* NULL: not answered */
+    char *answer;          /* NULL: not answered, or by @stream */
+    LpmHttpStream *stream; /* owned; NULL: none */
     unsigned status;
     bool dispatched, suspended, too_long;
 };
@@ -59,6 +66,17 @@ struct LpmHttpRequest {
 void lpm_http_request_unref(LpmHttpRequest *request);
 /* Keeps the answer for the connection; wakes it when it is suspended. */
 void lpm_http_request_answer(LpmHttpRequest *request, unsigned status, json_t *answer);
+
+/* --- stream.c --- */
+
+/* The beginning of a stream's answer: queues it. */
+enum MHD_Result lpm_http_stream_begin(LpmHttpRequest *request);
+/* The connection is gone. */
+void lpm_http_stream_cut(LpmHttpRequest *request);
+/* The server stops: all streams end. */
+void lpm_http_streams_end(LpmHttpServer *server);
+/* Wakes a connection that is suspended. */
+void lpm_http_request_wake(LpmHttpRequest *request);
 
 /* (Re)starts or ends the deadline of @connection. */
 void lpm_http_deadline_start(struct MHD_Connection *connection);

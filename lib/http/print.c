@@ -3,7 +3,7 @@
 
 static const char *place_name(LpmHttpPlace place)
 {
-    static const char *const names[] = {"path", "query", "body"};
+    static const char *const names[] = {"path", "query", "body", "header"};
 
     return names[place];
 }
@@ -44,6 +44,7 @@ void lpm_http_print_routes(const LpmHttpRoute *routes, FILE *out)
             fputs("\nNeeds no token.\n", out);
         }
         print_args(routes->args, out);
-        fprintf(out, "\nAnswer, status %u:\n\n```json\n%s\n```\n", routes->status, routes->answer);
+        fprintf(out, "\nAnswer, status %u:\n\n```%s\n%s\n```\n", routes->status,
+                routes->answer[0] == '{' ? "json" : "text", routes->answer);
     }
 }

@@ -49,6 +49,7 @@ void lpm_http_request_unref(LpmHttpRequest *request)
     g_free(request->user);
     g_free(request->from);
     g_free(request->answer);
+    g_free(request->stream);
     g_free(request);
 }
 
@@ -76,16 +77,21 @@ json_t *lpm_http_error_json(const GError *error)
                          info->remedy);
 }
 
-void lpm_http_request_answer(LpmHttpRequest *request, unsigned status, json_t *answer)
+void lpm_http_request_wake(LpmHttpRequest *request)
 {
-    request->answer = lpm_json_text(answer);
-    request->status = status;
-    json_decref(answer);
     if (request->server && request->suspended) {
         request->suspended = false;
         request->server->kick = true;
         MHD_resume_connection(request->connection);
     }
+}
+
+void lpm_http_request_answer(LpmHttpRequest *request, unsigned status, json_t *answer)
+{
+    request->answer = lpm_json_text(answer);
+    request->status = status;
+    json_decref(answer);
+    lpm_http_request_wake(request);
 }
 
 /* The route's one answer: gives back the route's reference. */
@@ -223,6 +229,21 @@ static bool begin(LpmHttpRequest *request, const char *method, const char *url, 
     return true;
 }
 
+static bool add_headers(LpmHttpRequest *request, json_t *arguments, GError **error)
+{
+    for (const LpmHttpArg *arg = request->match.route->args; arg && arg->name; arg++) {
+        const char *text =
+            arg->place == LPM_HTTP_HEADER
+                ? MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, arg->name)
+                : NULL;
+
+        if (text && !lpm_http_argument_add(arguments, arg, text, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool dispatch(LpmHttpRequest *request, GError **error)
 {
     g_autoptr(json_t) query = NULL;
@@ -240,7 +261,7 @@ static bool dispatch(LpmHttpRequest *request, GError **error)
     }
     arguments = lpm_http_arguments(&request->match, query, (const char *)request->body->data,
                                    request->body->len, error);
-    if (!arguments) {
+    if (!arguments || !add_headers(request, arguments, error)) {
         return false;
     }
     request->refs++;
@@ -281,6 +302,9 @@ enum MHD_Result lpm_http_handle(void *data, struct MHD_Connection *connection, c
     if (request->answer) {
         return send_answer(request);
     }
+    if (request->stream) {
+        return lpm_http_stream_begin(request);
+    }
     request->suspended = true;
     MHD_suspend_connection(connection);
     return MHD_YES;
@@ -298,6 +322,7 @@ void lpm_http_completed(void *data, struct MHD_Connection *connection, void **co
     }
     *context = NULL;
     request->connection = NULL;
+    lpm_http_stream_cut(request);
     lpm_http_deadline_start(connection);
     lpm_http_request_unref(request);
 }

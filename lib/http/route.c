@@ -105,7 +105,8 @@ static json_t *value_from_text(char type, const char *text)
     return strcmp(text, "false") == 0 || strcmp(text, "0") == 0 ? json_false() : NULL;
 }
 
-static bool add_text(json_t *arguments, const LpmHttpArg *arg, const char *text, GError **error)
+bool lpm_http_argument_add(json_t *arguments, const LpmHttpArg *arg, const char *text,
+                           GError **error)
 {
     json_t *value = text ? value_from_text(arg->type, text) : NULL;
 
@@ -123,8 +124,9 @@ static bool add_path(json_t *arguments, const LpmHttpMatch *match, GError **erro
 
     for (const LpmHttpArg *arg = match->route->args; arg && arg->name; arg++) {
         if (arg->place == LPM_HTTP_PATH &&
-            !add_text(arguments, arg, next < match->n_parameters ? match->parameters[next] : NULL,
-                      error)) {
+            !lpm_http_argument_add(arguments, arg,
+                                   next < match->n_parameters ? match->parameters[next] : NULL,
+                                   error)) {
             return false;
         }
         next += arg->place == LPM_HTTP_PATH;
@@ -146,7 +148,7 @@ static bool add_query(json_t *arguments, const LpmHttpMatch *match, const json_t
                                  "\"%s\" is not an argument of the query of %s %s", name,
                                  match->route->method, match->route->path);
         }
-        if (!add_text(arguments, arg, json_string_value(text), error)) {
+        if (!lpm_http_argument_add(arguments, arg, json_string_value(text), error)) {
             return false;
         }
     }

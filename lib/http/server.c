@@ -125,6 +125,7 @@ LpmHttpServer *lpm_http_server_new(const LpmHttpRoute *routes, LpmHttpWho who, v
     server->data = data;
     server->deadline_s = LPM_HTTP_REQUEST_SECONDS;
     server->waiting = g_hash_table_new(NULL, NULL);
+    server->streams = g_hash_table_new(NULL, NULL);
     return server;
 }
 
@@ -203,6 +204,7 @@ void lpm_http_server_free(LpmHttpServer *server)
         return;
     }
     abandon_waiting(server);
+    lpm_http_streams_end(server);
     if (server->daemon) {
         MHD_run(server->daemon); /* resumes the connections and sends what their sockets take */
         g_source_destroy(server->source);
@@ -210,5 +212,6 @@ void lpm_http_server_free(LpmHttpServer *server)
         MHD_stop_daemon(server->daemon);
     }
     g_hash_table_unref(server->waiting);
+    g_hash_table_unref(server->streams);
     g_free(server);
 }

@@ -5,9 +5,18 @@
 
 #include <string.h>
 
-typedef enum { SQL_PUT, SQL_INSERT, SQL_UPDATE, SQL_GET, SQL_DELETE, SQL_LIST, SQL_N } SqlId;
+typedef enum {
+    SQL_PUT,
+    SQL_INSERT,
+    SQL_UPDATE,
+    SQL_GET,
+    SQL_DELETE,
+    SQL_LIST,
+    SQL_AFTER,
+    SQL_N
+} SqlId;
 
-/* ?1 kind, ?2 key, ?3 value, ?4 expected revision. */
+/* ?1 kind, ?2 key, ?3 value, ?4 expected revision, or most rows. */
 static const char *const sql_texts[SQL_N] = {
     [SQL_PUT] = "INSERT INTO document (kind, key, revision, value) VALUES (?1, ?2, 1, ?3)"
                 " ON CONFLICT (kind, key) DO UPDATE"
@@ -19,6 +28,8 @@ static const char *const sql_texts[SQL_N] = {
     [SQL_GET] = "SELECT revision, value FROM document WHERE kind = ?1 AND key = ?2",
     [SQL_DELETE] = "DELETE FROM document WHERE kind = ?1 AND key = ?2",
     [SQL_LIST] = "SELECT key, value FROM document WHERE kind = ?1 ORDER BY key",
+    [SQL_AFTER] = "SELECT key, value FROM document WHERE kind = ?1 AND key > ?2 ORDER BY key"
+                  " LIMIT ?4",
 };
 
 struct LpmStore {
@@ -247,17 +258,13 @@ bool lpm_store_delete(LpmStore *store, const char *kind, const char *key, GError
     return done;
 }
 
-json_t *lpm_store_list(LpmStore *store, const char *kind, GError **error)
+/* Rows of a bound @statement, which is released. */
+static json_t *read_rows(LpmStore *store, sqlite3_stmt *statement, const char *kind, GError **error)
 {
     g_autoptr(json_t) list = json_object();
-    sqlite3_stmt *statement;
     bool good = true;
     int result;
 
-    if (!transaction_lives(store, error)) {
-        return NULL;
-    }
-    statement = bind(store, SQL_LIST, kind, NULL, NULL, 0);
     while (good && (result = sqlite3_step(statement)) == SQLITE_ROW) {
         const char *key = (const char *)sqlite3_column_text(statement, 0);
         json_t *value = column_json(store, statement, 1, kind, key, error);
@@ -269,6 +276,23 @@ json_t *lpm_store_list(LpmStore *store, const char *kind, GError **error)
     }
     release(statement);
     return good ? g_steal_pointer(&list) : NULL;
+}
+
+json_t *lpm_store_list(LpmStore *store, const char *kind, GError **error)
+{
+    if (!transaction_lives(store, error)) {
+        return NULL;
+    }
+    return read_rows(store, bind(store, SQL_LIST, kind, NULL, NULL, 0), kind, error);
+}
+
+json_t *lpm_store_list_after(LpmStore *store, const char *kind, const char *after, int64_t limit,
+                             GError **error)
+{
+    if (!transaction_lives(store, error)) {
+        return NULL;
+    }
+    return read_rows(store, bind(store, SQL_AFTER, kind, after, NULL, MAX(limit, 1)), kind, error);
 }
 
 bool lpm_store_begin(LpmStore *store, GError **error)

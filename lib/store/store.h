@@ -41,6 +41,10 @@ bool lpm_store_delete(LpmStore *store, const char *kind, const char *key,
 /* All of a kind in order of key: an object key -> value, new reference; NULL with @error. */
 json_t *lpm_store_list(LpmStore *store, const char *kind, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The first @limit of those whose key is above @after, likewise. */
+json_t *lpm_store_list_after(LpmStore *store, const char *kind, const char *after, int64_t limit,
+                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /*
  * Several changes that become durable together. No nesting: STATE error. A commit that fails has
  * rolled back. After a change fails for the disk's sake the transaction may be undone; then all

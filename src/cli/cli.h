@@ -64,6 +64,12 @@ json_t *cli_client_call(CliClient *client, const char *method, const char *path,
  * when there is no such array. */
 json_t *cli_client_list(CliClient *client, const char *path, const char *member,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* One line of an answer without an end; false: that is enough. */
+typedef bool (*CliClientLine)(const char *line, void *data);
+/* GETs @path with the header line @header and hands out the lines of a good answer as they come.
+ * True when @line had enough or the console ended it; false with @error. */
+bool cli_client_stream(CliClient *client, const char *path, const char *header, CliClientLine line,
+                       void *data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* "/v1/a/NAME/b" with @name escaped; g_free(). */
 char *cli_path(const char *format, const char *name);
 
@@ -117,6 +123,11 @@ json_t *cli_follow(Cli *cli, const char *migration, GError **error) G_GNUC_WARN_
  * completed. */
 bool cli_report_migration(Cli *cli, const json_t *migration,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* --- events (cmd-events.c) --- */
+
+extern const GOptionEntry cli_events_options[];
+bool cli_events(Cli *cli, char **words, GError **error);
 
 /* --- recovering (cmd-recover.c) --- */
 

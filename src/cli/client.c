@@ -3,9 +3,11 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <string.h>
 
 #define ANSWER_MAX      ((size_t)16 << 20)
 #define CONNECT_SECONDS 10L
+#define SILENCE_SECONDS 60L
 #define ANSWER_SECONDS  180L /* a start or an orderly stop may take as long */
 
 struct CliClient {
@@ -129,25 +131,33 @@ static void set_transport_error(const CliClient *client, CURLcode code, GError *
                         : ": is lpm-console running, and is the url in the client file right?");
 }
 
-static CURLcode perform(CliClient *client, const char *method, const char *url, const char *body,
-                        GString *answer)
+/* What every request has; the headers are to be freed after it. */
+static struct curl_slist *set_up(CliClient *client, const char *url, const char *more)
 {
     CURL *curl = client->curl;
     curl_easy_reset(curl);
     g_autofree char *bearer = g_strdup_printf("Authorization: Bearer %s", client->token);
     struct curl_slist *headers = curl_slist_append(NULL, bearer);
-    headers = curl_slist_append(headers, "Content-Type: application/json");
+    headers = curl_slist_append(headers, more);
     headers = curl_slist_append(headers, "Expect:");
     curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca);
     curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    return headers;
+}
+
+static CURLcode perform(CliClient *client, const char *method, const char *url, const char *body,
+                        GString *answer)
+{
+    CURL *curl = client->curl;
+    struct curl_slist *headers = set_up(client, url, "Content-Type: application/json");
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_answer);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
     if (body != NULL)
@@ -178,6 +188,61 @@ json_t *cli_client_call(CliClient *client, const char *method, const char *path,
         return g_steal_pointer(&value);
     set_remote_error(value, status, client->url, error);
     return NULL;
+}
+
+/* --- an answer without an end --- */
+
+typedef struct {
+    CURL *curl;
+    GString *text; /* lines that are not whole yet, or an error's body */
+    CliClientLine line;
+    void *data;
+} Stream;
+
+static size_t take_lines(char *data, size_t size, size_t count, void *user_data)
+{
+    Stream *stream = user_data;
+    long status = 0;
+    curl_easy_getinfo(stream->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (stream->text->len + size * count > ANSWER_MAX)
+        return 0;
+    g_string_append_len(stream->text, data, (gssize)(size * count));
+    char *end;
+    while (status == 200 && (end = memchr(stream->text->str, '\n', stream->text->len)) != NULL) {
+        g_autofree char *line = g_strndup(stream->text->str, (gsize)(end - stream->text->str));
+        g_string_erase(stream->text, 0, end + 1 - stream->text->str);
+        if (!stream->line(line, stream->data))
+            return 0;
+    }
+    return size * count;
+}
+
+bool cli_client_stream(CliClient *client, const char *path, const char *header, CliClientLine line,
+                       void *data, GError **error)
+{
+    g_autofree char *url = g_strconcat(client->url, path, NULL);
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct curl_slist *headers = set_up(client, url, header);
+    Stream stream = {client->curl, text, line, data};
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, take_lines);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &stream);
+    /* The console says something every 15 s. */
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, SILENCE_SECONDS);
+    CURLcode code = curl_easy_perform(client->curl);
+    curl_slist_free_all(headers);
+    long status = 0;
+    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 400) {
+        g_autoptr(json_t) value = json_loadb(text->str, text->len, JSON_REJECT_DUPLICATES, NULL);
+        set_remote_error(value, status, client->url, error);
+        return false;
+    }
+    if (code != CURLE_OK && code != CURLE_WRITE_ERROR) {
+        set_transport_error(client, code, error);
+        return false;
+    }
+    return true;
 }
 
 json_t *cli_client_list(CliClient *client, const char *path, const char *member, GError **error)

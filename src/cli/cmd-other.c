@@ -58,22 +58,6 @@ static bool modes(Cli *cli, char **words, GError **error)
     return true;
 }
 
-static bool events(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
-{
-    static const CliColumn columns[] = {
-        {"NUMBER", "number", true}, {"KIND", "kind", false}, {"OBJECT", "object", false},
-        {"WHAT", "message", false}, {NULL, NULL, false},
-    };
-    g_autoptr(json_t) list = cli_client_list(cli->client, "/v1/events", "events", error);
-    if (list == NULL)
-        return false;
-    if (cli->json)
-        cli_print_json(list);
-    else
-        cli_print_table(list, columns, "nothing has happened yet");
-    return true;
-}
-
 static bool version(Cli *cli, G_GNUC_UNUSED char **words, G_GNUC_UNUSED GError **error)
 {
     if (cli->json) {
@@ -124,7 +108,8 @@ static const GOptionEntry modes_options[] = {
 const CliVerb cli_verbs_other[] = {
     {NULL, "modes", "", 0, -1, modes_options, false, modes,
      "processor compatibility modes by system"},
-    {NULL, "events", "", 0, 0, NULL, false, events, "what has happened"},
+    {NULL, "events", "", 0, 0, cli_events_options, false, cli_events,
+     "what has happened; --follow: and what happens"},
     {NULL, "version", "", 0, 0, NULL, true, version, "this program's version"},
     {NULL, "completion", "", 0, 0, NULL, true, completion,
      "shell completion for bash, from the table of verbs"},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api.h"
 #include "checks/checks.h"
+#include "listen.h"
 #include "systems.h"
 
 #include <string.h>
@@ -146,6 +147,20 @@ void lpm_api_events(LpmHttpRequest *request, json_t *arguments, void *data)
         return;
     }
     lpm_http_request_return(request, lpm_json_pack("{s:o}", "events", list));
+}
+
+void lpm_api_events_stream(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    LpmListen listen = {
+        .kinds = lpm_json_str(arguments, "kinds", NULL),
+        .object = lpm_json_str(arguments, "object", NULL),
+        .after = lpm_json_int(arguments, "Last-Event-ID", lpm_json_int(arguments, "since", -1)),
+    };
+    GError *error = NULL;
+
+    if (!lpm_listeners_add(data, request, &listen, &error)) {
+        fail(request, error);
+    }
 }
 
 void lpm_api_version(LpmHttpRequest *request, json_t *arguments, void *data)

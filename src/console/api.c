@@ -184,6 +184,14 @@ static const LpmHttpArg events_args[] = {
     {"limit", LPM_HTTP_QUERY, 'i', false, "at most so many, the newest (default 100)"},
     END};
 
+static const LpmHttpArg events_stream_args[] = {
+    {"Last-Event-ID", LPM_HTTP_HEADER, 'i', false, "the number of the last one that is known"},
+    {"since", LPM_HTTP_QUERY, 'i', false, "the same, for the first time"},
+    {"kinds", LPM_HTTP_QUERY, 's', false, "only of these, with commas between"},
+    {"object", LPM_HTTP_QUERY, 's', false,
+     "only of this system, partition (its migrations, too) or migration"},
+    END};
+
 #define SYSTEM_JSON                                                                                \
     "\"name\": \"s1\", \"state\": \"connected\", \"address\": \"192.0.2.11\", \"port\": 7610, "    \
     "\"maintenance\": false,\n"                                                                    \
@@ -412,9 +420,24 @@ const LpmHttpRoute lpm_api_routes[] = {
      "   \"severity\": \"error\", \"overridable\": false, \"hmc_code\": null, \"title\": \"…\", "
      "\"help\": \"…\"}]}"},
     {"GET", "/v1/events", 200, false, lpm_api_events, events_args,
-     "What happened, the oldest first: systems that came and went, migrations, changes by users.",
+     "What happened, the oldest first: systems that came and went, migrations, changes by users. "
+     "`move` is null but of a migration.",
      "{\"events\": [{\"number\": 7, \"time_us\": 0, \"kind\": \"migration\", \"object\": \"…\", "
-     "\"user\": \"admin\", \"message\": \"…\"}]}"},
+     "\"user\": \"admin\", \"message\": \"…\",\n"
+     "  \"move\": {\"partition\": \"web1\", \"source\": \"s1\", \"target\": \"s2\", \"state\": "
+     "\"completed\"}}]}"},
+    {"GET", "/v1/events/stream", 200, false, lpm_api_events_stream, events_stream_args,
+     "The same as they come: server-sent events, an answer without an end. Each has its number as "
+     "`id`, its kind as `event` and one\nobject of the list above as `data`. With `Last-Event-ID`, "
+     "or `since`, it begins after that number; without, with what is new. An event\n`lost` tells "
+     "of "
+     "numbers that were thrown away before (`history` of the configuration). Every 15 s something "
+     "is sent. Who does not read\nwhat is there within 30 s is cut off, and may come again; at "
+     "most "
+     "64 can listen, 32 from one address: a busy error.",
+     "retry: 2000\nid: 6\n\nid: 7\nevent: migration\ndata: {\"number\": 7, \"time_us\": 0, "
+     "\"kind\": "
+     "\"migration\", \"…\": \"…\"}\n\nevent: lost\ndata: {\"first\": 8, \"last\": 12}"},
     {"GET", "/v1/version", 200, false, lpm_api_version, NULL, "The console's version.",
      "{\"version\": \"0.1.0\", \"api\": 1, \"name\": \"console\"}"},
     {"GET", "/v1/health", 200, true, lpm_api_health, NULL, "Whether the console works.",

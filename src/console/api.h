@@ -52,5 +52,6 @@ void lpm_api_store_drop(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_modes(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_checks(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_events(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_events_stream(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_version(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_health(LpmHttpRequest *request, json_t *arguments, void *data);

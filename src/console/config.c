@@ -29,6 +29,7 @@ static const KeyRow console_rows[] = {
     {"data_dir", TYPE_TEXT, OFFSET(data_dir), 0, 0},
     {"max_moves", TYPE_INT, OFFSET(max_moves), 1, 1000},
     {"max_systems", TYPE_INT, OFFSET(max_systems), 1, 10000},
+    {"events_alive_s", TYPE_INT, OFFSET(events_alive_s), 1, 25},
     {"history", TYPE_INT64, OFFSET(history), 10, 1000000},
     {NULL, TYPE_TEXT, 0, 0, 0},
 };
@@ -71,6 +72,7 @@ LpmConsoleConfig *lpm_console_config_new(void)
     config->data_dir = g_strdup(data ? data : LPM_DATA_DIR);
     config->max_moves = 16;
     config->max_systems = 1000;
+    config->events_alive_s = 15; /* less than the 30 s after which much on the way gives up */
     config->history = 1000;
     config->fencing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, fencing_free);
     return config;

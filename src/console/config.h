@@ -25,6 +25,7 @@ typedef struct {
     char *data_dir;      /* processor compatibility modes and emulators */
     int max_moves;       /* of one system at one time, in and out together */
     int max_systems;     /* joined and invited */
+    int events_alive_s;  /* so often something is said to those who listen for events */
     int64_t history;     /* ended migrations, and events, that are kept */
     GHashTable *fencing; /* name of system -> LpmFencing */
 } LpmConsoleConfig;

@@ -3,6 +3,7 @@
 #include "console.h"
 
 #include "api.h"
+#include "listen.h"
 #include "moves.h"
 #include "systems.h"
 
@@ -143,6 +144,7 @@ void lpm_console_close(LpmConsole *console)
         return;
     }
     lpm_http_server_free(console->http);
+    lpm_listeners_end(console);
     lpm_rpc_server_free(console->rpc);
     g_clear_pointer(&console->moves, g_hash_table_unref);
     g_clear_pointer(&console->systems, g_hash_table_unref);

@@ -26,6 +26,8 @@ typedef struct {
     GHashTable *moves;        /* migration id -> LpmMove (moves.h), owned */
     GHashTable *creating;     /* names of partitions that are being created, owned */
     GHashTable *users;        /* hash of API token -> name, owned; filled from the store */
+    GList *listeners;         /* of events as they come; listen.h */
+    guint listeners_idle;     /* they are told soon; 0: not */
     bool moves_missed;        /* a system told of a move with one that is not known here (yet) */
     int64_t last_event;       /* number of the newest event */
     int64_t joins_allowed_us; /* rate limit of join: time up to which attempts are spent */
@@ -54,6 +56,9 @@ bool lpm_console_init(const LpmConsoleConfig *config, bool write_config,
 void lpm_event_add(LpmConsole *console, const char *kind, const char *object, const char *user,
                    const char *format, ...) G_GNUC_PRINTF(5, 6);
 bool lpm_events_load(LpmConsole *console, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The first @limit of those above @after, the oldest first. NULL with @error. */
+json_t *lpm_events_after(LpmConsole *console, int64_t after, int64_t limit,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Those above @since, at most the newest @limit, the oldest first. NULL with @error. */
 json_t *lpm_events_list(LpmConsole *console, int64_t since, int64_t limit,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -13,6 +13,10 @@ typedef struct {
     uint16_t port;
     LpmHttpRequest *late; /* a request of /v1/late that waits for the test's answer */
     unsigned calls;
+    LpmHttpStream *flood; /* of /v1/flood: always has more */
+    size_t flooded;       /* bytes */
+    LpmHttpStream *tick;  /* of /v1/tick */
+    unsigned drained, gone;
 } Fixture;
 
 static void run_echo(LpmHttpRequest *request, json_t *arguments, void *data)
@@ -41,6 +45,68 @@ static void run_late(LpmHttpRequest *request, json_t *arguments, void *data)
     ((Fixture *)data)->late = request;
 }
 
+/* --- answers that go on --- */
+
+static void on_flood(LpmHttpStream *stream, void *data)
+{
+    Fixture *fixture = data;
+    g_autofree char *text = g_strnfill((gsize)1 << 18, 'x');
+
+    fixture->flooded += strlen(text);
+    lpm_http_stream_send(stream, text);
+}
+
+static void on_flood_gone(LpmHttpStream *stream, void *data)
+{
+    Fixture *fixture = data;
+
+    g_assert_true(stream == fixture->flood);
+    fixture->flood = NULL;
+    fixture->gone++;
+}
+
+static void on_tick(LpmHttpStream *stream, void *data)
+{
+    (void)stream;
+    ((Fixture *)data)->drained++;
+}
+
+static void on_tick_gone(LpmHttpStream *stream, void *data)
+{
+    (void)stream;
+    ((Fixture *)data)->tick = NULL;
+    ((Fixture *)data)->gone++;
+}
+
+static const LpmHttpStreamCalls flood_calls = {on_flood, on_flood_gone};
+static const LpmHttpStreamCalls tick_calls = {on_tick, on_tick_gone};
+
+static void run_flood(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    Fixture *fixture = data;
+
+    (void)arguments;
+    fixture->flood = lpm_http_request_stream(request, &flood_calls, fixture, NULL);
+    g_assert_nonnull(fixture->flood);
+    lpm_http_stream_send(fixture->flood, "x");
+}
+
+static void run_tick(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    Fixture *fixture = data;
+    g_autofree char *from =
+        g_strdup_printf("from %d\n", (int)lpm_json_int(arguments, "Last-Event-ID", -1));
+
+    fixture->tick = lpm_http_request_stream(request, &tick_calls, fixture, NULL);
+    g_assert_nonnull(fixture->tick);
+    lpm_http_stream_send(fixture->tick, from);
+}
+
+static const LpmHttpArg tick_args[] = {
+    {"Last-Event-ID", LPM_HTTP_HEADER, 'i', false, "a number"},
+    {NULL, LPM_HTTP_BODY, 0, false, NULL},
+};
+
 static const LpmHttpArg echo_args[] = {
     {"name", LPM_HTTP_PATH, 's', true, "a name"},
     {"count", LPM_HTTP_QUERY, 'i', false, "a number"},
@@ -56,6 +122,8 @@ static const LpmHttpRoute routes[] = {
     {"POST", "/v1/echo/{name}", 201, false, run_echo, echo_args, "", "{}"},
     {"GET", "/v1/fail", 200, false, run_fail, NULL, "", "{}"},
     {"GET", "/v1/late", 200, false, run_late, NULL, "", "{}"},
+    {"GET", "/v1/flood", 200, false, run_flood, NULL, "", ""},
+    {"GET", "/v1/tick", 200, false, run_tick, tick_args, "", ""},
     {NULL, NULL, 0, false, NULL, NULL, NULL, NULL},
 };
 
@@ -110,6 +178,7 @@ typedef struct {
     size_t length;
     char *answer; /* NULL: no TLS connection */
     gint done;
+    gint deaf; /* while it is 1 nothing is read */
 } Client;
 
 static gboolean accept_any(GTlsConnection *connection, GTlsCertificate *certificate,
@@ -161,6 +230,9 @@ static gpointer client_thread(gpointer data)
 
         g_output_stream_write_all(g_io_stream_get_output_stream(G_IO_STREAM(connection)),
                                   client->send, client->length, NULL, NULL, NULL);
+        while (g_atomic_int_get(&client->deaf)) {
+            g_usleep(10000);
+        }
         read_all(g_io_stream_get_input_stream(G_IO_STREAM(connection)), text);
         client->answer = g_string_free(text, FALSE);
     }
@@ -172,7 +244,7 @@ static gpointer client_thread(gpointer data)
 
 static char *exchange(Fixture *fixture, const char *send, size_t length)
 {
-    Client client = {fixture->port, send, length, NULL, 0};
+    Client client = {fixture->port, send, length, NULL, 0, 0};
     GThread *thread = g_thread_new("client", client_thread, &client);
 
     while (!g_atomic_int_get(&client.done)) {
@@ -359,7 +431,7 @@ static void test_stop(Fixture *fixture, gconstpointer data)
 {
     static const char text[] = "GET /v1/late HTTP/1.1\r\nHost: x\r\nConnection: "
                                "close\r\nAuthorization: Bearer good\r\n\r\n";
-    Client client = {fixture->port, text, sizeof(text) - 1, NULL, 0};
+    Client client = {fixture->port, text, sizeof(text) - 1, NULL, 0, 0};
     GThread *thread = g_thread_new("client", client_thread, &client);
 
     (void)data;
@@ -370,6 +442,92 @@ static void test_stop(Fixture *fixture, gconstpointer data)
     g_thread_join(thread);
     g_assert_false(g_str_has_prefix(client.answer, "HTTP/1.1 200"));
     lpm_http_request_return(fixture->late, NULL);
+    g_free(client.answer);
+}
+
+#define STREAM_REQUEST(path)                                                                       \
+    "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer good\r\n"      \
+    "Last-Event-ID: 41\r\n\r\n"
+
+/* Each time that all is taken and some time has passed: two more texts, then the end. */
+static gboolean send_ticks(gpointer data)
+{
+    Fixture *fixture = data;
+
+    if (!fixture->tick || !lpm_http_stream_is_drained(fixture->tick)) {
+        return G_SOURCE_CONTINUE;
+    }
+    if (fixture->drained < 3) {
+        lpm_http_stream_send(fixture->tick, "one\n");
+        lpm_http_stream_send(fixture->tick, "two\n");
+        return G_SOURCE_CONTINUE;
+    }
+    lpm_http_stream_close(fixture->tick);
+    return G_SOURCE_REMOVE;
+}
+
+static void test_stream(Fixture *fixture, gconstpointer data)
+{
+    static const char text[] = STREAM_REQUEST("/v1/tick");
+    g_autofree char *answer = NULL;
+
+    (void)data;
+    g_timeout_add(30, send_ticks, fixture);
+    answer = exchange(fixture, text, sizeof(text) - 1);
+    g_assert_true(g_str_has_prefix(answer, "HTTP/1.1 200 "));
+    g_assert_nonnull(strstr(answer, "text/event-stream"));
+    g_assert_nonnull(strstr(answer, "from 41\n"));
+    g_assert_nonnull(strstr(answer, "one\ntwo\n"));
+    g_assert_true(g_str_has_suffix(answer, "\r\n0\r\n\r\n")); /* it was ended, not cut */
+    g_assert_cmpuint(fixture->drained, >=, 3);
+    g_assert_cmpuint(fixture->gone, ==, 0);
+    g_assert_cmpuint(g_hash_table_size(fixture->server->streams), ==, 0);
+}
+
+/* One that does not read is cut off after the deadline; another hears everything meanwhile. */
+static void test_deaf_listener(Fixture *fixture, gconstpointer data)
+{
+    static const char deaf_text[] = STREAM_REQUEST("/v1/flood");
+    static const char text[] = STREAM_REQUEST("/v1/tick");
+    Client deaf = {fixture->port, deaf_text, sizeof(deaf_text) - 1, NULL, 0, 1};
+    GThread *thread = NULL;
+    g_autofree char *answer = NULL;
+
+    (void)data;
+    fixture->server->deadline_s = 1;
+    thread = g_thread_new("deaf", client_thread, &deaf);
+    while (!fixture->flood) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_timeout_add(30, send_ticks, fixture);
+    answer = exchange(fixture, text, sizeof(text) - 1);
+    g_assert_true(g_str_has_suffix(answer, "\r\n0\r\n\r\n"));
+    while (fixture->flood) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpuint(fixture->gone, ==, 1);
+    g_assert_cmpuint(fixture->flooded, <, (size_t)64 << 20);
+    g_atomic_int_set(&deaf.deaf, 0);
+    g_thread_join(thread);
+    g_assert_false(g_str_has_suffix(deaf.answer, "\r\n0\r\n\r\n"));
+    g_free(deaf.answer);
+}
+
+/* The server goes: its listeners are told, and their connections end. */
+static void test_stop_streams(Fixture *fixture, gconstpointer data)
+{
+    static const char text[] = STREAM_REQUEST("/v1/tick");
+    Client client = {fixture->port, text, sizeof(text) - 1, NULL, 0, 0};
+    GThread *thread = g_thread_new("client", client_thread, &client);
+
+    (void)data;
+    while (fixture->drained == 0) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_clear_pointer(&fixture->server, lpm_http_server_free);
+    g_assert_cmpuint(fixture->gone, ==, 1);
+    g_thread_join(thread);
+    g_assert_nonnull(strstr(client.answer, "from 41\n"));
     g_free(client.answer);
 }
 
@@ -397,6 +555,9 @@ int main(int argc, char **argv)
     ADD("/http/slow", test_slow);
     ADD("/http/late", test_late);
     ADD("/http/stop", test_stop);
+    ADD("/http/stream", test_stream);
+    ADD("/http/deaf-listener", test_deaf_listener);
+    ADD("/http/stop-streams", test_stop_streams);
     g_test_add_func("/http/listen-errors", test_listen_errors);
     return g_test_run();
 }
