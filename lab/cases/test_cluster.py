@@ -59,11 +59,11 @@ def home(cluster):
     return int(cluster.active_on("app")[0].removeprefix("node"))
 
 
-def script(cluster, number, phase, move="m1", policy="manage", check=True, extra="", lease=None):
+def script(cluster, number, phase, move="m1", policy="manage", check=True, extra="", lease=None, limit=BLACKOUT_MS):
     """Runs a phase as lpm-drmgr does."""
     config = cluster.directory(number) / "pacemaker.conf"
     config.write_text(f"LPM_POLICY={policy}\n{extra}")
-    environment = [f"LPM_MIGRATION_ID={move}", f"LPM_MAX_BLACKOUT_MS={BLACKOUT_MS}", f"LPM_PACEMAKER_CONF={config}"]
+    environment = [f"LPM_MIGRATION_ID={move}", f"LPM_MAX_BLACKOUT_MS={limit}", f"LPM_PACEMAKER_CONF={config}"]
     environment += [f"LPM_PACEMAKER_LEASE_S={lease}"] if lease else []
     return cluster.run(number, "env", *environment, SCRIPT, phase, "pmig", check=check)
 
@@ -155,6 +155,39 @@ def test_every_member_restores_itself_when_the_lease_ends(cluster):
         line for line in text.splitlines() if "* app\t" in line), 60, "the resources to be managed again", 0.5)
     assert script(cluster, number, "checkmigrate", move="m3").returncode == 0, "a lease that is over blocks nobody"
     cluster.run(number, SCRIPT, "restore")
+
+
+def facts(done):
+    """What the script told for the console."""
+    return dict(line.removeprefix("LPM_FACT=").split("=", 1) for line in done.stdout.splitlines() if line.startswith("LPM_FACT="))
+
+
+def test_the_failure_detection_in_force_is_told(cluster):
+    """As Corosync has it; with three members and nothing configured a member is lost after 5.5 s (measured), and half of that is borne."""
+    number = home(cluster)
+    told = facts(script(cluster, number, "checkmigrate"))
+    assert (told["cluster_members"], told["cluster_node"], told["cluster_policy"]) == ("3", f"node{number}", "manage")
+    assert int(told["cluster_token_ms"]) == USUAL_MS and int(told["cluster_consensus_ms"]) == USUAL_MS * 12 // 10
+    assert 500 < int(told["cluster_hold_ms"]) < 1000 and int(told["cluster_ping_ms"]) == USUAL_MS // 4
+    assert int(told["cluster_during_ms"]) == 20000
+    as_it_is = script(cluster, number, "checkmigrate", extra="HEARTBEAT_FREQUENCY_DURING_LPM=0\n")
+    assert facts(as_it_is)["cluster_during_ms"] == "0"
+    assert "failure detection stays as it is, which bears a blackout of 27" in as_it_is.stdout
+
+
+def test_a_failure_detection_that_stays_is_not_touched(cluster):
+    """The move's limit has been lowered by the console; a limit that was not is refused before anything has changed."""
+    number, stays = home(cluster), "HEARTBEAT_FREQUENCY_DURING_LPM=0\n"
+    configuration = cluster.configuration()
+    refused = script(cluster, number, "premigrate", extra=stays, check=False)
+    assert refused.returncode == VETO and "as it is it bears 27" in refused.stdout
+    assert cluster.configuration() == configuration
+    script(cluster, number, "premigrate", policy="unmanage", extra=stays, limit=2500)
+    assert tokens(cluster) == [USUAL_MS] * 3
+    text = cluster.run(number, "crm_mon", "-1").stdout
+    assert "(unmanaged)" in next(line for line in text.splitlines() if "* app\t" in line)
+    script(cluster, number, "postmigrate", policy="unmanage", extra=stays, limit=2500)
+    assert cluster.configuration() == configuration
 
 
 @pytest.mark.parametrize("extra,words", [

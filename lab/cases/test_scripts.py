@@ -108,6 +108,36 @@ def test_a_move_with_scripts(lab, scripts):
     runs_once(lab, lab.partitions["subject"], scripts.there)
 
 
+CLUSTER = """echo LPM_FACT=cluster_members=3; echo LPM_FACT=cluster_token_ms={token}; echo LPM_FACT=cluster_consensus_ms={consensus}
+echo "predicted $LPM_PREDICTED_BLACKOUT_MS limit $LPM_MAX_BLACKOUT_MS" >>/tmp/calls"""
+
+
+def test_a_cluster_that_does_not_wait_longer_sets_the_limit_of_the_blackout(lab, scripts):
+    """It bears half of the silence after which it declares a member lost, 1500 ms here; what is predicted is told in every phase."""
+    scripts.install("cluster", CLUSTER.format(token=1400, consensus=1600))
+    status = lab.migrate("subject", scripts.there, verify=False, max_blackout_ms=5000)
+    assert status["state"] == "completed", status["error"]
+    told(lab, status["migration"], "post")
+    assert status["options"]["max_blackout_ms"] == status["options"]["cluster_blackout_ms"] == 1500
+    found = next(f for f in status["findings"] if f["check"] == "guest.cluster-limit")
+    assert "up to 5000 ms were asked for; the move accepts 1500 ms" in found["found"]
+    heard = [words for words in scripts.calls() if words[1] in "predicted limit".split() or "limit" in words]
+    limits = [words[words.index("limit") + 1] for words in heard]
+    assert limits == ["5000", "1500", "1500"], heard
+    expected = str(status["prediction"]["blackout_ms"]["value"])
+    assert abs(int(heard[0][-3]) - int(expected)) <= 1 + int(expected) // 2 and len({words[-3] for words in heard}) == 1, (heard, expected)
+
+
+def test_a_cluster_that_does_not_bear_the_blackout_is_refused(lab, scripts):
+    scripts.install("cluster", CLUSTER.format(token=2, consensus=2))
+    findings = lab.lpm_json("validate", "subject", scripts.there, check=False)["results"][0]["findings"]
+    found = next(f for f in findings if f["check"] == "guest.cluster")
+    assert found["severity"] == "error" and "at most 2 ms, half of the 4 ms of silence" in found["expected"]
+    assert "lpm-pacemaker setup" in found["remedy"]
+    findings = lab.lpm_json("validate", "subject", scripts.there, "--override", "guest.cluster", check=False)["results"][0]["findings"]
+    assert next(f for f in findings if f["check"] == "guest.cluster")["severity"] == "warning"
+
+
 def test_a_veto_stops_it_before_anything_has_changed(lab, scripts):
     scripts.install("a-web")
     scripts.install("backup", "echo 'DR_ERROR=the backup runs until noon'; exit 10")

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the software inside the partition says to the move. */
 #include "checks/internal.h"
+#include "predict/cluster.h"
+#include "predict/predict.h"
 
 #include <string.h>
 
@@ -99,6 +101,100 @@ static void check_said(LpmCheckRun *run)
     }
 }
 
+/* Whether there is a cluster, and something was predicted that it has to bear. */
+static bool cluster_and_blackout(const LpmCheckRun *run, LpmCluster *ret_cluster,
+                                 LpmPredictBand *ret_band)
+{
+    LpmPredictInput input;
+    LpmPrediction prediction;
+
+    if (!lpm_cluster_read(lpm_json_at(run->facts, "guest.scripts"), ret_cluster) ||
+        !lpm_predict_read(run->facts, &input)) {
+        return false;
+    }
+    lpm_predict(&input, &prediction);
+    *ret_band = prediction.figures[LPM_PREDICT_BLACKOUT];
+    return ret_band->value >= 0;
+}
+
+/* To be g_free()d, as the next. */
+static char *what_it_bears(const LpmCluster *cluster)
+{
+    int64_t bears = lpm_cluster_bears_ms(cluster);
+
+    if (cluster->during > 0) {
+        return TEXT("a blackout of at most %" G_GINT64_FORMAT " ms, which is what its failure "
+                    "detection of %" G_GINT64_FORMAT " s during the move is enough for",
+                    bears, cluster->during / 1000);
+    }
+    return TEXT("a blackout of at most %" G_GINT64_FORMAT " ms, half of the %" G_GINT64_FORMAT
+                " ms of silence after which its cluster of %" G_GINT64_FORMAT
+                " members declares it lost",
+                bears, lpm_cluster_lost_ms(cluster), cluster->members);
+}
+
+static char *what_helps(const LpmCluster *cluster, double blackout_ms)
+{
+    int64_t needed = lpm_cluster_needed_s(blackout_ms);
+
+    return cluster->during > 0
+               ? TEXT("set HEARTBEAT_FREQUENCY_DURING_LPM to %" G_GINT64_FORMAT
+                      " s or more in /etc/lpm/pacemaker.conf, move it when it writes less, or "
+                      "override",
+                      needed)
+               : TEXT("let the cluster wait longer during the move (\"lpm-pacemaker setup\" on one "
+                      "member, once; docs/guide/clusters.md), move it when it writes less, or "
+                      "override");
+}
+
+static void cluster_finding(LpmCheckRun *run, const LpmCluster *cluster, const LpmPredictBand *band)
+{
+    lpm_check_fail(run, TEXT("partition %s", run->partition), what_it_bears(cluster),
+                   TEXT("about %.0f ms, at worst %.0f ms, are predicted", band->value,
+                        MAX(band->high, band->value)),
+                   what_helps(cluster, MAX(band->high, band->value)));
+}
+
+static void check_cluster(LpmCheckRun *run)
+{
+    LpmCluster cluster;
+    LpmPredictBand band;
+
+    if (cluster_and_blackout(run, &cluster, &band) &&
+        band.value > (double)lpm_cluster_bears_ms(&cluster)) {
+        cluster_finding(run, &cluster, &band);
+    }
+}
+
+static void check_cluster_margin(LpmCheckRun *run)
+{
+    LpmCluster cluster;
+    LpmPredictBand band;
+
+    if (cluster_and_blackout(run, &cluster, &band)) {
+        double bears = (double)lpm_cluster_bears_ms(&cluster);
+
+        if (band.value <= bears && band.high > bears) {
+            cluster_finding(run, &cluster, &band);
+        }
+    }
+}
+
+static void check_cluster_limit(LpmCheckRun *run)
+{
+    int64_t lowered = lpm_json_int(run->facts, "options.cluster_blackout_ms", 0);
+    LpmCluster cluster;
+
+    if (lowered > 0 && lpm_cluster_read(lpm_json_at(run->facts, "guest.scripts"), &cluster)) {
+        lpm_check_fail(run, TEXT("partition %s", run->partition), what_it_bears(&cluster),
+                       TEXT("up to %" G_GINT64_FORMAT
+                            " ms were asked for; the move accepts %" G_GINT64_FORMAT " ms",
+                            lpm_json_int(run->facts, "options.asked_blackout_ms", 0), lowered),
+                       TEXT("nothing need be done; \"lpm-pacemaker setup\" on one member of the "
+                            "cluster, once, lets it wait longer"));
+    }
+}
+
 static const LpmCheckRow rows[] = {
     {"guest.scripts", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, false, NULL,
      "Every script in the partition consents",
@@ -119,6 +215,19 @@ static const LpmCheckRow rows[] = {
     {"guest.said", LPM_WHEN_ACTIVE, LPM_SEVERITY_INFO, false, NULL,
      "The scripts in the partition have nothing to remark",
      "What a script logs when it is asked (DR_LOG_WARNING and others) is shown here.", check_said},
+    {"guest.cluster", LPM_WHEN_ACTIVE, LPM_SEVERITY_ERROR, true, NULL,
+     "The partition's cluster bears the predicted blackout",
+     "A cluster declares a member lost that is silent for too long, and then starts its services a "
+     "second time, or fences it.",
+     check_cluster},
+    {"guest.cluster-margin", LPM_WHEN_ACTIVE, LPM_SEVERITY_WARNING, false, NULL,
+     "It bears the blackout also if that is as long as it may become",
+     "A prediction is a band; this is about its upper end.", check_cluster_margin},
+    {"guest.cluster-limit", LPM_WHEN_ACTIVE, LPM_SEVERITY_INFO, false, NULL,
+     "The blackout limit is one that the partition's cluster bears",
+     "Where nothing lengthens the cluster's failure detection for the move, the limit of the "
+     "blackout is lowered to what it bears as it is.",
+     check_cluster_limit},
 };
 
 const LpmCheckGroup lpm_check_group_guest = {"guest", "Guest", rows, G_N_ELEMENTS(rows)};

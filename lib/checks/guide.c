@@ -255,6 +255,18 @@ static const LpmCheckGuide guide[] = {
      "Leave it out where something in the partition has to know."},
     {"guest.said", "The `DR_LOG_` lines of the scripts that were asked.", "There are some.",
      "Read them."},
+    {"guest.cluster",
+     "The blackout that is predicted, and what lpm-pacemaker in the partition tells of the "
+     "cluster's failure detection: in force now, and during the move.",
+     "It is longer than half of the silence after which a member is declared lost, or than "
+     "(failure detection during the move - 4 s) / 1.25.",
+     "Set the cluster up for moves, or raise its failure detection during them: "
+     "docs/guide/clusters.md."},
+    {"guest.cluster-margin", "The same, with the longest blackout of the prediction's band.",
+     "That is longer.", "The same; a second move of the partition predicts better."},
+    {"guest.cluster-limit", "`--max-blackout` and what the cluster bears as it is.",
+     "It was longer, and nothing lengthens the cluster's failure detection.",
+     "Nothing, or set the cluster up for moves."},
 };
 
 const LpmCheckGuide *lpm_check_guide(const char *id)

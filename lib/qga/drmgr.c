@@ -63,6 +63,30 @@ static json_t *log_of(const json_t *line)
     return list;
 }
 
+static bool is_fact_name(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 0 && length < LPM_DRMGR_FACT_MAX &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz_") == length;
+}
+
+/* As an object: the first of a name counts. */
+static json_t *facts_of(const json_t *line)
+{
+    json_t *facts = json_object(), *entry = NULL;
+    size_t i = 0;
+    json_array_foreach (lpm_json_at(line, "facts"), i, entry) {
+        const char *name = lpm_json_str(entry, "name", "");
+        if (is_fact_name(name) && json_object_size(facts) < LPM_DRMGR_FACTS_MAX &&
+            !json_object_get(facts, name)) {
+            g_autofree char *text =
+                clean(lpm_json_str(entry, "value", ""), LPM_DRMGR_TEXT_MAX, false);
+            json_object_set_new(facts, name, json_string(text));
+        }
+    }
+    return facts;
+}
+
 static json_t *script_of(const json_t *line)
 {
     static const char *const kinds[] = {"hook", "script", NULL};
@@ -79,6 +103,7 @@ static json_t *script_of(const json_t *line)
     copy_number(script, line, "ms");
     copy_text(script, line, "words", LPM_DRMGR_WORDS_MAX, false);
     json_object_set_new(script, "log", log_of(line));
+    json_object_set_new(script, "facts", facts_of(line));
     copy_text(script, line, "output", LPM_DRMGR_OUTPUT_MAX, true);
     copy_text(script, line, "errors", LPM_DRMGR_OUTPUT_MAX, true);
     json_object_set_new(script, "cut", json_boolean(lpm_json_bool(line, "cut", false)));

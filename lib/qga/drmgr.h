@@ -14,11 +14,13 @@
 #define LPM_DRMGR_TEXT_MAX   256u  /* names, words of a table */
 #define LPM_DRMGR_WORDS_MAX  1024u /* what it says for people */
 #define LPM_DRMGR_OUTPUT_MAX 2048u
+#define LPM_DRMGR_FACTS_MAX  24u
+#define LPM_DRMGR_FACT_MAX   32u /* name of a fact, with its end */
 
 /*
  * {"result", "version", "scripts": [{"kind", "name", "action", "answer", "end", "status", "ms",
- * "words", "log", "output", "errors", "cut", "children", "leaks"}]} of @size bytes at @out. Lines
- * that are none of its are left out; "result" is "killed" when its last line is not there. New
- * reference, never NULL.
+ * "words", "log", "facts", "output", "errors", "cut", "children", "leaks"}]} of @size bytes at
+ * @out. Lines that are none of its are left out; "result" is "killed" when its last line is not
+ * there. New reference, never NULL.
  */
 json_t *lpm_drmgr_read(const char *out, size_t size);

@@ -86,6 +86,18 @@ static void keep_facts(LpmMove *move, const json_t *facts)
     }
 }
 
+/* What validation has found out and the move has to keep to. */
+static void keep_options(LpmMove *move, const json_t *facts)
+{
+    int64_t bears = lpm_json_int(facts, "options.cluster_blackout_ms", 0);
+
+    json_object_set_new(move->options, "scripts", json_boolean(lpm_validation_has_scripts(facts)));
+    if (bears > 0) {
+        json_object_set_new(move->options, "cluster_blackout_ms", json_integer((json_int_t)bears));
+        json_object_set_new(move->options, "max_blackout_ms", json_integer((json_int_t)bears));
+    }
+}
+
 static void on_validated(const LpmVerdict *verdicts, size_t n_verdicts, const json_t *partition,
                          const GError *error, void *data)
 {
@@ -103,8 +115,7 @@ static void on_validated(const LpmVerdict *verdicts, size_t n_verdicts, const js
     move->findings = lpm_findings_to_json(verdicts[0].findings);
     keep_facts(move, verdicts[0].facts);
     move->prediction = json_deep_copy(verdicts[0].prediction);
-    json_object_set_new(move->options, "scripts",
-                        json_boolean(lpm_validation_has_scripts(verdicts[0].facts)));
+    keep_options(move, verdicts[0].facts);
     if (verdicts[0].refused) {
         lpm_move_fail(move, LPM_ERROR_REFUSED,
                       "partition \"%s\" cannot move from %s to %s: %u reasons; nothing was changed",

@@ -26,6 +26,8 @@ static const OptionRow rows[] = {
     {"channels", true, true, 0, 1, 1},
     {"raw", false, true, 0, 1, 0},
     {"scripts", false, true, 0, 1, 0}, /* the console's own: they have answered */
+    {"cluster_blackout_ms", true, false, 0, 3600000,
+     0}, /* the console's own: what a cluster bears */
     {"skip_scripts", false, true, 0, 1, 0},
     {"force_scripts", false, true, 0, 1, 0},
     {"link_retry_ms", true, true, 0, 3600000, 120000},
@@ -95,6 +97,20 @@ static const OptionRow *find_row(const char *name)
     return NULL;
 }
 
+/* What the cluster in the partition bears holds for the whole move. */
+static bool within_cluster(const json_t *options, GError **error)
+{
+    int64_t bears = lpm_json_int(options, "cluster_blackout_ms", 0);
+
+    if (bears > 0 && lpm_json_int(options, "max_blackout_ms", 0) > bears) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "option \"max_blackout_ms\" may be up to %" G_GINT64_FORMAT
+                             ": the cluster that the partition is a member of bears no more",
+                             bears);
+    }
+    return true;
+}
+
 bool lpm_options_change(json_t *options, const json_t *changes, GError **error)
 {
     g_autoptr(json_t) result = json_copy(options);
@@ -107,6 +123,9 @@ bool lpm_options_change(json_t *options, const json_t *changes, GError **error)
         if (row && !read_row(row, changes, result, error)) {
             return false;
         }
+    }
+    if (!within_cluster(result, error)) {
+        return false;
     }
     json_object_update(options, result);
     return true;

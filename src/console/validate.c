@@ -3,6 +3,7 @@
 
 #include "fleet.h"
 #include "moves.h"
+#include "predict/cluster.h"
 #include "predict/predict.h"
 
 #include <gnutls/crypto.h>
@@ -46,6 +47,7 @@ struct LpmValidation {
     char *link_error;
     GError *error; /* partition-facts failed */
     bool have_partition, have_nonces;
+    bool asked_scripts;
     unsigned pending; /* answers that are still to come */
     int64_t start_us;
     LpmValidated done; /* NULL: cancelled */
@@ -189,6 +191,23 @@ static json_t *fleet_facts(const LpmValidation *validation, const Target *target
     return lpm_json_pack("{s:o}", "macs_used", used);
 }
 
+/* A cluster that does not wait longer during the move sets the limit of the blackout. */
+static void fit_cluster(json_t *facts)
+{
+    json_t *options = json_object_get(facts, "options");
+    int64_t asked = lpm_json_int(options, "max_blackout_ms", 0);
+    LpmCluster cluster;
+    int64_t lowered = lpm_cluster_read(lpm_json_at(facts, "guest.scripts"), &cluster)
+                          ? lpm_cluster_lower_ms(&cluster, asked)
+                          : 0;
+
+    if (lowered > 0) {
+        json_object_set_new(options, "max_blackout_ms", json_integer((json_int_t)lowered));
+        json_object_set_new(options, "cluster_blackout_ms", json_integer((json_int_t)lowered));
+        json_object_set_new(options, "asked_blackout_ms", json_integer((json_int_t)asked));
+    }
+}
+
 static json_t *all_facts(const LpmValidation *validation, const Target *target)
 {
     json_t *facts = lpm_json_pack(
@@ -206,6 +225,7 @@ static json_t *all_facts(const LpmValidation *validation, const Target *target)
                                           validation->source->name, target->system->name));
     json_object_set_new(facts, "fleet", fleet_facts(validation, target));
     set_known(facts, "guest", validation->guest);
+    fit_cluster(facts);
     return facts;
 }
 
@@ -270,9 +290,6 @@ static void finish(LpmValidation *validation)
         return;
     }
     place_nonces(validation);
-    if (validation->dirty) {
-        json_object_set(validation->partition_facts, "dirty", validation->dirty);
-    }
     for (guint i = 0; i < validation->targets->len; i++) {
         Target *target = validation->targets->pdata[i];
 
@@ -296,11 +313,72 @@ static void begin_call(LpmValidation *validation)
     validation->pending++;
 }
 
+static void end_call(LpmValidation *validation);
+
+/* A system that does not know the question is of a release without scripts. */
+static void on_scripts(json_t *result, const GError *error, void *data)
+{
+    LpmValidation *validation = data;
+    bool silent = g_error_matches(error, LPM_ERROR, LPM_ERROR_TIMEOUT) ||
+                  g_error_matches(error, LPM_ERROR, LPM_ERROR_UNREACHABLE);
+
+    validation->guest = result ? json_deep_copy(result)
+                               : lpm_json_pack("{s:s, s:s}", "result", silent ? "silent" : "absent",
+                                               "error", error->message);
+    end_call(validation);
+}
+
+/* The longest of all targets', in ms; NULL: nothing is predicted. New reference. */
+static json_t *predicted_blackout(const LpmValidation *validation)
+{
+    int64_t longest = -1;
+
+    for (guint i = 0; i < validation->targets->len; i++) {
+        g_autoptr(json_t) facts = all_facts(validation, validation->targets->pdata[i]);
+        g_autoptr(json_t) prediction = lpm_predict_facts(facts);
+
+        longest = MAX(longest, lpm_json_int(prediction, "blackout_ms.value", -1));
+    }
+    return longest < 0 ? NULL : json_integer((json_int_t)longest);
+}
+
+/*
+ * Last of all, since they are told what is predicted: once everybody else has answered, and where
+ * the partition's agent does. False: there is nobody to ask.
+ */
+static bool ask_scripts(LpmValidation *validation)
+{
+    const json_t *options = validation->options;
+    const Target *target = validation->targets->len == 1 ? validation->targets->pdata[0] : NULL;
+
+    if (validation->asked_scripts || !validation->done || validation->error ||
+        !validation->active || lpm_json_bool(options, "skip_scripts", false) ||
+        strcmp(lpm_json_str(validation->partition_facts, "agent", ""), "active") != 0) {
+        return false;
+    }
+    validation->asked_scripts = true;
+    begin_call(validation);
+    lpm_system_call(validation->source, "scripts-check",
+                    lpm_json_pack("{s:s, s:s*, s:s*, s:b, s:I, s:o*}", "partition",
+                                  validation->partition, "migration", validation->migration,
+                                  "target", target ? target->system->name : NULL, "force",
+                                  lpm_json_bool(options, "force_scripts", false), "max_blackout_ms",
+                                  (json_int_t)lpm_json_int(options, "max_blackout_ms", 0),
+                                  "predicted_blackout_ms", predicted_blackout(validation)),
+                    SCRIPTS_TIMEOUT_MS, on_scripts, validation);
+    return true;
+}
+
 static void end_call(LpmValidation *validation)
 {
     if (--validation->pending == 0) {
-        finish(validation);
-        validation_unref(validation); /* the owner's: it is over */
+        if (validation->dirty && validation->partition_facts) {
+            json_object_set(validation->partition_facts, "dirty", validation->dirty);
+        }
+        if (!ask_scripts(validation)) {
+            finish(validation);
+            validation_unref(validation); /* the owner's: it is over */
+        }
     }
     validation_unref(validation);
 }
@@ -369,39 +447,6 @@ static void ask_targets(LpmValidation *validation)
     }
 }
 
-/* A system that does not know the question is of a release without scripts. */
-static void on_scripts(json_t *result, const GError *error, void *data)
-{
-    LpmValidation *validation = data;
-    bool silent = g_error_matches(error, LPM_ERROR, LPM_ERROR_TIMEOUT) ||
-                  g_error_matches(error, LPM_ERROR, LPM_ERROR_UNREACHABLE);
-
-    validation->guest = result ? json_deep_copy(result)
-                               : lpm_json_pack("{s:s, s:s}", "result", silent ? "silent" : "absent",
-                                               "error", error->message);
-    end_call(validation);
-}
-
-/* Once the source has answered, and where its agent does: else there is nothing to wait for. */
-static void ask_scripts(LpmValidation *validation)
-{
-    const json_t *options = validation->options;
-    const Target *target = validation->targets->len == 1 ? validation->targets->pdata[0] : NULL;
-
-    if (!validation->active || lpm_json_bool(options, "skip_scripts", false) ||
-        strcmp(lpm_json_str(validation->partition_facts, "agent", ""), "active") != 0) {
-        return;
-    }
-    begin_call(validation);
-    lpm_system_call(validation->source, "scripts-check",
-                    lpm_json_pack("{s:s, s:s*, s:s*, s:b, s:I}", "partition", validation->partition,
-                                  "migration", validation->migration, "target",
-                                  target ? target->system->name : NULL, "force",
-                                  lpm_json_bool(options, "force_scripts", false), "max_blackout_ms",
-                                  (json_int_t)lpm_json_int(options, "max_blackout_ms", 0)),
-                    SCRIPTS_TIMEOUT_MS, on_scripts, validation);
-}
-
 static void on_partition_facts(json_t *result, const GError *error, void *data)
 {
     LpmValidation *validation = data;
@@ -409,7 +454,6 @@ static void on_partition_facts(json_t *result, const GError *error, void *data)
     validation->have_partition = true;
     if (result) {
         validation->partition_facts = json_deep_copy(result);
-        ask_scripts(validation);
     } else {
         validation->error = g_error_copy(error);
         g_prefix_error(&validation->error,

@@ -153,6 +153,25 @@ static void tell_log(const char *name, const DrResult *result)
     dr_json_list_end();
 }
 
+/* LPM_FACT=NAME=VALUE: what is for lpm-host and the console, not for people. */
+static void tell_facts(const DrResult *result)
+{
+    dr_json_list("facts");
+    for (size_t i = 0; i < result->n_pairs; i++) {
+        char fact[DR_VALUE_SIZE];
+        dr_copy(fact, sizeof fact, result->pairs[i].value);
+        char *value = strchr(fact, '=');
+        if (strcmp(result->pairs[i].name, "LPM_FACT") == 0 && value) {
+            *value++ = '\0';
+            dr_json_item();
+            dr_json_str("name", fact);
+            dr_json_str("value", value);
+            dr_json_item_end();
+        }
+    }
+    dr_json_list_end();
+}
+
 static void tell(const char *kind, const char *name, const char *action, const DrResult *result,
                  int64_t limit_ms)
 {
@@ -172,6 +191,7 @@ static void tell(const char *kind, const char *name, const char *action, const D
     dr_json_int("ms", result->ms);
     dr_json_str("words", words);
     tell_log(name, result);
+    tell_facts(result);
     dr_json_str("output", room ? result->out.kept : "");
     dr_json_str("errors", room ? result->err.kept : "");
     dr_json_bool("cut", cut || !room);

@@ -175,7 +175,7 @@ static void take_pair(DrResult *result)
     static const char *const known[] = {
         "DR_ERROR",     "DR_LOG_EMERG",  "DR_LOG_ERR", "DR_LOG_WARNING", "DR_LOG_INFO",
         "DR_LOG_DEBUG", "DR_SCRIPTINFO", "DR_VERSION", "DR_DATE",        "DR_VENDOR",
-        "DR_TIMEOUT",   "DR_RESOURCE",   "DR_USAGE",
+        "DR_TIMEOUT",   "DR_RESOURCE",   "DR_USAGE",   "LPM_FACT",
     };
     char *value = strchr(result->line, '=');
     if (!value) {

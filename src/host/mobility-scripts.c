@@ -144,7 +144,7 @@ static LpmScriptsAbout about_of(const Scripts *scripts)
         .migration = scripts->id,
         .source = lpm_json_str(scripts->document, "source", NULL),
         .target = lpm_json_str(scripts->document, "target", NULL),
-        .predicted_ms = -1,
+        .predicted_ms = lpm_json_int(scripts->document, "predicted_ms", -1),
         .max_blackout_ms = lpm_json_int(scripts->document, "max_blackout_ms", 0),
     };
 }
@@ -261,6 +261,7 @@ typedef struct {
     LpmHost *host;
     char *id; /* NULL: not kept */
     char *partition, *uuid;
+    int64_t predicted_ms;
     LpmHostReply done;
     void *data;
 } Check;
@@ -271,6 +272,8 @@ static void on_checked(json_t *result, void *data)
     if (check->id && check->host->mobility) {
         Scripts *scripts = need(check->host, check->id, check->partition, check->uuid);
         keep_phase(scripts, result);
+        json_object_set_new(scripts->document, "predicted_ms",
+                            json_integer((json_int_t)check->predicted_ms));
         save_if_possible(scripts);
     }
     check->done(result, NULL, check->data);
@@ -297,6 +300,7 @@ void lpm_mig_scripts_check(LpmPartition *partition, const json_t *arguments, Lpm
     check->id = g_strdup(id);
     check->partition = g_strdup(partition->profile->name);
     check->uuid = g_strdup(partition->profile->uuid);
+    check->predicted_ms = about.predicted_ms;
     check->done = done;
     check->data = data;
     (void)lpm_scripts_call(partition, LPM_SCRIPTS_CHECK, &about, on_checked, check);
@@ -386,7 +390,9 @@ bool lpm_mig_scripts_pre(LpmMigration *migration, LpmHostDone done, void *data)
     LpmScriptsAbout about = about_of(scripts);
     g_autoptr(GError) error = NULL;
     LpmLogFields fields = fields_of(scripts);
-    about.predicted_ms = migration->predicted_blackout_ms;
+    if (migration->predicted_blackout_ms >= 0) {
+        about.predicted_ms = migration->predicted_blackout_ms;
+    }
     about.force = migration->options.force_scripts;
     set_todo(scripts, "pre");
     if (!save(scripts, &error)) {

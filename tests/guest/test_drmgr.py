@@ -112,6 +112,12 @@ def test_another_directory_and_another_name_in_syslog(guest):
     assert guest.run("-l").stdout.splitlines()[:2] == ["DR Install Root Directory: /opt/dr", "Syslog ID: moves"]
 
 
+def test_what_a_script_tells_for_the_console(guest):
+    guest.script("web", "echo LPM_FACT=cluster_members=3; echo 'LPM_FACT=a_b=x=\"y'; echo LPM_FACT=none; echo LPM_OTHER=1")
+    _, _, lines = guest.phase("check")
+    assert lines[0]["facts"] == [{"name": "cluster_members", "value": "3"}, {"name": "a_b", "value": 'x="y'}]
+
+
 def test_a_script_for_another_host_is_not_asked_and_our_own_comes_first(guest):
     guest.script("web", "exit 10")
     guest.script("web", "exit 0", "-D", os.uname().nodename)

@@ -198,6 +198,15 @@ static const Case cases[] = {
      "{\"result\": \"ok\", \"scripts\": [{\"action\": \"checkmigrate\", \"answer\": \"yes\", "
      "\"log\": [{\"level\": \"warning\", \"text\": \"slow today\"}]}]}",
      "script ? in partition web1", NULL, true},
+    {"guest.cluster", X86, "guest",
+     "{\"result\": \"ok\", \"scripts\": [{\"answer\": \"yes\", \"facts\": {\"cluster_members\": "
+     "\"3\", \"cluster_token_ms\": \"500\"}}]}",
+     "partition web1", NULL, true},
+    {"guest.cluster-margin", X86, "guest",
+     "{\"result\": \"ok\", \"scripts\": [{\"answer\": \"yes\", \"facts\": {\"cluster_members\": "
+     "\"3\", \"cluster_token_ms\": \"500\", "
+     "\"cluster_during_ms\": \"5000\"}}]}",
+     "partition web1", NULL, true},
     {"partition.memory-backing", X86, P "memory_backing", "\"private\"", "partition web1"},
     {"partition.activated-once", INACTIVE, PP "machine", "null", "partition web1", NULL, true},
     {"partition.uefi", X86, "target.uefi_code_bytes", "0", "system system-b"},
@@ -284,6 +293,12 @@ static const struct {
       NULL, true},
      "options.max_rate",
      "1000000"},
+    {{"guest.cluster-limit", X86, "guest",
+      "{\"result\": \"ok\", \"scripts\": [{\"answer\": \"yes\", \"facts\": {\"cluster_members\": "
+      "\"3\", \"cluster_token_ms\": \"9000\"}}]}",
+      "partition web1", NULL, true},
+     "options.cluster_blackout_ms",
+     "4500"},
     {{"storage.cache", X86, P "disks.0.cache", "\"writeback\"", "disk disk0"},
      TC "disks.0.coherent",
      "false"},
@@ -546,23 +561,16 @@ static void test_nothing_known(void)
     g_autoptr(json_t) list = lpm_checks_list();
     /* These have nothing to ask once the family or the wish is not known, or their fact has a
      * default. */
-    static const char *const silent[] = {"partition.no-agent",
-                                         "processor.features",
-                                         "processor.interrupts",
-                                         "prediction.converges",
-                                         "prediction.unsure",
-                                         "mover.postcopy",
-                                         "mover.postcopy-risk",
-                                         "mover.postcopy-pages",
-                                         "server.affinity",
-                                         "partition.activated-once",
-                                         "server.affinity-score",
-                                         "guest.scripts",
-                                         "guest.asked",
-                                         "guest.framework",
-                                         "guest.skipped",
-                                         "guest.said",
-                                         NULL};
+    static const char *const silent[] = {"partition.no-agent",    "processor.features",
+                                         "processor.interrupts",  "prediction.converges",
+                                         "prediction.unsure",     "mover.postcopy",
+                                         "mover.postcopy-risk",   "mover.postcopy-pages",
+                                         "server.affinity",       "partition.activated-once",
+                                         "server.affinity-score", "guest.scripts",
+                                         "guest.asked",           "guest.framework",
+                                         "guest.skipped",         "guest.said",
+                                         "guest.cluster",         "guest.cluster-margin",
+                                         "guest.cluster-limit",   NULL};
     json_t *row;
     size_t i;
 

@@ -73,6 +73,27 @@ static void test_shown(void)
     g_assert_cmpstr(lpm_json_str(script, "words", ""), ==, "a?b");
 }
 
+/* Facts are an object of short names; the first of a name counts, what does not fit is left out. */
+static void test_facts(void)
+{
+    g_autoptr(GString) text = g_string_new(
+        "{\"kind\": \"script\", \"facts\": [{\"name\": \"cluster_token_ms\", \"value\": \"3650\"}, "
+        "{\"name\": \"cluster_token_ms\", \"value\": \"1\"}, {\"name\": \"Bad name\", \"value\": "
+        "\"x\"}, {\"name\": \"n\", \"value\": 7}, 3");
+    for (char c = 'a'; c <= 'z'; c++) {
+        g_string_append_printf(text, ", {\"name\": \"z%c\", \"value\": \"\\u202ey\"}", c);
+    }
+    g_string_append(text, "]}\n");
+    g_autoptr(json_t) answer = read_text(text->str);
+    const json_t *facts =
+        lpm_json_at(json_array_get(json_object_get(answer, "scripts"), 0), "facts");
+    g_assert_cmpuint(json_object_size(facts), ==, LPM_DRMGR_FACTS_MAX);
+    g_assert_cmpstr(lpm_json_str(facts, "cluster_token_ms", ""), ==, "3650");
+    g_assert_cmpstr(lpm_json_str(facts, "n", "?"), ==, "");
+    g_assert_cmpstr(lpm_json_str(facts, "za", "?"), ==, "?y");
+    g_assert_null(json_object_get(facts, "Bad name"));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -80,5 +101,6 @@ int main(int argc, char **argv)
     g_test_add_func("/drmgr/cut", test_cut);
     g_test_add_func("/drmgr/hostile", test_hostile);
     g_test_add_func("/drmgr/shown", test_shown);
+    g_test_add_func("/drmgr/facts", test_facts);
     return g_test_run();
 }

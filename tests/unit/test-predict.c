@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Predictions: a table of cases, what must hold of any, and what earlier moves teach. */
+#include "predict/cluster.h"
 #include "predict/predict.h"
 
 #include <glib.h>
@@ -422,6 +423,55 @@ static void test_json_and_score(void)
     g_assert_null(lpm_json_at(score, "wire_bytes"));
 }
 
+static json_t *parsed(const char *text)
+{
+    return lpm_json_parse(text, strlen(text), NULL);
+}
+
+/* The figures of three members with Corosync's defaults: lost from 5.5 s, as was measured. */
+static void test_cluster(void)
+{
+    g_autoptr(json_t) scripts =
+        parsed("[{}, {\"facts\": {\"other\": \"1\"}}, {\"facts\": {\"cluster_members\": \"3\", "
+               "\"cluster_token_ms\": \"3650\", \"cluster_consensus_ms\": \"4380\", "
+               "\"cluster_hold_ms\": \"685\", \"cluster_ping_ms\": \"912\"}}]");
+    LpmCluster cluster;
+
+    g_assert_true(lpm_cluster_read(scripts, &cluster));
+    g_assert_cmpint(cluster.members, ==, 3);
+    g_assert_cmpint(lpm_cluster_lost_ms(&cluster), ==, 5521);
+    g_assert_cmpint(lpm_cluster_bears_ms(&cluster), ==, 2760);
+    g_assert_cmpint(lpm_cluster_lower_ms(&cluster, 300), ==, 0);
+    g_assert_cmpint(lpm_cluster_lower_ms(&cluster, 5000), ==, 2760);
+    g_assert_cmpint(lpm_cluster_needed_s(5000), ==, 11);
+    cluster.during = 20000;
+    g_assert_cmpint(lpm_cluster_bears_ms(&cluster), ==, 12800);
+    g_assert_cmpint(lpm_cluster_lower_ms(&cluster, 60000), ==, 0); /* its own script speaks up */
+    cluster.during = 2000;                                         /* shorter than usual */
+    g_assert_cmpint(lpm_cluster_bears_ms(&cluster), ==, 2760);
+}
+
+/* Whatever a guest says, there is a limit above 0 and no overflow. */
+static void test_cluster_hostile(void)
+{
+    g_autoptr(json_t) scripts =
+        parsed("[{\"facts\": {\"cluster_token_ms\": \"99999999999999999999\", \"cluster_members\": "
+               "\"-4\", "
+               "\"cluster_hold_ms\": \"1e9\", \"cluster_ping_ms\": \"999999999\"}}, 7]");
+    g_autoptr(json_t) none = parsed("[{\"facts\": {\"cluster_token_ms\": \"x\"}}, []]");
+    LpmCluster cluster;
+
+    g_assert_true(lpm_cluster_read(scripts, &cluster));
+    g_assert_cmpint(cluster.token, ==, 3600000);
+    g_assert_cmpint(cluster.members, ==, 0);
+    g_assert_cmpint(lpm_cluster_lost_ms(&cluster), >, 0);
+    g_assert_cmpint(lpm_cluster_bears_ms(&cluster), >, 0);
+    cluster = (LpmCluster){.token = 1};
+    g_assert_cmpint(lpm_cluster_bears_ms(&cluster), ==, 1);
+    g_assert_false(lpm_cluster_read(none, &cluster));
+    g_assert_false(lpm_cluster_read(NULL, &cluster));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -438,5 +488,7 @@ int main(int argc, char **argv)
     g_test_add_func("/predict/last-move-settles-the-verdict", test_last_move_settles_the_verdict);
     g_test_add_func("/predict/facts", test_facts);
     g_test_add_func("/predict/json-and-score", test_json_and_score);
+    g_test_add_func("/predict/cluster", test_cluster);
+    g_test_add_func("/predict/cluster-hostile", test_cluster_hostile);
     return g_test_run();
 }
