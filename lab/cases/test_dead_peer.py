@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "faults"))
 
 from cellrun import SLOW_COPY, Move, explain, judge_history, settled, state_letter  # noqa: E402
-from lablib import wait_for  # noqa: E402
+from lablib import command, wait_for  # noqa: E402
 from stage import NAME, Stage  # noqa: E402
 from tidy import half, nothing_left  # noqa: E402
 
@@ -126,3 +126,25 @@ def test_what_is_late_is_not_dead(stage):
     status = wait_for(lambda: settled(stage, move), 60, "the end of the move", 0.2)
     assert status["state"] == "completed" and status["links"]["reconnects"] == 0, status
     judge_history(stage, move, move.target)
+
+
+def forwards(stage, place, state):
+    """Nothing passes a system's port of the switch, or everything: at once, while a cable needs up to a second to be there again."""
+    inside, prefix = stage.LINKS["mgmt"]
+    command("bridge", "-n", stage.namespace("switch"), "link", "set", "dev", prefix + place, "state", state)
+
+
+def test_a_moment_without_a_link_in_the_switchover(stage):
+    """It is back as soon as its loss is known, and so is the connection: the kernel's own next attempt would come too late."""
+    move = begin(stage, "switchover")
+    forwards(stage, move.target, "disabled")
+    try:
+        wait_for(lambda: knows(stage, move), 30, "the source knows it", 0.02)
+    finally:
+        forwards(stage, move.target, "forwarding")
+        os.kill(stage.daemon(move.target), signal.SIGCONT)
+    status = wait_for(lambda: settled(stage, move), 60, "the end of the move", 0.2)
+    assert status["state"] == "completed" and status["links"]["reconnects"] >= 1, explain(stage, move)
+    stage.connected()
+    judge_history(stage, move, move.target)
+    stage.restart(move.target)

@@ -62,6 +62,22 @@ static gboolean next_round(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+void lpm_dial_again(LpmDial *dial)
+{
+    if (!dial || dial->is_over) {
+        return;
+    }
+    dial->pause_ms = LPM_DIAL_PAUSE_MS;
+    if (dial->trying) {
+        g_cancellable_cancel(dial->cancel);
+        g_object_unref(dial->cancel);
+        dial->cancel = g_cancellable_new();
+    } else if (dial->timer) {
+        g_source_remove(dial->timer);
+        dial->timer = g_timeout_add(LPM_DIAL_PAUSE_MS, next_round, dial);
+    }
+}
+
 static void round_failed(LpmDial *dial)
 {
     g_autoptr(GError) error = NULL;

@@ -32,5 +32,10 @@ enum {
     LPM_DIAL_PAUSE_MS = 100,
     LPM_DIAL_PAUSE_MAX_MS = 2000
 };
+/*
+ * Gives up the attempt that is under way, or the pause, and goes on with the next address (or
+ * round) within LPM_DIAL_PAUSE_MS. NULL is fine.
+ */
+void lpm_dial_again(LpmDial *dial);
 /* Ends it without calling @done. NULL is fine. */
 void lpm_dial_cancel(LpmDial *dial);

@@ -196,6 +196,13 @@ void lpm_src_redial(SrcMove *move, const LpmStreamNeedLink *wanted)
         lpm_dial_new(move->addresses, move->port, 0, again ? DIAL_AGAIN_MS : 0, redialed, redial);
 }
 
+void lpm_src_dial_again(SrcMove *move)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(move->redials); i++) {
+        lpm_dial_again(move->redials[i].dial);
+    }
+}
+
 void lpm_src_stop_dialing(SrcMove *move)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(move->redials); i++) {

@@ -13,12 +13,13 @@
 enum {
     POLL_MS = 250,
     ARBITER_EVERY = 4,         /* polls between two looks at the arbiter */
-    DOWNTIME_HOLD_MS = 1,      /* no switchover while the arbiter does not answer */
+    DOWNTIME_HOLD_MS = 1,      /* no switchover while the arbiter or the target does not answer */
     COMMIT_ESTIMATE_MS = 25,   /* device state, LOADED, two swaps and a journal entry */
     RATE_SPAN_US = 500 * 1000, /* over which the wire's rate is measured */
 };
 #define BANDWIDTH_UNLIMITED (UINT64_C(1) << 40)
 #define POSTCOPY_LEAST      UINT64_C(100000) /* bytes/s */
+#define RATE_HOLD           INT64_C(40960)   /* less at a time than the least that can be pending */
 #define US_PER_MS           1000
 
 static LpmLogFields fields_of(const SrcMove *move)
@@ -53,7 +54,8 @@ static void set_parameter(SrcMove *move, const char *name, int64_t value)
 
 static void tell_limit(SrcMove *move)
 {
-    int64_t limit = move->holding ? DOWNTIME_HOLD_MS : move->base.convergence.limit_ms;
+    bool hold = move->holding || move->base.links.lost_us > 0;
+    int64_t limit = hold ? DOWNTIME_HOLD_MS : move->base.convergence.limit_ms;
     if (limit != move->told_ms) {
         move->told_ms = limit;
         set_parameter(move, "downtime-limit", limit);
@@ -64,8 +66,22 @@ static void tell_rate(SrcMove *move, uint64_t rate)
 {
     if (rate != move->qemu_rate) {
         move->qemu_rate = rate;
-        set_parameter(move, "max-bandwidth", (int64_t)rate);
+        lpm_src_copy_link(move);
     }
+}
+
+/*
+ * The sockets and the mover may have room for all that is left, and QEMU would stop the partition
+ * for a target that does not hear it: at this rate it has never given everything.
+ */
+void lpm_src_copy_link(SrcMove *move)
+{
+    bool lost = move->base.links.lost_us > 0;
+    if (move->poll_timer == 0 || off_course(move) || !qmp_of(move)) {
+        return;
+    }
+    tell_limit(move);
+    set_parameter(move, "max-bandwidth", lost ? RATE_HOLD : (int64_t)move->qemu_rate);
 }
 
 /* Too long without an answer means that the commit would be slow, too: copy on meanwhile. */
@@ -341,6 +357,9 @@ static void parameters_set(const GError *error, void *data)
     lpm_mig_enter_phase(migration, LPM_PHASE_COPY);
     lpm_mig_publish_always(migration, true);
     move->poll_timer = g_timeout_add(POLL_MS, poll, move);
+    if (migration->links.lost_us > 0) {
+        lpm_src_copy_link(move);
+    }
     LPM_CRASH_POINT("src", "migrate", "before");
     if (migration->options.channels > 0) {
         lpm_qmp_migrate(qmp_of(move), uri, migrating, move);

@@ -490,6 +490,7 @@ static void act(LpmMigration *migration, unsigned action)
     }
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
+    g_clear_handle_id(&move->hurry_timer, g_source_remove);
     lpm_mig_publish_always(migration, false);
     actions[action](move);
 }
@@ -670,6 +671,7 @@ static void free_half(LpmMigration *migration)
     g_clear_handle_id(&move->poll_timer, g_source_remove);
     g_clear_handle_id(&move->ask_timer, g_source_remove);
     g_clear_handle_id(&move->limit_timer, g_source_remove);
+    g_clear_handle_id(&move->hurry_timer, g_source_remove);
     g_clear_handle_id(&move->word_timer, g_source_remove);
     lpm_src_stop_dialing(move);
     lpm_bytes_close(&move->vasi);

@@ -16,6 +16,8 @@
 enum {
     ASK_AGAIN_MS = 1,
     ARBITER_AGAIN_MS = 250,
+    LINK_AGAIN_MS = 20,
+    HURRY_MS = 150, /* between two attempts to connect; the kernel's own come after 1 s and more */
     LINK_JUST_NOW_MS = 30000, /* the arbiter may be behind the same link, and comes back later */
     SWITCHOVER_LIMIT_MS = 5000,
     LOST_LIMIT_MS = 700,    /* the same while the link is lost */
@@ -124,11 +126,22 @@ static bool must_hurry(const SrcMove *move)
     return move->base.links.lost_us > 0 && !move->base.postcopy && !move->going_postcopy;
 }
 
-/* Armed anew when the link is lost or back; all in all it is counted from the stop. */
+static gboolean hurry(gpointer data)
+{
+    SrcMove *move = data;
+    if (move->limit_timer == 0 || !must_hurry(move)) {
+        move->hurry_timer = 0;
+        return G_SOURCE_REMOVE;
+    }
+    lpm_src_dial_again(move);
+    return G_SOURCE_CONTINUE;
+}
+
+/* Armed anew when the link is lost or back; all in all it is counted from pre-switchover. */
 static void limit_switchover(SrcMove *move)
 {
     const LpmMigration *migration = &move->base;
-    int64_t stood_us = lpm_clock_monotonic_us(migration->host->clock) - move->stop_mono_us;
+    int64_t stood_us = lpm_clock_monotonic_us(migration->host->clock) - move->switch_mono_us;
     unsigned verify = migration->options.verify
                           ? (unsigned)migration->partition->profile->memory_mib * VERIFY_MS_PER_MIB
                           : 0;
@@ -137,6 +150,10 @@ static void limit_switchover(SrcMove *move)
     if (must_hurry(move)) {
         move->limit_ms = LOST_LIMIT_MS;
         left_ms = MIN(left_ms, LOST_LIMIT_MS);
+        if (move->hurry_timer == 0) {
+            unsigned trip_ms = (unsigned)(migration->round_trip_us / 1000);
+            move->hurry_timer = g_timeout_add(MAX(HURRY_MS, 2 * trip_ms), hurry, move);
+        }
     }
     g_clear_handle_id(&move->limit_timer, g_source_remove);
     move->limit_timer = g_timeout_add((unsigned)left_ms, switchover_too_long, move);
@@ -153,17 +170,29 @@ static void continued(const GError *error, void *data)
 
 static void ready_to_switch(LpmMigration *migration, const GError *error);
 
+static void ask_arbiter(SrcMove *move)
+{
+    if (lpm_mig_arbiter_is_quick(&move->base)) {
+        ready_to_switch(&move->base, NULL);
+    } else {
+        lpm_mig_read(&move->base, LPM_ARBITER_QUICK_MS, ready_to_switch);
+    }
+}
+
 static gboolean ask_ready(gpointer data)
 {
     SrcMove *move = data;
     move->ask_timer = 0;
     if (!off_course(move)) {
-        lpm_mig_read(&move->base, LPM_ARBITER_QUICK_MS, ready_to_switch);
+        ask_arbiter(move);
     }
     return G_SOURCE_REMOVE;
 }
 
-/* The arbiter has answered while QEMU stands in pre-switchover. */
+/*
+ * The arbiter has answered while QEMU stands in pre-switchover. With the link lost nothing goes on:
+ * here QEMU can be told to cancel, later it can only be yanked.
+ */
 static void ready_to_switch(LpmMigration *migration, const GError *error)
 {
     SrcMove *move = src(migration);
@@ -171,8 +200,10 @@ static void ready_to_switch(LpmMigration *migration, const GError *error)
     if (off_course(move)) {
         return;
     }
-    if (error && lpm_links_were_lost(migration, LINK_JUST_NOW_MS)) {
-        move->ask_timer = g_timeout_add(ARBITER_AGAIN_MS, ask_ready, move); /* limit_switchover */
+    bool lost = migration->links.lost_us > 0;
+    if (lost || (error && lpm_links_were_lost(migration, LINK_JUST_NOW_MS))) {
+        unsigned again_ms = error ? ARBITER_AGAIN_MS : LINK_AGAIN_MS;
+        move->ask_timer = g_timeout_add(again_ms, ask_ready, move); /* until limit_switchover */
         return;
     }
     if (error) {
@@ -206,16 +237,13 @@ static void on_pre_switchover(SrcMove *move)
     LpmMigration *migration = &move->base;
     g_clear_handle_id(&move->poll_timer, g_source_remove);
     int64_t now = lpm_clock_monotonic_us(migration->host->clock);
+    move->switch_mono_us = now;
     if (move->stop_mono_us == 0) {
         move->stop_mono_us = now;
     }
     lpm_mig_enter_phase_at(migration, LPM_PHASE_SWITCHOVER, move->stop_mono_us);
     limit_switchover(move);
-    if (lpm_mig_arbiter_is_quick(migration)) {
-        ready_to_switch(migration, NULL);
-    } else {
-        lpm_mig_read(migration, LPM_ARBITER_QUICK_MS, ready_to_switch);
-    }
+    ask_arbiter(move);
 }
 
 static gboolean ask_completed(gpointer data);
@@ -310,6 +338,9 @@ void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *
     lpm_log_debug(&fields, "QEMU: %s %s", event->name, lpm_json_str(event->data, "status", ""));
     if (strcmp(event->name, "STOP") == 0) {
         move->stop_mono_us = lpm_mig_mono_of(&move->base, event->realtime_us);
+    }
+    if (strcmp(event->name, "RESUME") == 0) {
+        move->stop_mono_us = 0;
     }
     if (strcmp(event->name, "MIGRATION") == 0) {
         LpmQmpMigStatus status = lpm_qmp_mig_from_name(lpm_json_str(event->data, "status", NULL));
@@ -407,6 +438,9 @@ static void on_link_state(SrcMove *move, const LpmStreamLinkState *state)
     bool was_lost = migration->links.lost_us > 0;
     lpm_links_changed(migration, state);
     bool is_lost = migration->links.lost_us > 0;
+    if (was_lost != is_lost) {
+        lpm_src_copy_link(move);
+    }
     if (move->limit_timer && was_lost != is_lost) {
         limit_switchover(move);
     }

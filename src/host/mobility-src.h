@@ -32,7 +32,7 @@ typedef struct SrcMove {
     LpmChannels channels; /* QEMU's connections, until the mover has them */
     int memory_fd;        /* borrowed from the partition; -1: not verified */
     /* copying */
-    guint poll_timer, ask_timer, limit_timer;
+    guint poll_timer, ask_timer, limit_timer, hurry_timer;
     bool polling, holding;
     unsigned polls, limit_ms;
     int64_t copy_mono_us; /* when copying began */
@@ -54,7 +54,8 @@ typedef struct SrcMove {
     LpmSrcGoOn scripts_go_on; /* once they were told; NULL */
     /* switchover */
     bool peer_loaded, offering;
-    int64_t stop_mono_us, offer_mono_us;
+    int64_t stop_mono_us, offer_mono_us; /* of the last STOP without a RESUME; 0: none */
+    int64_t switch_mono_us;              /* when QEMU came to pre-switchover */
     /* rows */
     bool device_over;    /* QEMU said that there is nothing to yank any more */
     bool doubt_seen;     /* a doubtful connection was used for what it still takes */
@@ -69,6 +70,8 @@ typedef struct SrcMove {
 void lpm_src_qmp_event(LpmPartition *partition, const LpmQmpEvent *event, void *data);
 /* Tells QEMU how to copy and lets it begin, now that the mover is connected. */
 void lpm_src_copy(SrcMove *move);
+/* The link is lost or back: QEMU must not come to the switchover while it is lost. */
+void lpm_src_copy_link(SrcMove *move);
 /* A pass has ended: looks how far it is. */
 void lpm_src_copy_look(SrcMove *move);
 /* Calls @go_on once the scripts in the partition were told, at once where there are none. */
@@ -79,6 +82,8 @@ void lpm_src_offer(SrcMove *move);
 void lpm_src_tcp_connected(int fd, const GError *error, void *data);
 /* The mover wants this connection: makes it, however long that takes, and hands it over. */
 void lpm_src_redial(SrcMove *move, const LpmStreamNeedLink *wanted);
+/* Begins the attempts that are under way anew: what was sent into a link that was down is lost. */
+void lpm_src_dial_again(SrcMove *move);
 /* No connection is needed any more. */
 void lpm_src_stop_dialing(SrcMove *move);
 /* Answers who waits for migration-start, a new connection or a word, once. */
