@@ -190,10 +190,34 @@ def test_a_failure_detection_that_stays_is_not_touched(cluster):
     assert cluster.configuration() == configuration
 
 
+def test_the_resources_are_watched_while_the_cluster_leaves_them_alone(cluster):
+    """By their own monitors, or by a command; what fails is said, and nothing is done about it until the move has ended."""
+    number = home(cluster)
+    assert "watch_s" not in script(cluster, number, "premigrate", policy="manage").stdout
+    script(cluster, number, "postmigrate")
+    configuration = cluster.configuration()
+    begun = script(cluster, number, "premigrate", policy="unmanage")
+    assert "LPM_FACT=watch_s=10" in begun.stdout
+    assert script(cluster, number, "watchmigrate", policy="unmanage").returncode == 0
+    cluster.run(number, "rm", "/run/resource-agents/Dummy-app.state")
+    seen = script(cluster, number, "watchmigrate", policy="unmanage", check=False)
+    assert seen.returncode == VETO and "they fail: app: not running" in seen.stdout, seen.stdout
+    assert script(cluster, number, "watchmigrate", policy="unmanage", check=False).stdout == seen.stdout, "one failure, one set of words"
+    own = script(cluster, number, "watchmigrate", policy="unmanage", extra="LPM_MONITOR=/bin/cat /proc/self/nothing\n", check=False)
+    assert own.returncode == VETO and "DR_ERROR=/bin/cat: exit status 1, /bin/cat: /proc/self/nothing: No such file" in own.stdout, own.stdout
+    assert script(cluster, number, "watchmigrate", policy="unmanage", extra="LPM_MONITOR=/bin/true\n").returncode == 0
+    assert script(cluster, number, "watchmigrate", move="other", policy="unmanage").returncode == 0, "not the move that was begun"
+    script(cluster, number, "postmigrate", policy="unmanage")
+    wait_for(lambda: cluster.run(number, "ls", "/run/resource-agents").stdout.count("Dummy-app"), 60, "the cluster to start app again", 0.3)
+    settled(cluster)
+    assert cluster.configuration() == configuration
+
+
 @pytest.mark.parametrize("extra,words", [
     ("LPM_POLICY=sometimes\n", "it can be manage or unmanage"),
     ("HEARTBEAT_FREQUENCY_DURING_LPM=5\n", "it is 10 to 600 seconds"),
     ("HEARTBEAT_FREQUENCY_DURING_LPM=10\n", "a blackout of up to 5000 ms needs 11 s"),
+    ("LPM_MONITOR=/usr/bin/nothing-here -v\n", "LPM_MONITOR begins with '/usr/bin/nothing-here', which is not a program here"),
     ("HARTBEAT=20\n", "there is no variable 'HARTBEAT'"),
 ])
 def test_a_configuration_that_cannot_work_is_refused(cluster, extra, words):

@@ -138,6 +138,41 @@ def test_a_cluster_that_does_not_bear_the_blackout_is_refused(lab, scripts):
     assert next(f for f in findings if f["check"] == "guest.cluster")["severity"] == "warning"
 
 
+def test_a_script_watches_while_the_partition_is_copied(lab, scripts):
+    """What it says is in the record and in events; it does not stop the move."""
+    scripts.install("guard", 'case $1 in premigrate) echo LPM_FACT=watch_s=1 ;; '
+                             'watchmigrate) [ ! -f /tmp/down ] || { echo "DR_ERROR=the web server is down"; exit 10; } ;; esac; exit 0')
+    scripts.install("other")
+    begun = lab.rest("GET", "/v1/events?limit=1")["events"]
+    since = begun[-1]["number"] if begun else 0
+    migration = lab.migrate("subject", scripts.there, wait=False, max_rate=2 << 20)
+
+    def watch(status):
+        return next((p for p in status["scripts"] if p["phase"] == "watch"), None)
+
+    def changes(status):
+        return [(c["name"], c["good"], c["words"]) for c in (watch(status) or {"changes": []})["changes"]]
+
+    lab.wait_for_migration(migration, until=lambda s: watch(s) is not None or s["finished"])
+    scripts.shell("touch /tmp/down")
+    down = ("all/guard", False, "the web server is down")
+    status = lab.wait_for_migration(migration, until=lambda s: changes(s) == [down] or s["finished"])
+    assert not status["finished"] and changes(status) == [down], watch(status)
+    assert "ALARM: the web server is down" in lab.lpm("migration", "show", migration).stdout
+    scripts.shell("rm /tmp/down")
+    status = lab.wait_for_migration(migration, until=lambda s: len(changes(s)) == 2 or s["finished"])
+    assert not status["finished"] and changes(status) == [down, ("all/guard", True, "all is well again")]
+    lab.rest("PATCH", f"/v1/migrations/{migration}", {"max_rate": 0})
+    status = lab.wait_for_migration(migration)
+    assert status["state"] == "completed", status["error"]
+    told(lab, migration, "post")
+    events = [e for e in lab.rest("GET", f"/v1/events?since={since}")["events"] if e["object"] == migration]
+    assert [e["kind"] for e in events if "all/guard" in e["message"]] == ["alarm", "migration"], events
+    watched = [name for name in scripts.names() if name.endswith("watchmigrate")]
+    assert set(watched) == {"guard watchmigrate"} and len(watched) >= watch(status)["runs"] >= 3
+    runs_once(lab, lab.partitions["subject"], scripts.there)
+
+
 def test_a_veto_stops_it_before_anything_has_changed(lab, scripts):
     scripts.install("a-web")
     scripts.install("backup", "echo 'DR_ERROR=the backup runs until noon'; exit 10")

@@ -27,6 +27,21 @@ static void print_script(const json_t *script)
     }
 }
 
+/* Of what was watched while the partition was copied. */
+static void print_changes(const json_t *phase)
+{
+    json_t *change;
+    size_t i;
+    json_array_foreach (lpm_json_at(phase, "changes"), i, change) {
+        int64_t at = lpm_json_int(change, "time_us", 0);
+        g_autoptr(GDateTime) time = g_date_time_new_from_unix_local(at / G_USEC_PER_SEC);
+        g_autofree char *clock = time ? g_date_time_format(time, "%T") : g_strdup("?");
+        printf("%-12s   %s %s %s: %s\n", "", clock, lpm_json_str(change, "name", "?"),
+               lpm_json_bool(change, "good", true) ? "recovered" : "ALARM",
+               lpm_json_str(change, "words", ""));
+    }
+}
+
 void cli_print_scripts(const json_t *migration)
 {
     json_t *phase, *script;
@@ -39,5 +54,6 @@ void cli_print_scripts(const json_t *migration)
         json_array_foreach (lpm_json_at(phase, "scripts"), k, script) {
             print_script(script);
         }
+        print_changes(phase);
     }
 }

@@ -246,6 +246,41 @@ static void note_verdict(LpmMove *move, const json_t *old, const json_t *new)
     }
 }
 
+static const json_t *watched(const json_t *status)
+{
+    json_t *phase;
+    size_t i;
+
+    json_array_foreach (lpm_json_at(status, "scripts.phases"), i, phase) {
+        if (strcmp(lpm_json_str(phase, "phase", ""), "watch") == 0) {
+            return lpm_json_at(phase, "changes");
+        }
+    }
+    return NULL;
+}
+
+/* What failed, or is well again, in the partition while nobody else looked after it. */
+static void tell_watch(const LpmMove *move, const json_t *old, const json_t *new)
+{
+    const json_t *before = watched(old);
+    int64_t known_us = 0;
+    json_t *change;
+    size_t i;
+
+    json_array_foreach (before, i, change) {
+        known_us = MAX(known_us, lpm_json_int(change, "time_us", 0));
+    }
+    json_array_foreach (watched(new), i, change) {
+        if (lpm_json_int(change, "time_us", 0) > known_us) {
+            bool good = lpm_json_bool(change, "good", true);
+
+            lpm_event_add(move->console, good ? "migration" : "alarm", move->id, NULL,
+                          "in partition %s, watched by script %s: %s", move->partition,
+                          lpm_json_str(change, "name", "?"), lpm_json_str(change, "words", "?"));
+        }
+    }
+}
+
 static bool link_is_lost(const json_t *status)
 {
     return lpm_json_int(status, "links.lost_ms", -1) >= 0;
@@ -274,6 +309,7 @@ void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
     note_verdict(move, half->status, status);
     if (side == LPM_HALF_SOURCE) {
         tell_link(move, half->status, status);
+        tell_watch(move, half->status, status);
     }
     json_decref(half->status);
     half->status = json_deep_copy(status);

@@ -22,6 +22,7 @@ enum {
     DR_SCRIPTS = 64,      /* most scripts, and most hooks */
     DR_STEPS = 128,       /* scripts and hooks of a move */
     DR_VARS = 16,         /* LPM_ variables of a move */
+    DR_ONLY = 8,          /* most --only */
     DR_MINUTE_MS = 60000, /* -w and DR_TIMEOUT count minutes */
     DR_LIMIT_MS = 10 * DR_MINUTE_MS,
     DR_LIMIT_MAX_MS = 24 * 60 * DR_MINUTE_MS,
@@ -214,13 +215,15 @@ DrStep *dr_move_step(DrMove *move, const char *name); /* NULL */
 /* --- phases.c --- */
 
 typedef struct {
-    const char *phase; /* "check", "pre", "post", "undo" */
+    const char *phase; /* "check", "pre", "post", "undo", "watch", "takeover" */
     const char *id;
     bool force;
     int detail;
     int64_t limit_ms; /* of the whole phase; 0: only the scripts' own */
     char vars[DR_VARS][DR_VALUE_SIZE];
     size_t n_vars;
+    const char *only[DR_ONLY]; /* names of the scripts that are called in "watch" and "takeover" */
+    size_t n_only;
 } DrRequest;
 
 DrExit dr_phase(const DrRequest *request);

@@ -13,6 +13,7 @@ enum {
     OPT_LIMIT,
     OPT_DETAIL,
     OPT_FORCE,
+    OPT_ONLY,
     OPT_SETTLE,
     OPT_ALL,
     OPT_STATUS,
@@ -23,19 +24,13 @@ enum {
 };
 
 static const struct option options[] = {
-    {"phase", required_argument, NULL, OPT_PHASE},
-    {"id", required_argument, NULL, OPT_ID},
-    {"limit", required_argument, NULL, OPT_LIMIT},
-    {"detail", required_argument, NULL, OPT_DETAIL},
-    {"force", no_argument, NULL, OPT_FORCE},
-    {"settle", no_argument, NULL, OPT_SETTLE},
-    {"all", no_argument, NULL, OPT_ALL},
-    {"status", no_argument, NULL, OPT_STATUS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"root", required_argument, NULL, OPT_ROOT},
-    {"version", no_argument, NULL, OPT_VERSION},
-    {"help", no_argument, NULL, OPT_HELP},
-    {NULL, 0, NULL, 0},
+    {"phase", required_argument, NULL, OPT_PHASE}, {"id", required_argument, NULL, OPT_ID},
+    {"limit", required_argument, NULL, OPT_LIMIT}, {"detail", required_argument, NULL, OPT_DETAIL},
+    {"force", no_argument, NULL, OPT_FORCE},       {"only", required_argument, NULL, OPT_ONLY},
+    {"settle", no_argument, NULL, OPT_SETTLE},     {"all", no_argument, NULL, OPT_ALL},
+    {"status", no_argument, NULL, OPT_STATUS},     {"json", no_argument, NULL, OPT_JSON},
+    {"root", required_argument, NULL, OPT_ROOT},   {"version", no_argument, NULL, OPT_VERSION},
+    {"help", no_argument, NULL, OPT_HELP},         {NULL, 0, NULL, 0},
 };
 
 static const char help[] =
@@ -50,6 +45,8 @@ static const char help[] =
     "       lpm-drmgr --status                                moves that have begun here\n"
     "       lpm-drmgr --phase check|pre|post|undo --id ID [--force] [--limit SECONDSs]\n"
     "                 [--detail N] [LPM_NAME=VALUE...]        for lpm-host\n"
+    "       lpm-drmgr --phase watch|takeover --id ID --only SCRIPT... [--limit SECONDSs]\n"
+    "                 [LPM_NAME=VALUE...]                     for lpm-host\n"
     "\n"
     "MINUTES may be seconds, too: 90s. --root DIR takes all files from below DIR.\n";
 
@@ -88,6 +85,9 @@ static bool take_detail(Wanted *wanted, int option, const char *value)
     case OPT_FORCE:
         wanted->force = wanted->request.force = true;
         return true;
+    case OPT_ONLY:
+        wanted->request.only[wanted->request.n_only % DR_ONLY] = value;
+        return wanted->request.n_only++ < DR_ONLY;
     case OPT_ALL:
         return wanted->all = true;
     case OPT_JSON:
@@ -116,7 +116,7 @@ static bool take_vars(DrRequest *request, char *const *words)
 
 static bool phase_is_known(const char *phase)
 {
-    static const char *const phases[] = {"check", "pre", "post", "undo"};
+    static const char *const phases[] = {"check", "pre", "post", "undo", "watch", "takeover"};
     for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
         if (strcmp(phase, phases[i]) == 0) {
             return true;
@@ -152,9 +152,10 @@ static int run(Wanted *wanted)
         return dr_status();
     case OPT_PHASE:
         request->phase = wanted->argument;
-        return !phase_is_known(request->phase) ? usage("--phase is check, pre, post or undo")
-               : !request->id                  ? usage("--phase needs --id")
-                                               : (int)dr_phase(request);
+        return !phase_is_known(request->phase)
+                   ? usage("--phase is check, pre, post, undo, watch or takeover")
+               : !request->id ? usage("--phase needs --id")
+                              : (int)dr_phase(request);
     default:
         return usage("nothing to do");
     }

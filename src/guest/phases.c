@@ -117,6 +117,46 @@ static DrExit pre(DrCalls *calls)
     return DR_EXIT_OK;
 }
 
+/* --- watch and takeover: those that lpm-host names, nothing of which is written down --- */
+
+static bool is_named(const DrRequest *request, const char *name)
+{
+    for (size_t i = 0; i < request->n_only; i++) {
+        if (strcmp(request->only[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static DrExit call_named(DrCalls *calls, const char *action)
+{
+    bool good = true;
+    for (size_t i = 0; i < registry.n && !dr_is_stopped(); i++) {
+        if (registry.scripts[i].mobile && is_named(calls->request, registry.scripts[i].name)) {
+            good &= dr_call_script(calls, &registry.scripts[i], action, &result);
+        }
+    }
+    return good ? DR_EXIT_OK : DR_EXIT_NO;
+}
+
+/* Between pre and whatever ends the move. */
+static DrExit watch(DrCalls *calls, const char **ret_outcome)
+{
+    if (!dr_move_read(&move, calls->request->id)) {
+        return DR_EXIT_FAILED;
+    }
+    calls->move = &move;
+    DrExit code = DR_EXIT_OK;
+    if (move.finished || !move.pre_over) {
+        *ret_outcome = "already";
+    } else {
+        code = call_named(calls, "watchmigrate");
+    }
+    dr_move_close(&move);
+    return code;
+}
+
 /* --- post and undo: for those whose pre began --- */
 
 static const DrScript *script_of(const char *name)
@@ -251,6 +291,12 @@ static DrExit run_phase(DrCalls *calls, const char **ret_outcome)
     }
     if (strcmp(request->phase, "check") == 0) {
         return check(calls);
+    }
+    if (strcmp(request->phase, "watch") == 0) {
+        return watch(calls, ret_outcome);
+    }
+    if (strcmp(request->phase, "takeover") == 0) {
+        return call_named(calls, "takeover");
     }
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (strcmp(request->phase, rows[i].name) != 0) {

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "host/scripts.h"
+#include "host/watch.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ typedef struct {
     char *id;
     json_t *document; /* as in the store: docs/spec/host-rpc.md */
     LpmScriptsCall *call;
+    LpmWatch *watch; /* between pre and the end of the copy; NULL */
     guint timer;
     unsigned tries;
     LpmHostDone done; /* who waits for pre; NULL */
@@ -45,6 +47,7 @@ static void scripts_free(gpointer data)
 {
     Scripts *scripts = data;
     lpm_scripts_cancel(scripts->call);
+    lpm_watch_free(scripts->watch);
     g_clear_handle_id(&scripts->timer, g_source_remove);
     json_decref(scripts->document);
     g_free(scripts->id);
@@ -306,6 +309,24 @@ void lpm_mig_scripts_check(LpmPartition *partition, const json_t *arguments, Lpm
     (void)lpm_scripts_call(partition, LPM_SCRIPTS_CHECK, &about, on_checked, check);
 }
 
+/* --- watch: between pre and the end of the copy --- */
+
+static void on_watched(json_t *phase, void *data)
+{
+    Scripts *scripts = data;
+    keep_phase(scripts, phase);
+    save_if_possible(scripts);
+    tell(scripts);
+}
+
+static void watch(Scripts *scripts, LpmPartition *partition)
+{
+    LpmScriptsAbout about = about_of(scripts);
+    lpm_watch_free(scripts->watch);
+    scripts->watch = lpm_watch_new(partition, &about, phase_of(scripts, "pre"),
+                                   phase_of(scripts, "watch"), on_watched, scripts);
+}
+
 /* --- pre --- */
 
 static bool is_result(const json_t *result, const char *const *names)
@@ -369,6 +390,10 @@ static void on_pre(json_t *result, void *data)
     save_if_possible(scripts);
     if (!is_result(result, good)) {
         error = why_not(scripts, result);
+    }
+    LpmMigration *migration = lpm_mobility_find(scripts->host, scripts->id);
+    if (!error && migration && migration->partition && *todo_of(scripts)) {
+        watch(scripts, migration->partition);
     }
     tell(scripts);
     answer_pre(scripts, error);
@@ -470,6 +495,7 @@ static void attempt_later(Scripts *scripts, unsigned ms)
 
 static void begin(Scripts *scripts, const char *todo)
 {
+    g_clear_pointer(&scripts->watch, lpm_watch_free);
     set_todo(scripts, todo);
     scripts->tries = 0;
     save_if_possible(scripts);
@@ -491,6 +517,9 @@ void lpm_mig_scripts_ended(LpmMigration *migration, bool completed)
 {
     Scripts *scripts = find(migration->host, migration->id);
     g_autoptr(GError) over = NULL;
+    if (scripts && migration->side == LPM_MOB_SRC) {
+        g_clear_pointer(&scripts->watch, lpm_watch_free);
+    }
     if (migration->side == LPM_MOB_DST || !scripts || strcmp(todo_of(scripts), "pre") != 0) {
         return;
     }
@@ -513,7 +542,11 @@ static void take_up(Scripts *scripts)
     g_autoptr(json_t) journal =
         lpm_store_get(scripts->host->store, LPM_KIND_JOURNAL, scripts->id, NULL, NULL);
     bool pre = strcmp(todo_of(scripts), "pre") == 0;
-    if (pre && lpm_mobility_find(scripts->host, scripts->id)) {
+    LpmMigration *open = pre ? lpm_mobility_find(scripts->host, scripts->id) : NULL;
+    if (open) {
+        if (open->partition && phase_of(scripts, "pre")) {
+            watch(scripts, open->partition);
+        }
         return; /* it will be told when the move has ended */
     }
     if (pre && strcmp(lpm_json_str(journal, "outcome", ""), "completed") == 0) {

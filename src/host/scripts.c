@@ -9,6 +9,7 @@
 enum {
     SLACK_MS = 25000, /* lpm-drmgr may wait for another one, and kill */
     AGAIN_MS = 300,
+    ONLY_MAX = 8, /* names that lpm-drmgr takes */
 };
 
 struct LpmScriptsCall {
@@ -24,10 +25,9 @@ struct LpmScriptsCall {
 const char *lpm_scripts_phase_name(LpmScriptsPhase phase)
 {
     static const char *const names[] = {
-        [LPM_SCRIPTS_CHECK] = "check",
-        [LPM_SCRIPTS_PRE] = "pre",
-        [LPM_SCRIPTS_POST] = "post",
-        [LPM_SCRIPTS_UNDO] = "undo",
+        [LPM_SCRIPTS_CHECK] = "check", [LPM_SCRIPTS_PRE] = "pre",
+        [LPM_SCRIPTS_POST] = "post",   [LPM_SCRIPTS_UNDO] = "undo",
+        [LPM_SCRIPTS_WATCH] = "watch", [LPM_SCRIPTS_TAKEOVER] = "takeover",
     };
     return names[phase];
 }
@@ -155,6 +155,18 @@ static void add(GPtrArray *words, const char *format, ...)
     va_end(arguments);
 }
 
+static void add_only(GPtrArray *words, const json_t *only)
+{
+    json_t *name = NULL;
+    size_t i = 0;
+    json_array_foreach (only, i, name) {
+        if (json_is_string(name) && i < ONLY_MAX) {
+            add(words, "--only");
+            add(words, "%s", json_string_value(name));
+        }
+    }
+}
+
 static GPtrArray *command(const LpmPartition *partition, LpmScriptsPhase phase,
                           const LpmScriptsAbout *about, unsigned limit_s)
 {
@@ -169,7 +181,11 @@ static GPtrArray *command(const LpmPartition *partition, LpmScriptsPhase phase,
     if (about->force) {
         add(words, "--force");
     }
+    add_only(words, about->only);
     add(words, "LPM_PARTITION=%s", partition->profile->name);
+    if (about->member) {
+        add(words, "LPM_MEMBER=%s", about->member);
+    }
     if (about->source) {
         add(words, "LPM_SOURCE=%s", about->source);
     }
@@ -191,7 +207,8 @@ LpmScriptsCall *lpm_scripts_call(LpmPartition *partition, LpmScriptsPhase phase,
 {
     LpmScriptsCall *call = g_new0(LpmScriptsCall, 1);
     const LpmHostConfig *config = partition->host->config;
-    call->limit_s = phase == LPM_SCRIPTS_CHECK ? config->script_check_s : config->script_s;
+    bool patient = phase == LPM_SCRIPTS_CHECK || phase == LPM_SCRIPTS_WATCH;
+    call->limit_s = patient ? config->script_check_s : config->script_s;
     call->words = command(partition, phase, about, call->limit_s);
     call->partition = lpm_partition_ref(partition);
     call->phase = phase;

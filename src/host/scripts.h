@@ -12,7 +12,9 @@ typedef enum {
     LPM_SCRIPTS_CHECK,
     LPM_SCRIPTS_PRE,
     LPM_SCRIPTS_POST,
-    LPM_SCRIPTS_UNDO
+    LPM_SCRIPTS_UNDO,
+    LPM_SCRIPTS_WATCH,
+    LPM_SCRIPTS_TAKEOVER
 } LpmScriptsPhase;
 
 typedef struct {
@@ -21,6 +23,8 @@ typedef struct {
     int64_t predicted_ms;        /* blackout; below 0: not known */
     int64_t max_blackout_ms;     /* 0: not known */
     bool force;
+    const json_t *only; /* names of scripts; NULL: all. Watch and takeover need it */
+    const char *member; /* takeover: of the cluster, that is lost */
 } LpmScriptsAbout;
 
 typedef struct LpmScriptsCall LpmScriptsCall;

@@ -118,6 +118,31 @@ def test_what_a_script_tells_for_the_console(guest):
     assert lines[0]["facts"] == [{"name": "cluster_members", "value": "3"}, {"name": "a_b", "value": 'x="y'}]
 
 
+def test_watching_between_pre_and_the_end(guest):
+    """Only those that are named, only while the move lasts, and nothing of it is written down."""
+    guest.script("web", "[ $1 = watchmigrate ] && echo DR_ERROR=it is down && exit 10; exit 0")
+    guest.script("db")
+    assert guest.phase("watch", "--only", "all/web")[:2] == (0, "already")
+    guest.phase("pre", "LPM_SOURCE=a")
+    guest.calls()
+    state = (guest.root / "var/lib/lpm-drmgr/moves/move-1").read_text()
+    code, result, lines = guest.phase("watch", "--only", "all/web", "--only", "all/nobody")
+    assert (code, result) == (10, "no") and [(line["name"], line["words"]) for line in lines] == [("all/web", "it is down")]
+    assert guest.calls() == ["web watchmigrate pmig"]
+    assert (guest.root / "var/lib/lpm-drmgr/moves/move-1").read_text() == state
+    guest.phase("post")
+    assert guest.phase("watch", "--only", "all/web")[:2] == (0, "already")
+
+
+def test_taking_over_for_a_lost_member(guest):
+    """A partition that is not being moved is asked: only what is named."""
+    guest.script("web", 'echo "$1 $LPM_MEMBER $LPM_MIGRATION_ID" >>@CALLS@')
+    guest.script("db")
+    assert guest.phase("takeover", "--only", "all/web", "LPM_MEMBER=node1")[:2] == (0, "ok")
+    assert guest.calls() == ["web takeover pmig", "takeover node1 move-1"]
+    assert not (guest.root / "var/lib/lpm-drmgr/moves/move-1").exists()
+
+
 def test_a_script_for_another_host_is_not_asked_and_our_own_comes_first(guest):
     guest.script("web", "exit 10")
     guest.script("web", "exit 0", "-D", os.uname().nodename)
