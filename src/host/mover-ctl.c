@@ -21,6 +21,7 @@ enum {
     SEAL_MS = 120000, /* the disk takes what is left of an image */
     ABORT_MS = 1000,
     LOOK_MS = 1000,
+    LATE_MS = 2 * LOOK_MS,
     SILENCE_MS = 8000,                /* STATS come every 100 ms; movers give each other 5 s */
     FRAMES_A_SECOND = 2000,           /* many times what a move needs: its descriptor is ... */
     BYTES_A_SECOND = 8 * 1024 * 1024, /* ... read before everything else */
@@ -37,8 +38,9 @@ struct LpmMover {
     GSubprocess *process;
     int control;
     guint in_watch, out_watch, timer, silence_watch;
-    gint64 heard_us; /* when it said something last; monotonic */
-    gint64 since_us; /* when @frames was 0; monotonic */
+    gint64 heard_us;  /* when it said something last; monotonic */
+    gint64 looked_us; /* when that was looked at last; monotonic */
+    gint64 since_us;  /* when @frames was 0; monotonic */
     unsigned frames;
     size_t bytes;
     uint8_t migration[LPM_STREAM_ID_SIZE];
@@ -118,7 +120,12 @@ static gboolean look_for_silence(gpointer data)
         mover->silence_watch = 0;
         return G_SOURCE_REMOVE;
     }
-    if (g_get_monotonic_time() - mover->heard_us < SILENCE_MS * 1000) {
+    gint64 now = g_get_monotonic_time();
+    if (now - mover->looked_us > LATE_MS * 1000) {
+        mover->heard_us = now; /* who stood still, maybe together with it, heard nothing */
+    }
+    mover->looked_us = now;
+    if (now - mover->heard_us < SILENCE_MS * 1000) {
         return G_SOURCE_CONTINUE;
     }
     mover->silence_watch = 0;
@@ -175,6 +182,7 @@ static bool handle_frames(LpmMover *mover, const char **ret_why)
                 note_error(mover, &message);
             }
             if (header.type == LPM_STREAM_CONNECTED && mover->silence_watch == 0) {
+                mover->looked_us = mover->heard_us;
                 mover->silence_watch = g_timeout_add(LOOK_MS, look_for_silence, mover);
             }
             mover->handlers.event(header.type, &message, mover->handlers.data);

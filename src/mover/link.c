@@ -19,6 +19,10 @@
 #define PAUSE_NS (200u * NS_PER_MS)
 /* A tick that comes so late says that this process stood still. */
 #define OWN_STOP_NS (1ull * NS_PER_S)
+/* One that comes so late cannot say that an answer was owed all the time. */
+#define LATE_NS (300ull * NS_PER_MS)
+/* So long an answer must have been seen to be owed, tick by tick. */
+#define OWED_NS (300ull * NS_PER_MS)
 enum {
     ACCEPT_WAIT_MS = 1000,
     SYSTEM_SILENT_MS = 1200, /* four PINGs, each of which the kernel there acknowledges */
@@ -358,6 +362,22 @@ static uint64_t kernel_silent_ms(const Transport *transport)
 }
 
 /*
+ * One look does not tell: what is owed may have been sent just now, by a thread that was late, and
+ * nothing for a long time before it.
+ */
+static bool kernel_is_silent(Link *link, uint64_t now_ns)
+{
+    pthread_mutex_lock(&link->mover->link_lock);
+    uint64_t silent_ms = link->up ? kernel_silent_ms(link->transport) : 0;
+    pthread_mutex_unlock(&link->mover->link_lock);
+    if (silent_ms == 0)
+        link->owed_ns = 0;
+    else if (link->owed_ns == 0)
+        link->owed_ns = now_ns;
+    return silent_ms > SYSTEM_SILENT_MS && now_ns - link->owed_ns >= OWED_NS;
+}
+
+/*
  * Why a connection that is up counts as lost; false when it does not. The other mover may be late
  * because its system is busy: as long as the kernel there acknowledges what it gets, PINGs at
  * least, that is no dead system.
@@ -365,6 +385,7 @@ static uint64_t kernel_silent_ms(const Transport *transport)
 static bool is_silent(Link *link, uint64_t now_ns, char reason[TRANSPORT_REASON_MAX])
 {
     Mover *mover = link->mover;
+    bool kernel_silent = kernel_is_silent(link, now_ns);
     uint64_t heard_ns = atomic_load(&link->heard_ns);
     uint64_t silent_ms = now_ns > heard_ns ? (now_ns - heard_ns) / NS_PER_MS : 0;
     if (silent_ms > mover->config.silence_ms) {
@@ -372,22 +393,21 @@ static bool is_silent(Link *link, uint64_t now_ns, char reason[TRANSPORT_REASON_
                  "nothing heard from the other system's mover for %u ms", mover->config.silence_ms);
         return true;
     }
-    if (silent_ms <= SYSTEM_SILENT_MS)
-        return false;
-    pthread_mutex_lock(&mover->link_lock);
-    uint64_t kernel_ms = link->up ? kernel_silent_ms(link->transport) : 0;
-    pthread_mutex_unlock(&mover->link_lock);
     snprintf(reason, TRANSPORT_REASON_MAX, "no answer of any kind from the other system for %u ms",
              SYSTEM_SILENT_MS);
-    return kernel_ms > SYSTEM_SILENT_MS;
+    return kernel_silent && silent_ms > SYSTEM_SILENT_MS;
 }
 
 /* Who was stopped itself has heard nobody: what came meanwhile is read first. */
 static void forgive_own_stop(Mover *mover, uint64_t now_ns)
 {
-    if (mover->watched_ns && now_ns - mover->watched_ns > OWN_STOP_NS)
-        for (unsigned i = 0; i < mover->n_links; i++)
+    uint64_t since_ns = mover->watched_ns ? now_ns - mover->watched_ns : 0;
+    for (unsigned i = 0; i < mover->n_links; i++) {
+        if (since_ns > LATE_NS)
+            mover->links[i].owed_ns = 0;
+        if (since_ns > OWN_STOP_NS)
             atomic_store(&mover->links[i].heard_ns, now_ns);
+    }
     mover->watched_ns = now_ns;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves between two lpm-hosts, good ones and those that end early."""
 import concurrent.futures
+import contextlib
 import fcntl
 import os
 import signal
@@ -114,10 +115,7 @@ def test_death_while_copying(pair, victim):
     if victim == "target qemu":
         pids = pair.b.qemu_pids()
     else:
-        host = pair.a if victim == "source mover" else pair.b
-        children = f"/proc/{host.process.pid}/task/{host.process.pid}/children"
-        pids = [int(pid) for pid in open(children).read().split()
-                if "lpm-mover" in open(f"/proc/{pid}/cmdline").read()]
+        pids = movers(pair.a if victim == "source mover" else pair.b)
     assert len(pids) == 1
     os.kill(pids[0], signal.SIGKILL)
     status = pair.ends(pair.a, "aborted")
@@ -126,6 +124,34 @@ def test_death_while_copying(pair, victim):
     assert pair.states() == ["running", None]
     pair.says_more(pair.a)
     pair.move(pair.a, pair.b)
+    pair.says_more(pair.b)
+    pair.judge(pair.a, pair.b)
+
+
+def movers(host):
+    children = f"/proc/{host.process.pid}/task/{host.process.pid}/children"
+    return [int(pid) for pid in open(children).read().split() if "lpm-mover" in open(f"/proc/{pid}/cmdline").read()]
+
+
+def test_who_stood_still_calls_nobody_dead(pair):
+    """A system that stood still as a whole for a while: its lpm-host is first to go on, and has heard nothing of its mover."""
+    pair.create()
+    pair.begin(pair.a, pair.b, max_rate=100_000)
+    wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
+    (mover,) = movers(pair.a)
+    stopped = [mover, pair.a.process.pid]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(8.5)
+    os.kill(stopped[1], signal.SIGCONT)
+    assert pair.status(pair.a)["phase"] == "copy"
+    time.sleep(1.5)
+    with contextlib.suppress(ProcessLookupError):  # the end of the move tells
+        os.kill(mover, signal.SIGCONT)
+    pair.a.call("migration-set", migration=pair.migration, max_rate=0)
+    pair.ends(pair.a, "completed")
+    pair.ends(pair.b, "completed")
+    pair.tail(pair.b)
     pair.says_more(pair.b)
     pair.judge(pair.a, pair.b)
 
