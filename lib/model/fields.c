@@ -125,6 +125,19 @@ static bool read_list(const Field *field, const json_t *value, const char *where
     return true;
 }
 
+static bool read_array(const Field *field, const json_t *value, const char *where, void *base,
+                       GError **error)
+{
+    if (!json_is_array(value) || json_array_size(value) > (size_t)field->maximum) {
+        g_autofree char *allowed =
+            g_strdup_printf("a list of at most %" G_GINT64_FORMAT " objects", field->maximum);
+
+        return wrong(where, field->member, value, allowed, error);
+    }
+    *AT(json_t *, base, field->offset) = json_deep_copy(value);
+    return true;
+}
+
 static bool read_object(const Field *field, const json_t *value, const char *where, void *base,
                         GError **error)
 {
@@ -154,6 +167,8 @@ static bool read_field(const Field *field, const json_t *value, const char *wher
         return read_object(field, value, where, base, error);
     case FIELD_LIST:
         return read_list(field, value, where, base, error);
+    case FIELD_ARRAY:
+        return read_array(field, value, where, base, error);
     }
     g_assert_not_reached();
 }
@@ -230,6 +245,7 @@ static json_t *write_object(const Field *field, const void *base)
 
 static json_t *write_field(const Field *field, const void *base)
 {
+    const json_t *array;
     const char *text;
 
     switch (field->kind) {
@@ -248,6 +264,9 @@ static json_t *write_field(const Field *field, const void *base)
         return write_object(field, base);
     case FIELD_LIST:
         return write_list(field, base);
+    case FIELD_ARRAY:
+        array = *AT_CONST(json_t *, base, field->offset);
+        return array ? json_deep_copy(array) : NULL;
     }
     g_assert_not_reached();
 }
@@ -266,6 +285,7 @@ static bool is_default(const Field *field, const void *base)
         return *AT_CONST(size_t, base, field->count_offset) == 0;
     case FIELD_TEXT:
     case FIELD_OBJECT:
+    case FIELD_ARRAY:
         return false; /* write_field() leaves them out by itself */
     }
     g_assert_not_reached();
@@ -309,6 +329,8 @@ void fields_clear(const FieldTable *table, void *base)
             fields_clear(field->inner, AT(char, base, field->offset));
         } else if (field->kind == FIELD_LIST) {
             clear_list(field, base);
+        } else if (field->kind == FIELD_ARRAY) {
+            g_clear_pointer(AT(json_t *, base, field->offset), json_decref);
         }
     }
 }

@@ -13,6 +13,7 @@ typedef enum {
     FIELD_CHOICE, /* an enum that counts from 0 */
     FIELD_OBJECT, /* a struct in place; left out of JSON while all its members are NULL */
     FIELD_LIST,   /* pointer to structs, with a size_t count beside it */
+    FIELD_ARRAY,  /* json_t *, owned: an array as it is; NULL: left out */
 } FieldKind;
 
 typedef struct FieldTable FieldTable;

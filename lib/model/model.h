@@ -10,6 +10,8 @@
 #define LPM_NAME_MAX         63 /* partition, system, switch and pool names: [A-Za-z0-9][A-Za-z0-9._-]* */
 #define LPM_DISKS_MAX        16
 #define LPM_NETWORKS_MAX     8
+#define LPM_PROFILES_MAX     16
+#define LPM_PROFILE_FIRST    "normal" /* the profile of a partition that says no name */
 #define LPM_VLAN_MAX         4094
 #define LPM_PROCESSORS_MAX   64
 #define LPM_MEMORY_MIB_MAX   (16 * 1024 * 1024)
@@ -133,6 +135,10 @@ typedef struct {
     LpmAddedMemory *added_memory;
     size_t n_added_memory;
     int added_processors;
+    /* Several profiles: the members above are those of @profile_name, which was activated last, or
+     * never: the default one. All NULL while there is one, called LPM_PROFILE_FIRST. */
+    char *profile_name, *default_profile;
+    json_t *profiles; /* the others: [{"name", what a profile says}] */
 } LpmProfile;
 
 /* All that a running partition has: at its start, and given since. */
@@ -153,6 +159,42 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmProfile, lpm_profile_free)
  */
 LpmProfile *lpm_profile_from_json(const json_t *json, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 json_t *lpm_profile_to_json(const LpmProfile *profile);
+
+/*
+ * Several profiles of one partition. A definition is never changed: those below give a changed copy
+ * of all of it, or an error: NOT_FOUND, EXISTS, STATE, USAGE.
+ */
+typedef struct {
+    const json_t *changes; /* members of a profile with their new values; NULL: none */
+    const char *rename;    /* NULL: it keeps its name */
+    bool make_default;
+} LpmProfileEdit;
+
+/* The one whose members the definition has; the one that a start without a name takes. Borrowed. */
+const char *lpm_profile_current(const LpmProfile *profile);
+const char *lpm_profile_default(const LpmProfile *profile);
+/* With the members of profile @name in the definition; NULL: as it is. */
+LpmProfile *lpm_profile_select(const LpmProfile *profile, const char *name,
+                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* With a new one, a copy of @from (NULL: the current one) with @changes (NULL: none). */
+LpmProfile *lpm_profile_add(const LpmProfile *profile, const char *name, const char *from,
+                            const json_t *changes, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+LpmProfile *lpm_profile_edit(const LpmProfile *profile, const char *name,
+                             const LpmProfileEdit *edit, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Not the default one, nor the one that was activated last. */
+LpmProfile *lpm_profile_remove(const LpmProfile *profile, const char *name,
+                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/*
+ * Definition @definition (borrowed) with a profile @name that has what the partition has now, and
+ * that counts as activated last; the one before stays as it is. @built: runtime.profile of one that
+ * runs, NULL: not activated. A new reference; EXISTS when another one is called so.
+ */
+json_t *lpm_profile_save_as(const json_t *definition, const json_t *built, const char *name,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* [{"name","default","last_activated", what a profile says}], in order of names. New reference. */
+json_t *lpm_profile_list(const LpmProfile *profile);
+/* What was built of it has one profile only. */
+void lpm_profile_drop_others(LpmProfile *profile);
 
 const char *lpm_family_name(LpmFamily family); /* "x86-64", "power" */
 const char *lpm_disk_format_name(LpmDiskFormat format);

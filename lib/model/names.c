@@ -192,6 +192,11 @@ bool text_is_names(const char *text)
     return names[0] != NULL;
 }
 
+bool text_is_profile(const char *text)
+{
+    return lpm_name_is_valid(text) && strlen(text) <= 31;
+}
+
 bool text_is_file(const char *text)
 {
     g_auto(GStrv) parts = NULL;

@@ -23,6 +23,7 @@ bool text_is_interrupt_mode(const char *text); /* "xics" or "dual" */
 bool text_is_cache(const char *text);          /* "none", "directsync" or "writeback" */
 bool text_is_mac(const char *text);            /* unicast, lower case, with colons */
 bool text_is_names(const char *text);          /* legal names with commas between */
+bool text_is_profile(const char *text);        /* a legal name of at most 31 bytes */
 bool text_is_file(const char *text);           /* a path that stays inside its pool */
 bool text_is_printable(const char *text);      /* no control characters */
 

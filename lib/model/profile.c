@@ -3,6 +3,7 @@
 #include "model/fields.h"
 #include "model/model.h"
 #include "model/names.h"
+#include "model/profiles.h"
 
 #include <string.h>
 
@@ -139,6 +140,12 @@ static const Field profile_fields[] = {
      .count_offset = offsetof(LpmProfile, n_added_memory), .item_size = sizeof(LpmAddedMemory)},
     {"added_processors", FIELD_INT, false, offsetof(LpmProfile, added_processors), .quiet = true,
      .minimum = 0, .maximum = LPM_PROCESSORS_MAX},
+    {"profile", FIELD_TEXT, false, offsetof(LpmProfile, profile_name), .valid = text_is_profile,
+     .allowed = PROFILE_RULE},
+    {"default_profile", FIELD_TEXT, false, offsetof(LpmProfile, default_profile),
+     .valid = text_is_profile, .allowed = PROFILE_RULE},
+    {"profiles", FIELD_ARRAY, false, offsetof(LpmProfile, profiles),
+     .maximum = LPM_PROFILES_MAX - 1},
 };
 static const FieldTable profile_table = TABLE(profile_fields);
 
@@ -346,6 +353,9 @@ LpmProfile *lpm_profile_from_json(const json_t *json, GError **error)
     }
     fill_in(profile);
     details_fill_in(profile);
+    if (!profiles_check(profile, error)) {
+        return NULL;
+    }
     return g_steal_pointer(&profile);
 }
 

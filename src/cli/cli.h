@@ -36,12 +36,16 @@ typedef struct {
 
 extern const CliVerb cli_verbs_system[];
 extern const CliVerb cli_verbs_partition[];
+extern const CliVerb cli_verbs_profile[];
 extern const CliVerb cli_verbs_mobility[];
 extern const CliVerb cli_verbs_migration[];
 extern const CliVerb cli_verbs_store[];
 extern const CliVerb cli_verbs_other[];
 /* All of the above; ends with NULL. */
 extern const CliVerb *const cli_verb_tables[];
+
+/* Adds MEMBER=VALUE to @changes: VALUE is JSON where it reads as JSON, else a string. */
+bool cli_add_change(json_t *changes, const char *word, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* --- connection --- */
 

@@ -25,6 +25,7 @@ static char *codec;
 static int link_retry_s = -1; /* not given */
 static gboolean skip_scripts, force_scripts;
 static char **overrides;
+static char *profile_option;
 
 static json_t *move_options(GError **error)
 {
@@ -77,6 +78,8 @@ static json_t *move_options(GError **error)
         json_object_set_new(options, "affinity", json_true());
     if (min_affinity > 0)
         json_object_set_new(options, "min_affinity", json_integer(min_affinity));
+    if (profile_option != NULL)
+        json_object_set_new(options, "profile", json_string(profile_option));
     if (give_up_after_s >= 0)
         json_object_set_new(options, "give_up_after_s", json_integer(give_up_after_s));
     if (connections != 0)
@@ -294,6 +297,13 @@ static bool migrate(Cli *cli, char **words, GError **error)
          &min_affinity,                                                                            \
          "only with this affinity score or more, 0 to 100",                                        \
          "SCORE"},                                                                                 \
+        {"profile",                                                                                \
+         0,                                                                                        \
+         0,                                                                                        \
+         G_OPTION_ARG_STRING,                                                                      \
+         &profile_option,                                                                          \
+         "keep what it has now as this new profile, there",                                        \
+         "NAME"},                                                                                  \
         {"give-up-after",                                                                          \
          0,                                                                                        \
          0,                                                                                        \

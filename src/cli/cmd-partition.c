@@ -12,6 +12,7 @@ static gboolean hard;
 static int timeout_s = 60;
 static gboolean disks;
 static gboolean eject, force;
+static char *profile_option;
 static char *insert, *pool_option;
 
 static bool partition_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
@@ -58,6 +59,7 @@ static bool partition_show(Cli *cli, char **words, GError **error)
         {"system", "system", false},
         {"state", "state", false},
         {"family", "profile.family", false},
+        {"profile", "profile_name", false},
         {"processors", "profile.processors", false},
         {"memory MiB", "profile.memory_mib", false},
         {"preferred mode", "profile.preferred_mode", false},
@@ -118,7 +120,7 @@ static bool partition_create(Cli *cli, char **words, GError **error)
 }
 
 /* MEMBER=VALUE: VALUE is JSON where it reads as JSON, else a string. */
-static bool add_change(json_t *changes, const char *word, GError **error)
+bool cli_add_change(json_t *changes, const char *word, GError **error)
 {
     const char *equals = strchr(word, '=');
     if (equals == NULL || equals == word)
@@ -137,7 +139,7 @@ static bool partition_change(Cli *cli, char **words, GError **error)
 {
     g_autoptr(json_t) changes = json_object();
     for (char **word = words + 1; *word != NULL; word++)
-        if (!add_change(changes, *word, error))
+        if (!cli_add_change(changes, *word, error))
             return false;
     g_autofree char *path = cli_path("/v1/partitions/%s", words[0]);
     g_autoptr(json_t) answer = cli_client_call(cli->client, "PATCH", path,
@@ -162,7 +164,8 @@ static bool act(Cli *cli, const char *path_format, const char *name, json_t *bod
 
 static bool partition_start(Cli *cli, char **words, GError **error)
 {
-    return act(cli, "/v1/partitions/%s/start", words[0], NULL, error);
+    json_t *body = profile_option ? lpm_json_pack("{s:s}", "profile", profile_option) : NULL;
+    return act(cli, "/v1/partitions/%s/start", words[0], body, error);
 }
 
 static bool partition_stop(Cli *cli, char **words, GError **error)
@@ -178,8 +181,10 @@ static bool partition_stop(Cli *cli, char **words, GError **error)
 
 static bool partition_restart(Cli *cli, char **words, GError **error)
 {
-    return act(cli, "/v1/partitions/%s/restart", words[0],
-               lpm_json_pack("{s:s}", "how", hard ? "hard" : "orderly"), error);
+    json_t *body = lpm_json_pack("{s:s}", "how", hard ? "hard" : "orderly");
+    if (profile_option != NULL)
+        json_object_set_new(body, "profile", json_string(profile_option));
+    return act(cli, "/v1/partitions/%s/restart", words[0], body, error);
 }
 
 static bool partition_power(Cli *cli, char **words, GError **error)
@@ -279,6 +284,11 @@ static const GOptionEntry create_options[] = {
      "the profile, JSON; - reads standard input", "FILE"},
     G_OPTION_ENTRY_NULL,
 };
+static const GOptionEntry start_options[] = {
+    {"profile", 0, 0, G_OPTION_ARG_STRING, &profile_option,
+     "which of its profiles (default: its default one)", "NAME"},
+    G_OPTION_ENTRY_NULL,
+};
 static const GOptionEntry stop_options[] = {
     {"hard", 0, 0, G_OPTION_ARG_NONE, &hard, "as if its power were cut", NULL},
     {"timeout", 0, 0, G_OPTION_ARG_INT, &timeout_s,
@@ -287,6 +297,8 @@ static const GOptionEntry stop_options[] = {
 };
 static const GOptionEntry restart_options[] = {
     {"hard", 0, 0, G_OPTION_ARG_NONE, &hard, "as if its power were cut", NULL},
+    {"profile", 0, 0, G_OPTION_ARG_STRING, &profile_option,
+     "which of its profiles (default: the one that it was activated with)", "NAME"},
     G_OPTION_ENTRY_NULL,
 };
 static const GOptionEntry media_options[] = {
@@ -316,7 +328,7 @@ const CliVerb cli_verbs_partition[] = {
      "make a partition from a profile"},
     {"partition", "change", "PARTITION MEMBER=VALUE...", 2, -1, NULL, false, partition_change,
      "change its profile"},
-    {"partition", "start", "PARTITION", 1, 1, NULL, false, partition_start, "activate it"},
+    {"partition", "start", "PARTITION", 1, 1, start_options, false, partition_start, "activate it"},
     {"partition", "stop", "PARTITION", 1, 1, stop_options, false, partition_stop,
      "stop it, in order or hard"},
     {"partition", "restart", "PARTITION", 1, 1, restart_options, false, partition_restart,

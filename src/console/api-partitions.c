@@ -167,9 +167,26 @@ void lpm_api_partition_delete(LpmHttpRequest *request, json_t *arguments, void *
     call_run(call);
 }
 
+/* Those of @members that were given; a system of an earlier release refuses what it does not know.
+ */
+static json_t *given(const json_t *arguments, const char *const *members)
+{
+    json_t *result = json_object();
+
+    for (; *members; members++) {
+        json_t *value = json_object_get(arguments, *members);
+
+        if (value) {
+            json_object_set(result, *members, value);
+        }
+    }
+    return result;
+}
+
 void lpm_api_partition_start(LpmHttpRequest *request, json_t *arguments, void *data)
 {
-    Call *call = call_new(request, arguments, data, "partition-start", json_object());
+    static const char *const members[] = {"profile", NULL};
+    Call *call = call_new(request, arguments, data, "partition-start", given(arguments, members));
 
     call->deed = "started";
     call->timeout_ms = START_TIMEOUT_MS;
@@ -213,14 +230,14 @@ void lpm_api_partition_restart(LpmHttpRequest *request, json_t *arguments, void 
 {
     GError *error = NULL;
     const char *how = read_how(arguments, &error);
+    static const char *const members[] = {"how", "profile", NULL};
     Call *call;
 
     if (!how) {
         fail(request, error);
         return;
     }
-    call =
-        call_new(request, arguments, data, "partition-restart", lpm_json_pack("{s:s}", "how", how));
+    call = call_new(request, arguments, data, "partition-restart", given(arguments, members));
     call->deed = "restarted";
     call->timeout_ms = STOP_DEFAULT_MS + START_TIMEOUT_MS;
     call_run(call);
@@ -265,6 +282,38 @@ void lpm_api_partition_media(LpmHttpRequest *request, json_t *arguments, void *d
     call->deed = "given another medium";
     call->timeout_ms = START_TIMEOUT_MS;
     call_run(call);
+}
+
+/* --- profiles --- */
+
+static void profiles(LpmHttpRequest *request, json_t *arguments, void *data, const char *verb,
+                     const char *deed)
+{
+    static const char *const members[] = {"profile", "from", "changes", "rename", "default", NULL};
+    Call *call = call_new(request, arguments, data, verb, given(arguments, members));
+
+    call->deed = deed;
+    call_run(call);
+}
+
+void lpm_api_profile_list(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    profiles(request, arguments, data, "profile-list", NULL);
+}
+
+void lpm_api_profile_create(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    profiles(request, arguments, data, "profile-create", "given a profile");
+}
+
+void lpm_api_profile_change(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    profiles(request, arguments, data, "profile-change", "a profile was changed");
+}
+
+void lpm_api_profile_delete(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    profiles(request, arguments, data, "profile-delete", "a profile was deleted");
 }
 
 /* --- create --- */

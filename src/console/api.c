@@ -50,6 +50,10 @@ static const char introduction[] =
     {                                                                                              \
         "partition", LPM_HTTP_PATH, 's', true, "name of the partition"                             \
     }
+#define PROFILE_ARG                                                                                \
+    {                                                                                              \
+        "profile", LPM_HTTP_PATH, 's', true, "name of the profile"                                 \
+    }
 #define MIGRATION_ARG                                                                              \
     {                                                                                              \
         "migration", LPM_HTTP_PATH, 's', true, "id of the migration"                               \
@@ -67,6 +71,7 @@ static const char introduction[] =
             "(how long a lost link is waited for), `measure` (boolean, true: QEMU looks at what "  \
             "the partition writes), "                                                              \
             "`affinity` (boolean: not a lower score), `min_affinity` (0 to 100), "                 \
+            "`profile` (a new profile's name: what the partition has now is kept there), "         \
             "`overrides` (array of check ids whose errors are overridden)"                         \
     }
 #define END                                                                                        \
@@ -97,6 +102,25 @@ static const LpmHttpArg partition_change_args[] = {
     PARTITION_ARG,
     {"changes", LPM_HTTP_BODY, 'o', true, "members of the profile with their new values"},
     END};
+static const LpmHttpArg partition_start_args[] = {
+    PARTITION_ARG,
+    {"profile", LPM_HTTP_BODY, 's', false, "which of its profiles (default: its default one)"},
+    END};
+static const LpmHttpArg profile_create_args[] = {
+    PARTITION_ARG,
+    {"profile", LPM_HTTP_BODY, 's', true, "its name, at most 31 letters, digits, `.`, `_`, `-`"},
+    {"from", LPM_HTTP_BODY, 's', false,
+     "the profile that it is a copy of (default: the one that was activated last)"},
+    {"changes", LPM_HTTP_BODY, 'o', false, "members that differ, with their values"},
+    END};
+static const LpmHttpArg profile_change_args[] = {
+    PARTITION_ARG,
+    PROFILE_ARG,
+    {"changes", LPM_HTTP_BODY, 'o', false, "members with their new values"},
+    {"rename", LPM_HTTP_BODY, 's', false, "its new name"},
+    {"default", LPM_HTTP_BODY, 'b', false, "true: a start without a name takes this one"},
+    END};
+static const LpmHttpArg profile_delete_args[] = {PARTITION_ARG, PROFILE_ARG, END};
 static const LpmHttpArg partition_stop_args[] = {
     PARTITION_ARG,
     {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"},
@@ -104,7 +128,11 @@ static const LpmHttpArg partition_stop_args[] = {
      "how long an orderly one may take (default 60000); then it is a timeout error"},
     END};
 static const LpmHttpArg partition_restart_args[] = {
-    PARTITION_ARG, {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"}, END};
+    PARTITION_ARG,
+    {"how", LPM_HTTP_BODY, 's', false, "`orderly` (default) or `hard`"},
+    {"profile", LPM_HTTP_BODY, 's', false,
+     "which of its profiles (default: the one that it was activated with)"},
+    END};
 static const LpmHttpArg partition_off_args[] = {
     PARTITION_ARG,
     {"wait_s", LPM_HTTP_BODY, 'i', false,
@@ -203,6 +231,12 @@ static const LpmHttpArg events_stream_args[] = {
     "  \"memory_mib\": 1024, \"preferred_mode\": \"default\", \"current_mode\": \"x86-64-v3\", "     \
     "\"migration\": null, \"macs\": []"
 
+#define PROFILES_JSON                                                                              \
+    "{\"profiles\": [{\"name\": \"normal\", \"default\": true, \"last_activated\": true, "         \
+    "\"processors\": 1, \"memory_mib\": 512,\n"                                                    \
+    "  \"preferred_mode\": \"default\", \"memory_backing\": \"private\", "                         \
+    "\"max_blackout_ms\": 0}]}"
+
 #define PREDICTION_JSON                                                                            \
     "{\"converges\": \"yes\", \"duration_ms\": {\"value\": 4900, \"low\": 4200, "                  \
     "\"high\": 5800},\n"                                                                           \
@@ -280,7 +314,8 @@ const LpmHttpRoute lpm_api_routes[] = {
      "One partition: what its system's `partition-show` says, and where it is. `note` tells of a "
      "leftover profile on another "
      "system.",
-     "{\"system\": \"s1\", \"note\": null, \"profile\": {}, \"state\": \"running\", "
+     "{\"system\": \"s1\", \"note\": null, \"profile\": {}, \"profile_name\": \"normal\", "
+     "\"state\": \"running\", "
      "\"current_mode\": \"x86-64-v3\",\n"
      " \"pending_mode\": null, \"runtime\": {}, \"record\": {}, \"rmc\": {}, \"disks\": [], "
      "\"console_socket\": \"…\", "
@@ -290,7 +325,18 @@ const LpmHttpRoute lpm_api_routes[] = {
     {"DELETE", "/v1/partitions/{partition}", 200, false, lpm_api_partition_delete,
      partition_delete_args, "Deletes a partition that is not activated.", "{}"},
     {"POST", "/v1/partitions/{partition}/start", 200, false, lpm_api_partition_start,
-     partition_args, "Activates it; answers once it runs.", "{\"state\": \"running\"}"},
+     partition_start_args, "Activates it; answers once it runs.", "{\"state\": \"running\"}"},
+    {"GET", "/v1/partitions/{partition}/profiles", 200, false, lpm_api_profile_list, partition_args,
+     "Its profiles ([guide](../guide/profiles.md)): what each has, which one a start without a "
+     "name takes, and which one was\nactivated last; none while it never was.",
+     PROFILES_JSON},
+    {"POST", "/v1/partitions/{partition}/profiles", 201, false, lpm_api_profile_create,
+     profile_create_args, "Gives it one more; the answer is all of them.", PROFILES_JSON},
+    {"PATCH", "/v1/partitions/{partition}/profiles/{profile}", 200, false, lpm_api_profile_change,
+     profile_change_args, "Changes one, renames it, or makes it the default one.", PROFILES_JSON},
+    {"DELETE", "/v1/partitions/{partition}/profiles/{profile}", 200, false, lpm_api_profile_delete,
+     profile_delete_args, "Deletes one; not the default one, nor the one that was activated last.",
+     PROFILES_JSON},
     {"POST", "/v1/partitions/{partition}/stop", 200, false, lpm_api_partition_stop,
      partition_stop_args,
      "Stops it; answers once it is not activated. Nothing is killed unless `how` is `hard`.",

@@ -25,6 +25,10 @@ void lpm_api_partition_show(LpmHttpRequest *request, json_t *arguments, void *da
 void lpm_api_partition_change(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_delete(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_start(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_profile_list(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_profile_create(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_profile_change(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_profile_delete(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_stop(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_power(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_power_off(LpmHttpRequest *request, json_t *arguments, void *data);

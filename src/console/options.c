@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include "checks/checks.h"
+#include "model/model.h"
 
 #include <string.h>
 
@@ -39,6 +40,7 @@ static const OptionRow rows[] = {
 };
 
 #define OVERRIDES "overrides"
+#define PROFILE   "profile" /* a text: what the partition has now is kept under this name */
 
 static bool read_overrides(const json_t *list, json_t *result, GError **error)
 {
@@ -62,6 +64,18 @@ static bool read_overrides(const json_t *list, json_t *result, GError **error)
         }
     }
     json_object_set_new(result, OVERRIDES, list ? json_deep_copy(list) : json_array());
+    return true;
+}
+
+static bool read_profile(json_t *name, json_t *result, GError **error)
+{
+    if (name && !json_is_string(name)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "option \"%s\" must be the name of a profile",
+                             PROFILE);
+    }
+    if (name) {
+        json_object_set(result, PROFILE, name);
+    }
     return true;
 }
 
@@ -144,7 +158,7 @@ json_t *lpm_options_read(const json_t *options, GError **error)
     json_t *value;
 
     json_object_foreach ((json_t *)options, name, value) {
-        if (!find_row(name) && strcmp(name, OVERRIDES) != 0) {
+        if (!find_row(name) && strcmp(name, OVERRIDES) != 0 && strcmp(name, PROFILE) != 0) {
             lpm_error_set(error, LPM_ERROR_USAGE, "there is no option \"%s\"", name);
             return NULL;
         }
@@ -160,7 +174,8 @@ json_t *lpm_options_read(const json_t *options, GError **error)
                       "sends while the partition runs cannot be compared");
         return NULL;
     }
-    if (!read_overrides(json_object_get(options, OVERRIDES), result, error)) {
+    if (!read_overrides(json_object_get(options, OVERRIDES), result, error) ||
+        !read_profile(json_object_get(options, PROFILE), result, error)) {
         return NULL;
     }
     return g_steal_pointer(&result);
@@ -185,4 +200,22 @@ json_t *lpm_options_for_host(const json_t *options)
         }
     }
     return result;
+}
+
+/* Seen by the target too, which may be of a release that knows no other profiles. */
+void lpm_options_keep_profile(const json_t *options, bool active, json_t *facts, GError **error)
+{
+    const char *name = lpm_json_str(options, PROFILE, NULL);
+    const json_t *built = active ? lpm_json_at(facts, "runtime.profile") : NULL;
+    json_t *kept;
+
+    if (!name) {
+        return;
+    }
+    kept = lpm_profile_save_as(json_object_get(facts, "profile"), built, name, error);
+    if (kept) {
+        json_object_set_new(facts, "profile", kept);
+    } else {
+        g_prefix_error(error, "to keep what it has as profile \"%.60s\": ", name);
+    }
 }

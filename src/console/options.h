@@ -15,3 +15,6 @@ bool lpm_options_change(json_t *options, const json_t *changes,
 bool lpm_options_may_postcopy(const json_t *options);
 /* The part that goes to lpm-host (docs/spec/host-rpc.md). New reference. */
 json_t *lpm_options_for_host(const json_t *options);
+/* In @facts of a partition: what it has now as the new profile that the options ask for, if they
+ * do. EXISTS, USAGE. */
+void lpm_options_keep_profile(const json_t *options, bool active, json_t *facts, GError **error);

@@ -3,6 +3,7 @@
 
 #include "fleet.h"
 #include "moves.h"
+#include "options.h"
 #include "predict/cluster.h"
 #include "predict/predict.h"
 
@@ -454,6 +455,8 @@ static void on_partition_facts(json_t *result, const GError *error, void *data)
     validation->have_partition = true;
     if (result) {
         validation->partition_facts = json_deep_copy(result);
+        lpm_options_keep_profile(validation->options, validation->active,
+                                 validation->partition_facts, &validation->error);
     } else {
         validation->error = g_error_copy(error);
         g_prefix_error(&validation->error,

@@ -43,7 +43,7 @@ typedef struct LpmActivation {
     bool ended;      /* done was called */
 } Activation;
 
-static void begin(LpmPartition *partition, Activation *activation);
+static void begin(LpmPartition *partition, const char *profile, Activation *activation);
 static void on_may_start(const GError *error, void *data);
 static void on_emulators(const GError *error, void *data);
 static bool resolve_files(Activation *activation, GError **error);
@@ -136,6 +136,7 @@ static void fail(Activation *activation, const GError *error)
         }
         g_clear_pointer(&partition->runtime, json_decref);
         partition->incoming = false;
+        g_clear_pointer(&partition->activating, g_free);
         lpm_partition_drop_runtime(partition);
     }
     lpm_partition_end_qemu(partition, failure->error->message, on_failed_ended, failure);
@@ -154,14 +155,14 @@ void lpm_activation_qemu_gone(LpmPartition *partition, const char *reason)
 
 /* --- start --- */
 
-void lpm_partition_start(LpmPartition *partition, LpmHostDone done, void *data)
+void lpm_partition_start(LpmPartition *partition, const char *profile, LpmHostDone done, void *data)
 {
     Activation *activation = g_new0(Activation, 1);
 
     activation->role = LPM_QEMU_START;
     activation->done = done;
     activation->data = data;
-    begin(partition, activation);
+    begin(partition, profile, activation);
 }
 
 void lpm_partition_start_incoming(LpmPartition *partition, const json_t *runtime, bool unconnected,
@@ -174,7 +175,7 @@ void lpm_partition_start_incoming(LpmPartition *partition, const json_t *runtime
     activation->unconnected = unconnected;
     activation->done = done;
     activation->data = data;
-    begin(partition, activation);
+    begin(partition, NULL, activation);
 }
 
 static void on_refused(gpointer data)
@@ -187,7 +188,13 @@ static void on_refused(gpointer data)
     g_free(failure);
 }
 
-static void begin(LpmPartition *partition, Activation *activation)
+/* Known already, so that nothing is begun with a name that there is not. */
+static void check_profile(const LpmPartition *partition, const char *profile, GError **error)
+{
+    g_autoptr(LpmProfile) chosen = lpm_profile_select(partition->profile, profile, error);
+}
+
+static void begin(LpmPartition *partition, const char *profile, Activation *activation)
 {
     const LpmMobilityHooks *hooks = partition->host->hooks;
     LpmQemuRole role = activation->role;
@@ -201,7 +208,9 @@ static void begin(LpmPartition *partition, Activation *activation)
                       partition->profile->name, lpm_partition_state_name(partition->state),
                       lpm_host_name(partition->host));
     } else if (role == LPM_QEMU_START) {
-        (void)lpm_partition_check_idle(partition, "be activated", &error);
+        if (lpm_partition_check_idle(partition, "be activated", &error)) {
+            check_profile(partition, profile, &error);
+        }
     }
     if (error) {
         Failure *failure = g_new0(Failure, 1);
@@ -213,6 +222,9 @@ static void begin(LpmPartition *partition, Activation *activation)
     }
     partition->activation = activation;
     partition->busy = "being activated";
+    if (profile && strcmp(profile, lpm_profile_current(partition->profile)) != 0) {
+        partition->activating = g_strdup(profile);
+    }
     lpm_partition_set_state(partition, LPM_PARTITION_STARTING, NULL);
     if (role == LPM_QEMU_START && hooks && hooks->record_may_start) {
         hooks->record_may_start(partition, on_may_start, activation);
@@ -639,6 +651,7 @@ static void on_running(const GError *error, void *data)
 {
     Activation *activation = data;
     LpmPartition *partition = activation->partition;
+    g_autoptr(GError) failure = NULL;
 
     if (activation->ended || partition->activation != activation) {
         return;
@@ -646,6 +659,10 @@ static void on_running(const GError *error, void *data)
     LPM_CRASH_POINT("activate", "cont", "after");
     if (error) {
         fail(activation, error);
+        return;
+    }
+    if (!lpm_partition_has_activated(partition, &failure)) {
+        fail(activation, failure);
         return;
     }
     g_free(partition->current_mode);

@@ -124,6 +124,7 @@ static void adopt(Adoption *adoption, LpmPartition *partition, const json_t *doc
     partition->runtime = json_incref(lpm_json_at(document, "runtime"));
     partition->incoming = lpm_json_bool(document, "incoming", false);
     partition->unsettled = lpm_json_bool(document, "unsettled", false);
+    partition->activating = g_strdup(lpm_json_str(document, "activating", NULL));
     lpm_qemu_watch(partition, pid, pidfd);
     one = g_new0(One, 1);
     one->adoption = adoption;

@@ -10,6 +10,7 @@ typedef struct {
     LpmPartition *partition;
     bool hard;
     bool restart;
+    char *profile; /* to be started anew with; NULL: the one of before */
     unsigned timeout_ms;
     guint timer;
     bool asking; /* a question to agent or QEMU is open: its callback still comes */
@@ -28,6 +29,7 @@ static void stop_free(Stop *stop)
     if (stop->over && !stop->asking) {
         lpm_partition_unref(stop->partition);
         g_clear_error(&stop->refused);
+        g_free(stop->profile);
         g_free(stop);
     }
 }
@@ -94,30 +96,36 @@ static bool may_begin(Stop *stop)
                           partition->profile->name, lpm_host_name(partition->host)));
 }
 
-static void begin(LpmPartition *partition, bool hard, bool restart, unsigned timeout_ms,
-                  LpmHostDone done, void *data)
+static Stop *stop_new(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
+                      void *data)
 {
     Stop *stop = g_new0(Stop, 1);
 
     stop->partition = lpm_partition_ref(partition);
     stop->hard = hard;
-    stop->restart = restart;
     stop->timeout_ms = timeout_ms;
     stop->done = done;
     stop->data = data;
+    return stop;
+}
+
+static void begin(Stop *stop)
+{
+    LpmPartition *partition = stop->partition;
+
     if (!may_begin(stop)) {
         g_idle_add_once(on_refused, stop);
         return;
     }
-    partition->busy = restart ? "being restarted" : "being stopped";
+    partition->busy = stop->restart ? "being restarted" : "being stopped";
     partition->pending_stop = true;
     lpm_partition_set_state(partition, LPM_PARTITION_STOPPING, NULL);
     lpm_qemu_end_wait(partition, on_gone, stop);
-    if (hard || !partition->qmp) {
+    if (stop->hard || !partition->qmp) {
         lpm_process_kill(partition->pidfd);
         return;
     }
-    stop->timer = g_timeout_add(timeout_ms, on_timeout, stop);
+    stop->timer = g_timeout_add(stop->timeout_ms, on_timeout, stop);
     stop->asking = true;
     if (partition->agent) {
         lpm_qga_ping(partition->agent, partition->host->config->agent_timeout_ms, on_ping, stop);
@@ -166,17 +174,21 @@ static void on_gone(LpmPartition *partition, void *data)
         return;
     }
     partition->busy = NULL;
-    lpm_partition_start(partition, on_started, stop);
+    lpm_partition_start(partition, stop->profile, on_started, stop);
 }
 
 void lpm_partition_stop(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
                         void *data)
 {
-    begin(partition, hard, false, timeout_ms, done, data);
+    begin(stop_new(partition, hard, timeout_ms, done, data));
 }
 
-void lpm_partition_restart(LpmPartition *partition, bool hard, unsigned timeout_ms,
-                           LpmHostDone done, void *data)
+void lpm_partition_restart(LpmPartition *partition, const char *profile, bool hard,
+                           unsigned timeout_ms, LpmHostDone done, void *data)
 {
-    begin(partition, hard, true, timeout_ms, done, data);
+    Stop *stop = stop_new(partition, hard, timeout_ms, done, data);
+
+    stop->restart = true;
+    stop->profile = g_strdup(profile);
+    begin(stop);
 }

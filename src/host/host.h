@@ -164,7 +164,9 @@ struct LpmPartition {
     bool restart_due;    /* it has ended so, and a migration was attached */
     bool unsettled;      /* it may have less than its runtime says: grow.h */
     bool incoming;       /* QEMU was started for a move and has not run here yet */
-    GList *end_waiters;  /* LpmEndWaiter: told once QEMU is gone */
+    char *activating; /* profile that QEMU was started with and that has not run yet; NULL: the one
+                         of before */
+    GList *end_waiters;               /* LpmEndWaiter: told once QEMU is gone */
     struct LpmActivation *activation; /* a start on its way */
     guint timer;                      /* reconnects a lost QMP connection */
     GPtrArray *nonces;                /* of LpmNonce (facts.h), beside its disks; NULL: none */

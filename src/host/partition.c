@@ -51,6 +51,7 @@ void lpm_partition_unref(LpmPartition *partition)
     g_free(partition->current_mode);
     g_free(partition->shutdown);
     g_free(partition->end_reason);
+    g_free(partition->activating);
     g_free(partition);
 }
 
@@ -140,6 +141,20 @@ bool lpm_partition_keep(LpmPartition *partition, GError **error)
     }
     partition->stored = true;
     return true;
+}
+
+bool lpm_partition_redefine(LpmPartition *partition, LpmProfile *profile, GError **error)
+{
+    LpmProfile *before = partition->profile;
+    bool kept;
+
+    partition->profile = profile;
+    kept = lpm_partition_keep(partition, error);
+    if (!kept) {
+        partition->profile = before;
+    }
+    lpm_profile_free(kept ? before : profile);
+    return kept;
 }
 
 static void remove_run_dir(const LpmPartition *partition)
@@ -330,6 +345,9 @@ bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *proces
     }
     document = lpm_json_pack("{s:b, s:O, s:O}", "incoming", partition->incoming, "runtime",
                              partition->runtime, "argv", line);
+    if (partition->activating) {
+        json_object_set_new(document, "activating", json_string(partition->activating));
+    }
     if (process) {
         json_object_set_new(document, "pid", json_integer(process->pid));
         json_object_set_new(document, "start_time", json_integer((json_int_t)process->start_time));
@@ -381,6 +399,51 @@ void lpm_partition_has_run(LpmPartition *partition)
         lpm_log_warning(&(LpmLogFields){.partition = partition->profile->name}, "%s",
                         error->message);
     }
+}
+
+/* Both documents in one step: whoever dies before has a runtime that says what to do. */
+static bool keep_activated(LpmPartition *partition, GError **error)
+{
+    LpmStore *store = partition->host->store;
+    const char *uuid = partition->profile->uuid;
+    g_autoptr(json_t) document = lpm_store_get(store, LPM_KIND_RUNTIME, uuid, NULL, error);
+
+    if (!document || !lpm_store_begin(store, error)) {
+        return false;
+    }
+    json_object_del(document, "activating");
+    if (!lpm_store_put(store, LPM_KIND_RUNTIME, uuid, document, NULL, error) ||
+        !lpm_partition_keep(partition, error)) {
+        lpm_store_rollback(store);
+        return false;
+    }
+    return lpm_store_commit(store, error);
+}
+
+bool lpm_partition_has_activated(LpmPartition *partition, GError **error)
+{
+    LpmProfile *before = partition->profile;
+    LpmProfile *chosen;
+
+    if (!partition->activating) {
+        return true;
+    }
+    chosen = lpm_profile_select(before, partition->activating, error);
+    if (!chosen) {
+        return false;
+    }
+    partition->profile = chosen;
+    if (!keep_activated(partition, error)) {
+        g_prefix_error(error, "partition %s: that profile %s was activated last: ", before->name,
+                       partition->activating);
+        partition->profile = before;
+        lpm_profile_free(chosen);
+        return false;
+    }
+    lpm_profile_free(before);
+    g_clear_pointer(&partition->activating, g_free);
+    lpm_qemu_set_reset(partition);
+    return true;
 }
 
 void lpm_partition_drop_runtime(LpmPartition *partition)

@@ -8,9 +8,11 @@
 
 /* --- start (activate.c) --- */
 
-/* Activates from disk; the partition runs when @done says so. STATE, BUSY, UNSUPPORTED, STORAGE,
+/* Activates from disk with @profile, which counts as activated last once it runs; NULL: with that
+ * one again. The partition runs when @done says so. NOT_FOUND, STATE, BUSY, UNSUPPORTED, STORAGE,
  * NETWORK, QEMU. */
-void lpm_partition_start(LpmPartition *partition, LpmHostDone done, void *data);
+void lpm_partition_start(LpmPartition *partition, const char *profile, LpmHostDone done,
+                         void *data);
 /* A QEMU that was started before this lpm-host was: it is told that it ended while it was being
  * started. */
 void lpm_activation_qemu_gone(LpmPartition *partition, const char *reason);
@@ -30,7 +32,7 @@ typedef struct {
 void lpm_plan_free(LpmPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmPlan, lpm_plan_free)
 
-/* For a start from disk, by the modes' rules. */
+/* For a start from disk, by the modes' rules, with the profile that is being activated. */
 LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error);
 /* For a partition that comes in: the same machine as @runtime says. */
 LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GError **error);
@@ -83,8 +85,9 @@ void lpm_adopt_all(LpmHost *host, LpmHostDone done, void *data);
 /* @timeout_ms counts for an orderly stop: then TIMEOUT, and nothing was killed. */
 void lpm_partition_stop(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
                         void *data);
-void lpm_partition_restart(LpmPartition *partition, bool hard, unsigned timeout_ms,
-                           LpmHostDone done, void *data);
+/* @profile: as for lpm_partition_start(). */
+void lpm_partition_restart(LpmPartition *partition, const char *profile, bool hard,
+                           unsigned timeout_ms, LpmHostDone done, void *data);
 
 /* --- table (partition.c) --- */
 
@@ -92,6 +95,8 @@ void lpm_partition_restart(LpmPartition *partition, bool hard, unsigned timeout_
 bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, GError **error);
 /* BUSY while it may have less than its runtime says (grow.h). */
 bool lpm_partition_check_settled(const LpmPartition *partition, const char *what, GError **error);
+/* Another definition, stolen, also on failure, which leaves the one of before. */
+bool lpm_partition_redefine(LpmPartition *partition, LpmProfile *profile, GError **error);
 /* Writes the runtime document; @process NULL: not started yet. */
 bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *process,
                                char *const *argv, GError **error);
@@ -99,6 +104,8 @@ bool lpm_partition_put_runtime(LpmPartition *partition, const LpmProcess *proces
 bool lpm_partition_put_grown(LpmPartition *partition, GError **error);
 /* It runs here now, whatever it was started for: written down too, once. */
 void lpm_partition_has_run(LpmPartition *partition);
+/* What it was started with is the profile that was activated last: written down too, once. */
+bool lpm_partition_has_activated(LpmPartition *partition, GError **error);
 /* Removes it; a failure is logged: the process that it names is looked for, and not found, at the
  * next start. */
 void lpm_partition_drop_runtime(LpmPartition *partition);

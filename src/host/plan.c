@@ -119,7 +119,11 @@ LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error)
     g_autoptr(LpmPlan) plan = g_new0(LpmPlan, 1);
     const LpmMode *mode;
 
-    plan->profile = emulator ? copy_profile(partition->profile, error) : NULL;
+    plan->profile =
+        emulator ? lpm_profile_select(partition->profile, partition->activating, error) : NULL;
+    if (plan->profile) {
+        lpm_profile_drop_others(plan->profile);
+    }
     if (!plan->profile || !pin(host, emulator, plan->profile, error) ||
         !check_machine(host, emulator, plan->profile, error)) {
         return NULL;
@@ -201,6 +205,9 @@ LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GErro
     /* What runs may differ from the profile in things that were changed for the next start. */
     plan->profile =
         as_built ? lpm_profile_from_json(as_built, error) : copy_profile(partition->profile, error);
+    if (plan->profile) {
+        lpm_profile_drop_others(plan->profile);
+    }
     if (!plan->profile || !check_others(partition, plan->profile, error) ||
         !check_machine(host, emulator, plan->profile, error)) {
         return NULL;

@@ -113,6 +113,7 @@ static void release(LpmPartition *partition)
         partition->memory_fd = -1;
     }
     g_clear_pointer(&partition->runtime, json_decref);
+    g_clear_pointer(&partition->activating, g_free);
     g_clear_pointer(&partition->current_mode, g_free);
     partition->incoming = false;
     partition->unsettled = false;
@@ -195,7 +196,7 @@ void lpm_qemu_restart_due(LpmPartition *partition)
 {
     if (partition->restart_due && !partition->link && !partition->pid) {
         partition->restart_due = false;
-        lpm_partition_start(partition, on_restarted, lpm_partition_ref(partition));
+        lpm_partition_start(partition, NULL, on_restarted, lpm_partition_ref(partition));
     }
 }
 
@@ -333,6 +334,16 @@ static void on_mode_refreshed(const GError *error G_GNUC_UNUSED, void *data)
     refresh_end(data, NULL);
 }
 
+/* Where lpm-host died before it could; tried again at the next look. */
+static void note_activated(LpmPartition *partition)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!lpm_partition_has_activated(partition, &error)) {
+        lpm_log_error(&(LpmLogFields){.partition = partition->profile->name}, "%s", error->message);
+    }
+}
+
 static void apply_status(LpmPartition *partition, const LpmQmpStatus *status)
 {
     LpmPartitionState state =
@@ -341,6 +352,7 @@ static void apply_status(LpmPartition *partition, const LpmQmpStatus *status)
 
     if (status->state == LPM_QMP_RUN_RUNNING) {
         lpm_partition_has_run(partition);
+        note_activated(partition);
     } else if (partition->incoming && state == LPM_PARTITION_PAUSED) {
         state = LPM_PARTITION_INCOMING;
     } else if (status->state == LPM_QMP_RUN_PRELAUNCH) {

@@ -9,6 +9,20 @@
 
 #include <string.h>
 
+/* What came in was found by what it runs with, which is one profile, and with what it was given
+ * since its start: the definition that it arrives with is in the journal. */
+static bool take_definition(LpmMigration *migration, LpmPartition *partition, GError **error)
+{
+    LpmProfile *profile = lpm_profile_from_json(migration->profile, error);
+    if (profile && strcmp(profile->uuid, partition->profile->uuid) == 0) {
+        lpm_profile_free(partition->profile);
+        partition->profile = profile;
+    } else {
+        lpm_profile_free(profile);
+    }
+    return profile != NULL;
+}
+
 /* The source forgets a partition before it writes cleaned; the target keeps it before that. */
 static bool find_partition(LpmMigration *migration, GError **error)
 {
@@ -17,6 +31,10 @@ static bool find_partition(LpmMigration *migration, GError **error)
         return true;
     }
     LpmPartition *partition = g_hash_table_lookup(host->partitions, migration->uuid);
+    if (partition && !partition->stored && migration->side == LPM_MOB_DST && migration->profile) {
+        return take_definition(migration, partition, error) &&
+               lpm_mig_attach(migration, partition, error);
+    }
     if (!partition && migration->side == LPM_MOB_DST && migration->profile) {
         LpmProfile *profile = lpm_profile_from_json(migration->profile, error);
         partition = profile ? lpm_partition_add(host, profile, error) : NULL;

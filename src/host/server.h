@@ -25,11 +25,14 @@ LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks);
 
 /* The partition that argument "partition" names. NULL when there is none: then the request has been
  * answered. */
-void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data); /* media.c */
 LpmPartition *lpm_verb_partition(LpmRpcRequest *request, json_t *arguments, LpmHost *host);
+void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data); /* media.c */
+/* Whether this system knows what each of its profiles asks for: USAGE, STORAGE. */
+bool lpm_verb_check_profiles(const LpmHost *host, const LpmProfile *profile, GError **error);
 
 extern const LpmRpcVerb lpm_verbs_system[];
 extern const LpmRpcVerb lpm_verbs_partition[];
+extern const LpmRpcVerb lpm_verbs_profile[];
 extern const LpmRpcVerb lpm_verbs_grow[];
 extern const LpmRpcVerb lpm_verbs_validate[];
 

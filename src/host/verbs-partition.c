@@ -85,12 +85,12 @@ static json_t *row_of(const LpmPartition *partition)
 
     lpm_partition_size(partition, &memory_mib, &processors);
     return lpm_json_pack(
-        "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s?, s:s?, s:o}", "name", profile->name, "uuid",
-        profile->uuid, "family", lpm_family_name(profile->family), "state",
+        "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s, s:s?, s:s?, s:o}", "name", profile->name,
+        "uuid", profile->uuid, "family", lpm_family_name(profile->family), "state",
         lpm_partition_state_name(state_of(partition)), "reason", partition->reason, "processors",
-        processors, "memory_mib", (json_int_t)memory_mib, "preferred_mode", profile->preferred_mode,
-        "current_mode", partition->current_mode, "migration",
-        partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
+        processors, "memory_mib", (json_int_t)memory_mib, "profile", lpm_profile_current(profile),
+        "preferred_mode", profile->preferred_mode, "current_mode", partition->current_mode,
+        "migration", partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
 }
 
 static int compare_names(const void *one, const void *other)
@@ -163,6 +163,8 @@ static void show_end(Call *call)
                               lpm_json_pack("{s:s, s:s?}", "name", disk->name, "path", path));
     }
     json_object_set_new(answer, "profile", lpm_profile_to_json(partition->profile));
+    json_object_set_new(answer, "profile_name",
+                        json_string(lpm_profile_current(partition->profile)));
     json_object_set_new(answer, "state", json_string(lpm_partition_state_name(partition->state)));
     json_object_set_new(answer, "reason",
                         partition->reason ? json_string(partition->reason) : json_null());
@@ -306,7 +308,7 @@ static bool is_definition(const json_t *members, GError **error)
     return true;
 }
 
-static bool check_profile(LpmHost *host, const LpmProfile *profile, GError **error)
+static bool check_profile(const LpmHost *host, const LpmProfile *profile, GError **error)
 {
     const LpmFileRef *const boot[] = {&profile->boot.kernel, &profile->boot.initrd};
 
@@ -338,6 +340,23 @@ static bool check_profile(LpmHost *host, const LpmProfile *profile, GError **err
     return true;
 }
 
+bool lpm_verb_check_profiles(const LpmHost *host, const LpmProfile *profile, GError **error)
+{
+    json_t *other;
+    size_t i;
+
+    json_array_foreach (profile->profiles, i, other) {
+        g_autoptr(LpmProfile) chosen =
+            lpm_profile_select(profile, lpm_json_str(other, "name", ""), error);
+
+        if (!chosen || !check_profile(host, chosen, error)) {
+            g_prefix_error(error, "profile %s: ", lpm_json_str(other, "name", ""));
+            return false;
+        }
+    }
+    return check_profile(host, profile, error);
+}
+
 static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
 {
     LpmHost *host = data;
@@ -347,7 +366,7 @@ static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
     Call *call;
 
     if (profile && (!is_definition(json_object_get(arguments, "profile"), &error) ||
-                    !check_profile(host, profile, &error))) {
+                    !lpm_verb_check_profiles(host, profile, &error))) {
         g_clear_pointer(&profile, lpm_profile_free);
     }
     if (profile) {
@@ -368,10 +387,22 @@ static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
 static const char *const fixed[] = {"uuid", "family", "machine", "interrupt_mode"};
 static const char *const inactive_only[] = {"name", "arbiter"};
 
+/* What a partition's profiles are is changed by verbs of their own. */
+static const char *const profiles[] = {"profile", "default_profile", "profiles"};
+
 static bool may_change(const LpmPartition *partition, const json_t *changes, GError **error)
 {
     const char *name = partition->profile->name;
 
+    for (size_t i = 0; i < G_N_ELEMENTS(profiles); i++) {
+        if (json_object_get(changes, profiles[i])) {
+            return lpm_error_set(
+                error, LPM_ERROR_USAGE,
+                "partition %s: %s is not changed like this; \"lpm profile\" makes, "
+                "changes and deletes its profiles",
+                name, profiles[i]);
+        }
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++) {
         if (json_object_get(changes, fixed[i])) {
             return lpm_error_set(error, LPM_ERROR_USAGE,
@@ -438,7 +469,6 @@ static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
     json_t *changes = json_object_get(arguments, "changes");
     g_autoptr(LpmProfile) profile = NULL;
     g_autoptr(GError) error = NULL;
-    LpmProfile *before;
 
     if (!partition) {
         return;
@@ -446,21 +476,13 @@ static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
     if (may_change(partition, changes, &error)) {
         profile = changed_profile(partition, changes, &error);
     }
-    if (!profile || !check_profile(host, profile, &error) ||
+    if (!profile || !lpm_verb_check_profiles(host, profile, &error) ||
         !is_unique(host, partition, profile, &error) ||
-        !record_stays(partition, changes, profile, &error)) {
+        !record_stays(partition, changes, profile, &error) ||
+        !lpm_partition_redefine(partition, g_steal_pointer(&profile), &error)) {
         lpm_rpc_request_fail(request, error);
         return;
     }
-    before = partition->profile;
-    partition->profile = g_steal_pointer(&profile);
-    if (!lpm_partition_keep(partition, &error)) {
-        lpm_profile_free(partition->profile);
-        partition->profile = before;
-        lpm_rpc_request_fail(request, error);
-        return;
-    }
-    lpm_profile_free(before);
     lpm_qemu_set_reset(partition);
     lpm_rpc_request_return(request, lpm_json_pack("{s:o, s:b}", "profile",
                                                   lpm_profile_to_json(partition->profile),
@@ -474,18 +496,21 @@ static void verb_start(LpmRpcRequest *request, json_t *arguments, void *data)
     LpmPartition *partition = lpm_verb_partition(request, arguments, data);
 
     if (partition) {
-        lpm_partition_start(partition, on_state_answer, call_new(request, data, partition));
+        const char *profile =
+            lpm_json_str(arguments, "profile", lpm_profile_default(partition->profile));
+
+        lpm_partition_start(partition, profile, on_state_answer,
+                            call_new(request, data, partition));
     }
 }
 
-typedef void (*StopFunc)(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
-                         void *data);
-
-static void stop_or_restart(LpmRpcRequest *request, json_t *arguments, LpmHost *host, StopFunc func)
+static void stop_or_restart(LpmRpcRequest *request, json_t *arguments, LpmHost *host, bool restart)
 {
     LpmPartition *partition = lpm_verb_partition(request, arguments, host);
     const char *how = lpm_json_str(arguments, "how", "orderly");
+    const char *profile = lpm_json_str(arguments, "profile", NULL);
     int64_t timeout_ms = lpm_json_int(arguments, "timeout_ms", STOP_TIMEOUT_MS);
+    g_autoptr(LpmProfile) chosen = NULL;
     g_autoptr(GError) error = NULL;
 
     if (!partition) {
@@ -496,23 +521,30 @@ static void stop_or_restart(LpmRpcRequest *request, json_t *arguments, LpmHost *
     } else if (timeout_ms < 1 || timeout_ms > STOP_TIMEOUT_MS_MAX) {
         lpm_error_set(&error, LPM_ERROR_USAGE, "timeout_ms must be from 1 to %d",
                       STOP_TIMEOUT_MS_MAX);
+    } else {
+        chosen = lpm_profile_select(partition->profile, profile, &error);
     }
     if (error) {
         lpm_rpc_request_fail(request, error);
         return;
     }
-    func(partition, strcmp(how, "hard") == 0, (unsigned)timeout_ms, on_state_answer,
-         call_new(request, host, partition));
+    if (restart) {
+        lpm_partition_restart(partition, profile, strcmp(how, "hard") == 0, (unsigned)timeout_ms,
+                              on_state_answer, call_new(request, host, partition));
+    } else {
+        lpm_partition_stop(partition, strcmp(how, "hard") == 0, (unsigned)timeout_ms,
+                           on_state_answer, call_new(request, host, partition));
+    }
 }
 
 static void verb_stop(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    stop_or_restart(request, arguments, data, lpm_partition_stop);
+    stop_or_restart(request, arguments, data, false);
 }
 
 static void verb_restart(LpmRpcRequest *request, json_t *arguments, void *data)
 {
-    stop_or_restart(request, arguments, data, lpm_partition_restart);
+    stop_or_restart(request, arguments, data, true);
 }
 
 /* --- delete --- */
@@ -581,6 +613,8 @@ static void verb_delete(LpmRpcRequest *request, json_t *arguments, void *data)
     }
 
 static const LpmRpcArg args_show[] = {PARTITION, {NULL}};
+static const LpmRpcArg args_start[] = {
+    PARTITION, {"profile", 's', false, "which of its profiles; default: its default one"}, {NULL}};
 static const LpmRpcArg args_create[] = {{"profile", 'o', true, "the partition's definition"},
                                         {NULL}};
 static const LpmRpcArg args_change[] = {
@@ -589,6 +623,12 @@ static const LpmRpcArg args_stop[] = {
     PARTITION,
     {"how", 's', false, "orderly (default): the operating system is asked; hard: QEMU is ended"},
     {"timeout_ms", 'i', false, "for an orderly stop, default 60000; then nothing is killed"},
+    {NULL}};
+static const LpmRpcArg args_restart[] = {
+    PARTITION,
+    {"how", 's', false, "as for partition-stop"},
+    {"timeout_ms", 'i', false, "as for partition-stop"},
+    {"profile", 's', false, "which of its profiles; default: the one that it was activated with"},
     {NULL}};
 static const LpmRpcArg args_delete[] = {
     PARTITION, {"disks", 'b', false, "delete its disks too"}, {NULL}};
@@ -607,9 +647,9 @@ const LpmRpcVerb lpm_verbs_partition[] = {
     {"partition-create", PEOPLE, verb_create, args_create, "defines a partition, makes its disks"},
     {"partition-change", PEOPLE, verb_change, args_change,
      "changes a profile; a running partition gets most of it at its restart"},
-    {"partition-start", PEOPLE, verb_start, args_show, "activates it"},
+    {"partition-start", PEOPLE, verb_start, args_start, "activates it"},
     {"partition-stop", PEOPLE, verb_stop, args_stop, "deactivates it"},
-    {"partition-restart", PEOPLE, verb_restart, args_stop,
+    {"partition-restart", PEOPLE, verb_restart, args_restart,
      "stops it and starts it anew; its mode is evaluated anew"},
     {"partition-media", PEOPLE, lpm_verb_media, args_media,
      "changes the medium of an optical drive, or takes it out"},

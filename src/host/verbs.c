@@ -6,9 +6,9 @@
 
 LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks)
 {
-    const LpmRpcVerb *const tables[] = {lpm_verbs_system, lpm_verbs_partition,
-                                        lpm_verbs_grow,   lpm_verbs_validate,
-                                        lpm_verbs_store,  hooks ? hooks->verbs : NULL};
+    const LpmRpcVerb *const tables[] = {
+        lpm_verbs_system,   lpm_verbs_partition, lpm_verbs_profile,          lpm_verbs_grow,
+        lpm_verbs_validate, lpm_verbs_store,     hooks ? hooks->verbs : NULL};
     g_autoptr(GArray) all = g_array_new(TRUE, TRUE, sizeof(LpmRpcVerb));
 
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {

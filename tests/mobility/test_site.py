@@ -217,3 +217,25 @@ def test_a_word_at_the_site(site):
     shown = console.wait_state(site.migration, "failed", timeout=30)
     assert shown["words"][0]["who"] == "admin" and shown["situation"] is None
     site.a.call("partition-start", partition="p1")
+
+
+def test_what_it_has_is_kept_as_a_new_profile(site):
+    console = site.new_console()
+    site.create(processors_max=2)
+    site.a.call("partition-add-processors", partition="p1", count=1)
+    created = console.rest("POST", "/v1/partitions/p1/profiles", {"profile": "spare"})["profiles"]
+    assert [row["name"] for row in created] == ["normal", "spare"]
+    with pytest.raises(Refused, match="has a profile spare already"):
+        console.rest("POST", "/v1/validate", {"partition": "p1", "target": "sys-b", "options": {"profile": "spare"}})
+    console.wait_state(site.migrate(console, profile="kept"), "completed", timeout=60)
+    rows = {row["name"]: row for row in console.rest("GET", "/v1/partitions/p1/profiles")["profiles"]}
+    assert {name: (row["processors"], row["default"], row["last_activated"]) for name, row in rows.items()} == {
+        "normal": (1, True, False), "spare": (1, False, False), "kept": (2, False, True)}
+    site.tail(site.b)
+    site.says_more(site.b)
+    console.rest("POST", "/v1/partitions/p1/restart", {"how": "hard"})
+    assert site.b.call("partition-show", partition="p1")["runtime"]["profile"]["processors"] == 2
+    assert console.rest("GET", "/v1/partitions/p1")["profile_name"] == "kept"
+    shown = console.rest("PATCH", "/v1/partitions/p1/profiles/spare", {"rename": "other", "default": True})["profiles"]
+    assert [(row["name"], row["default"]) for row in shown] == [("kept", False), ("normal", False), ("other", True)]
+    assert len(console.rest("DELETE", "/v1/partitions/p1/profiles/normal")["profiles"]) == 2

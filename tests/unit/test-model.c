@@ -398,6 +398,105 @@ static void test_free(void)
     lpm_profile_free(lpm_profile_new());
 }
 
+/* --- several profiles --- */
+
+static json_t *names_of(const LpmProfile *profile)
+{
+    g_autoptr(json_t) list = lpm_profile_list(profile);
+    json_t *names = json_array();
+    json_t *row;
+    size_t i;
+
+    json_array_foreach (list, i, row) {
+        json_array_append(names, json_object_get(row, "name"));
+    }
+    return names;
+}
+
+static void assert_names(const LpmProfile *profile, const char *expected)
+{
+    g_autoptr(json_t) names = names_of(profile);
+    g_autofree char *text = lpm_json_text(names);
+
+    g_assert_cmpstr(text, ==, expected);
+}
+
+static void test_profiles(void)
+{
+    g_autoptr(LpmProfile) one = read_profile(full);
+    g_autoptr(json_t) changes = parse("{\"memory_mib\":1024,\"preferred_mode\":\"POWER8\"}");
+    g_autoptr(GError) error = NULL;
+    g_autoptr(LpmProfile) two = lpm_profile_add(one, "big", NULL, changes, &error);
+    g_autoptr(LpmProfile) chosen = two ? lpm_profile_select(two, "big", &error) : NULL;
+    g_autoptr(LpmProfile) back = chosen ? lpm_profile_select(chosen, "normal", &error) : NULL;
+    g_autoptr(LpmProfile) less = back ? lpm_profile_remove(back, "big", &error) : NULL;
+    g_autoptr(json_t) written = less ? lpm_profile_to_json(less) : NULL;
+    g_autofree char *text = written ? lpm_json_text(written) : NULL;
+
+    g_assert_no_error(error);
+    assert_names(one, "[\"normal\"]");
+    assert_names(two, "[\"big\",\"normal\"]");
+    g_assert_cmpint(two->memory_mib, ==, 512);
+    g_assert_cmpint(chosen->memory_mib, ==, 1024);
+    g_assert_cmpstr(chosen->preferred_mode, ==, "POWER8");
+    g_assert_cmpstr(chosen->boot.cmdline, ==, "console=hvc0");
+    g_assert_cmpstr(lpm_profile_current(chosen), ==, "big");
+    g_assert_cmpstr(lpm_profile_default(chosen), ==, "normal");
+    g_assert_cmpint(back->memory_mib, ==, 512);
+    g_assert_cmpstr(text, ==, full); /* nothing is left of them */
+}
+
+static void test_save_as(void)
+{
+    g_autoptr(json_t) definition =
+        parse("{\"name\":\"p\",\"family\":\"x86-64\",\"memory_mib\":256,\"machine\":\"q35\"}");
+    g_autoptr(json_t) built =
+        parse("{\"name\":\"p\",\"family\":\"x86-64\",\"memory_mib\":128,\"memory_max_mib\":384,"
+              "\"processors_max\":2,\"added_memory\":[{\"mib\":128}],\"added_processors\":1}");
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) saved = lpm_profile_save_as(definition, built, "kept", &error);
+    g_autoptr(LpmProfile) profile = saved ? lpm_profile_from_json(saved, &error) : NULL;
+    g_autoptr(json_t) twice = NULL;
+
+    g_assert_no_error(error);
+    assert_names(profile, "[\"kept\",\"normal\"]");
+    g_assert_cmpstr(lpm_profile_current(profile), ==, "kept");
+    g_assert_cmpstr(lpm_profile_default(profile), ==, "normal");
+    g_assert_cmpint(profile->memory_mib, ==, 256);
+    g_assert_cmpint(profile->memory_max_mib, ==, 384);
+    g_assert_cmpint(profile->processors, ==, 2);
+    g_assert_cmpuint(profile->n_added_memory, ==, 0);
+    g_assert_cmpint(lpm_json_int(json_array_get(profile->profiles, 0), "processors", 0), ==, 1);
+    twice = lpm_profile_save_as(saved, built, "normal", &error);
+    g_assert_error(error, LPM_ERROR, LPM_ERROR_EXISTS);
+}
+
+static void test_bad_profiles(void)
+{
+    static const char *const bad[] = {
+        "[5]",
+        "[{}]",
+        "[{\"name\":\"normal\",\"memory_mib\":64}]",
+        "[{\"name\":\"b\"}]",
+        "[{\"name\":\"b\",\"memory_mib\":64,\"uuid\":\"x\"}]",
+        "[{\"name\":\"b\",\"memory_mib\":64},{\"name\":\"b\",\"memory_mib\":64}]",
+        "[{\"name\":\"b\",\"memory_mib\":64,\"profiles\":[]}]",
+        "[{\"name\":\"../b\",\"memory_mib\":64}]",
+        "{}",
+        "[{\"name\":\"b\",\"memory_mib\":-1}]"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(json_t) json = parse("{\"name\":\"p\",\"family\":\"x86-64\",\"memory_mib\":256}");
+        g_autoptr(LpmProfile) profile = NULL;
+        g_autoptr(GError) error = NULL;
+
+        json_object_set_new(json, "profiles", parse(bad[i]));
+        profile = lpm_profile_from_json(json, &error);
+        g_assert_error(error, LPM_ERROR, LPM_ERROR_USAGE);
+        g_assert_null(profile);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -409,6 +508,9 @@ int main(int argc, char **argv)
     g_test_add_func("/model/profile/non-objects", test_refuses_non_objects);
     g_test_add_func("/model/profile/bounds", test_bounds);
     g_test_add_func("/model/profile/free", test_free);
+    g_test_add_func("/model/profiles", test_profiles);
+    g_test_add_func("/model/profiles/save-as", test_save_as);
+    g_test_add_func("/model/profiles/bad", test_bad_profiles);
     g_test_add_func("/model/names", test_names);
     g_test_add_func("/model/random-ids", test_random_ids);
     return g_test_run();
