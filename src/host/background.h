@@ -12,5 +12,10 @@ typedef struct {
     void (*free)(void *data); /* on the main loop, once the thread has ended, however late */
 } LpmBackgroundOps;
 
-/* Takes over @data; @owner is given to done() as it is. */
+/* As many at a time; what is more waits for a thread, with its deadline. */
+enum { LPM_BACKGROUND_MAX = 32 };
+
+/* Takes over @data; @owner is given to done() as it is. Main loop only. */
 void lpm_background_run(const LpmBackgroundOps *ops, unsigned deadline_ms, void *data, void *owner);
+/* For people: @what, which was late, does not answer, or there was no thread for it. g_free(). */
+char *lpm_background_late(const char *what, unsigned deadline_ms);

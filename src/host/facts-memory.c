@@ -164,15 +164,14 @@ static void add_mapping(char *line, int64_t *mib)
     }
 }
 
-json_t *lpm_facts_numa_of(const LpmPartition *partition, size_t n_nodes)
+json_t *lpm_facts_numa_of(pid_t pid, size_t n_nodes)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/numa_maps", (int)partition->pid);
+    g_autofree char *path = g_strdup_printf("/proc/%d/numa_maps", (int)pid);
     g_autofree int64_t *mib = g_new0(int64_t, LPM_NODES_MAX);
     g_autofree char *text = NULL;
     json_t *list = json_array();
 
-    /* The kernel walks all page tables for this: only where there is something to tell. */
-    if (n_nodes > 1 && partition->pid && g_file_get_contents(path, &text, NULL, NULL)) {
+    if (n_nodes > 1 && pid && g_file_get_contents(path, &text, NULL, NULL)) {
         g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
         for (char **line = lines; *line; line++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* partition-facts: asked one after the other, in the order of the functions below. */
+#include "host/background.h"
 #include "host/dirty.h"
 #include "host/facts.h"
 #include "host/grow.h"
@@ -11,6 +12,8 @@
 
 #include <string.h>
 
+enum { NODES_MS = 1000 }; /* for where its memory is */
+
 typedef struct {
     LpmPartition *partition;
     LpmProfile *profile; /* as it was when asked: it may be changed meanwhile */
@@ -21,6 +24,7 @@ typedef struct {
     void *data;
 } Job;
 
+static void ask_rest(Job *job);
 static void ask_rmc(const GError *error, void *data);
 static void on_rmc(const char *state, void *data);
 static void on_devices(json_t *list, void *data);
@@ -87,12 +91,57 @@ static void set_used(const LpmPartition *partition, json_t *facts)
     }
 }
 
-/* Where its memory is, for the affinity score of its own system. */
-static void set_nodes(const LpmPartition *partition, json_t *facts)
-{
-    g_autoptr(json_t) nodes = lpm_facts_numa(partition->host);
+/* --- where its memory is, for the affinity score of its own system --- */
 
-    json_object_set_new(facts, "numa_mib", lpm_facts_numa_of(partition, json_array_size(nodes)));
+typedef struct {
+    pid_t pid;
+    size_t n_nodes;
+    json_t *mib;
+} Nodes;
+
+static void nodes_work(void *data)
+{
+    Nodes *nodes = data;
+
+    nodes->mib = lpm_facts_numa_of(nodes->pid, nodes->n_nodes);
+}
+
+/* Not known in time is as where there is one node only: all 0. */
+static void nodes_done(void *data, bool late, void *owner)
+{
+    Job *job = owner;
+    const Nodes *nodes = data;
+
+    if (!late) {
+        json_object_set(job->facts, "numa_mib", nodes->mib);
+    }
+    ask_rest(job);
+}
+
+static void nodes_free(void *data)
+{
+    Nodes *nodes = data;
+
+    json_decref(nodes->mib);
+    g_free(nodes);
+}
+
+static void ask_nodes(Job *job)
+{
+    static const LpmBackgroundOps ops = {nodes_work, nodes_done, nodes_free};
+    g_autoptr(json_t) list = lpm_facts_numa(job->partition->host);
+    size_t n_nodes = json_array_size(list);
+    pid_t pid = job->partition->pid;
+    Nodes *nodes;
+
+    json_object_set_new(job->facts, "numa_mib", lpm_facts_numa_of(0, n_nodes));
+    if (n_nodes < 2 || !pid) {
+        ask_rest(job);
+        return;
+    }
+    nodes = g_new0(Nodes, 1);
+    *nodes = (Nodes){pid, n_nodes, NULL};
+    lpm_background_run(&ops, NODES_MS, nodes, job);
 }
 
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
@@ -112,7 +161,13 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
     set_networks(partition, job->facts);
     set_size(partition, job->facts);
     lpm_images_facts(partition->host, partition->profile->uuid, job->facts);
-    set_nodes(partition, job->facts);
+    ask_nodes(job);
+}
+
+static void ask_rest(Job *job)
+{
+    LpmPartition *partition = job->partition;
+
     if (!partition->pid) {
         ask_disks(job);
         return;

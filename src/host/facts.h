@@ -29,9 +29,12 @@ json_t *lpm_facts_huge_pages(const LpmHost *host);
 int64_t lpm_facts_huge_free_mib(const LpmHost *host, int64_t kib);
 /* [{"node", "free_mib", "processors", "distances"}]. New reference. */
 json_t *lpm_facts_numa(const LpmHost *host);
-/* MiB of the partition's memory on each of @n_nodes nodes; all 0 with one node only. New reference.
+/*
+ * MiB of the memory of the partition whose QEMU is @pid (0: none) on each of @n_nodes nodes; all 0
+ * with one node only. The kernel walks all page tables for it, and QEMU's threads wait: not for the
+ * main loop. New reference.
  */
-json_t *lpm_facts_numa_of(const LpmPartition *partition, size_t n_nodes);
+json_t *lpm_facts_numa_of(pid_t pid, size_t n_nodes);
 /* Partition facts of one that is or is not active. The result is borrowed. */
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data);
 /* What stands in the way of a partition that is to come. All borrowed; copied where they must last.

@@ -148,13 +148,18 @@ static void on_chain(const char *output, const GError *error, void *data)
     lpm_background_run(&ops, LPM_IDENTITY_MS, samples, chain);
 }
 
-void lpm_identity_file(LpmHost *host, const char *path, const json_t *info, LpmDiskFormat format,
-                       LpmIdentityFile done, void *data)
+json_t *lpm_identity_file_facts(const char *path)
 {
     bool coherent;
     const char *lock = lpm_image_lock(path, NULL);
-    json_t *facts = lpm_json_pack("{s:s, s:s*}", "filesystem",
-                                  lpm_identity_file_system(path, &coherent), "lock", lock);
+
+    return lpm_json_pack("{s:s, s:s*}", "filesystem", lpm_identity_file_system(path, &coherent),
+                         "lock", lock);
+}
+
+void lpm_identity_file(LpmHost *host, const char *path, const json_t *info, LpmDiskFormat format,
+                       json_t *facts, LpmIdentityFile done, void *data)
+{
     Chain *chain;
 
     /* A raw disk's content is the guest's, who must not have files opened by what he writes there.
@@ -162,13 +167,12 @@ void lpm_identity_file(LpmHost *host, const char *path, const json_t *info, LpmD
     if (format != LPM_FORMAT_QCOW2 || g_strcmp0(lpm_json_str(info, "format", ""), "qcow2") != 0 ||
         !lpm_json_str(info, "backing-filename", NULL)) {
         done(facts, data);
-        json_decref(facts);
         return;
     }
     chain = g_new0(Chain, 1);
     chain->done = done;
     chain->data = data;
-    chain->facts = facts;
+    chain->facts = json_incref(facts);
     lpm_subprocess_run((const char *[]){host->config->qemu_img, "info", "-U", "--backing-chain",
                                         "-f", "qcow2", "--output=json", path, NULL},
                        0, LPM_IDENTITY_MS, on_chain, chain);

@@ -8,6 +8,7 @@
 
 /* The thread gives up before the main loop does, so that its reason is the one that is told. */
 #define MARGIN_MS 100
+#define PATHS_MAX 16 /* a target may name any number */
 
 typedef struct {
     char *portal, *more_portals, *target, *initiator, *user, *secret, *group;
@@ -97,7 +98,7 @@ static json_t *try_paths(const Job *job, const GPtrArray *portals, const char *i
 /* A target may name anything; what is no plain text cannot be an address. */
 static void add_portal(GPtrArray *portals, const char *portal)
 {
-    if (*portal && g_str_is_ascii(portal) &&
+    if (portals->len < PATHS_MAX && *portal && g_str_is_ascii(portal) &&
         !g_ptr_array_find_with_equal_func(portals, portal, g_str_equal, NULL)) {
         g_ptr_array_add(portals, g_strdup(portal));
     }
@@ -130,15 +131,17 @@ static void work(void *data)
     LpmScsi *scsi = lpm_scsi_connect(&target, job->deadline_us, &error);
 
     job->facts = scsi ? lpm_scsi_look(scsi, &error) : NULL;
-    lpm_scsi_close(scsi);
     if (!job->facts) {
         job->reason = g_utf8_make_valid(error->message, -1);
+        lpm_scsi_close(scsi);
         return;
     }
     json_object_set_new(job->facts, "proof", json_string("vpd"));
     portals = all_portals(job, &target);
     json_object_set_new(job->facts, "paths",
                         try_paths(job, portals, lpm_json_str(job->facts, "identity", "")));
+    lpm_scsi_look_sample(scsi, job->facts);
+    lpm_scsi_close(scsi);
 }
 
 static void done(void *data, bool late, void *owner)

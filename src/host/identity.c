@@ -2,6 +2,8 @@
 /* What all kinds of disks share: drivers, refusals, names. */
 #include "host/identity.h"
 
+#include "host/background.h"
+
 #include "host/emulator.h"
 #include "host/subprocess.h"
 
@@ -58,9 +60,7 @@ void lpm_identity_answer(LpmIdentityOwner *owner, json_t *facts, const char *rea
         look.format = owner->format;
         look.size_bytes = lpm_json_int(facts, "size_bytes", -1);
     } else {
-        text = reason ? g_strdup(reason)
-                      : g_strdup_printf("%s does not answer within %d ms", owner->path,
-                                        LPM_IDENTITY_MS);
+        text = reason ? g_strdup(reason) : lpm_background_late(owner->path, LPM_IDENTITY_MS);
         look.reason = text;
     }
     owner->done(&look, owner->data);

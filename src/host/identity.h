@@ -65,11 +65,13 @@ void lpm_identity_driver(LpmHost *host, LpmFamily family, const char *kind, LpmI
  * through its page cache. Static. */
 const char *lpm_identity_file_system(const char *path, bool *ret_coherent);
 
+/* Facts about the file at @path: its file system, its lock. Blocks as long as the file system does.
+ * New reference. */
+json_t *lpm_identity_file_facts(const char *path);
 /*
- * Facts about the disk in the file at @path, of which qemu-img said @info and the profile @format:
- * file system, lock, the files that it is backed by. @facts are borrowed; @done may be called from
- * inside.
+ * Adds to @facts (borrowed, kept until @done) which files the disk in the file at @path, of which
+ * qemu-img said @info and the profile @format, is backed by. @done may be called from inside.
  */
 typedef void (*LpmIdentityFile)(json_t *facts, void *data);
 void lpm_identity_file(LpmHost *host, const char *path, const json_t *info, LpmDiskFormat format,
-                       LpmIdentityFile done, void *data);
+                       json_t *facts, LpmIdentityFile done, void *data);

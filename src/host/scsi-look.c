@@ -337,13 +337,25 @@ static bool ask_size(LpmScsi *scsi, json_t *facts, bool reserved, GError **error
     }
     uint64_t size = blocks * reader.block_size;
     json_object_set_new(facts, "size_bytes", json_integer((json_int_t)size));
-    if (!reserved && reader.block_size && LPM_SAMPLE_BLOCK % reader.block_size == 0) {
-        json_object_set_new(facts, "sample",
-                            lpm_sample_take(size, 2, SAMPLE_PAUSE_MS, read_block, &reader));
-    } else {
+    if (reserved) {
         json_object_set_new(facts, "sample", json_array());
     }
     return true;
+}
+
+void lpm_scsi_look_sample(LpmScsi *scsi, json_t *facts)
+{
+    Reader reader = {scsi, 0};
+    uint64_t blocks = 0;
+    if (json_object_get(facts, "sample") || !json_object_get(facts, "size_bytes")) {
+        return;
+    }
+    bool good = lpm_scsi_capacity(scsi, &reader.block_size, &blocks, NULL) == LPM_SCSI_GOOD;
+    good = good && reader.block_size && LPM_SAMPLE_BLOCK % reader.block_size == 0;
+    json_object_set_new(
+        facts, "sample",
+        good ? lpm_sample_take(blocks * reader.block_size, 2, SAMPLE_PAUSE_MS, read_block, &reader)
+             : json_array());
 }
 
 static bool ask_protection(LpmScsi *scsi, json_t *facts, GError **error)

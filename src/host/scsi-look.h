@@ -26,10 +26,13 @@ const char *lpm_scsi_reservation_name(unsigned type); /* "write exclusive"; stat
 
 /*
  * Members for a disk's facts (docs/spec/facts.md): identity, size_bytes, write_protected,
- * reservation, registered, sample; what a reservation keeps from being read is left out. NULL with
+ * reservation, registered; what a reservation keeps from being read is left out. NULL with
  * an error when there is no such disk. New reference.
  */
 json_t *lpm_scsi_look(LpmScsi *scsi, GError **error);
+/* Adds the member "sample" to what lpm_scsi_look() has told. On slow storage this takes what is
+ * left of the time, so that it comes last. */
+void lpm_scsi_look_sample(LpmScsi *scsi, json_t *facts);
 /* Identity of the unit behind this session, and whether it can be used over this path: NULL with
  * @error where not. g_free(). */
 char *lpm_scsi_look_path(LpmScsi *scsi, GError **error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disks that are regular files in a directory, local or shared by a file system. */
+#include "host/background.h"
 #include "host/holders.h"
 #include "host/identity.h"
 #include "host/subprocess.h"
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 #define QEMU_IMG_TIMEOUT_MS 20000
-#define LOOK_TIMEOUT_MS     4000 /* the console waits for 5 s */
+#define LOOK_TIMEOUT_MS     3000 /* with LPM_IDENTITY_MS; the console waits for 5 s */
 
 static bool file_serves(const LpmHost *host G_GNUC_UNUSED, const LpmPoolConfig *pool)
 {
@@ -180,6 +181,7 @@ typedef struct {
     LpmHost *host;
     LpmDiskFormat format; /* in the profile */
     LpmStorageLook look;
+    json_t *identity; /* lpm_identity_file_facts() */
     LpmStorageLooked done;
     void *data;
 } Look;
@@ -188,6 +190,7 @@ static void look_end(Look *job)
 {
     job->done(&job->look, job->data);
     lpm_storage_look_clear(&job->look);
+    json_decref(job->identity);
     g_free(job);
 }
 
@@ -213,7 +216,8 @@ static void on_looked(const char *output, const GError *error, void *data)
     if (info) {
         job->look.format = g_strdup(lpm_json_str(info, "format", NULL));
         job->look.size_bytes = lpm_json_int(info, "virtual-size", 0);
-        lpm_identity_file(job->host, job->look.path, info, job->format, on_identity, job);
+        lpm_identity_file(job->host, job->look.path, info, job->format, job->identity, on_identity,
+                          job);
         return;
     }
     job->look.reason = g_strdup_printf("%s: %s", job->look.path,
@@ -221,34 +225,90 @@ static void on_looked(const char *output, const GError *error, void *data)
     look_end(job);
 }
 
+/* What only the file system can tell, which may be slow, or hang. */
+typedef struct {
+    char *path, *uuid;
+    bool read_only, coherent;
+    char *reason; /* NULL: the rest is known */
+    char *locked_by;
+    json_t *facts;
+} Sight;
+
+static void see(void *data)
+{
+    Sight *sight = data;
+    g_autoptr(GError) error = NULL;
+    struct stat info;
+    int fd = open_regular(sight->path, sight->read_only, &info, &error);
+
+    if (fd < 0) {
+        sight->reason = g_strdup(error->message);
+        return;
+    }
+    close(fd);
+    (void)lpm_identity_file_system(sight->path, &sight->coherent);
+    sight->locked_by = lpm_holders(sight->path, sight->uuid, NULL);
+    sight->facts = lpm_identity_file_facts(sight->path);
+}
+
+static void seen(void *data, bool late, void *owner)
+{
+    Look *job = owner;
+    Sight *sight = data;
+
+    if (late) {
+        job->look.reason = lpm_background_late(job->look.path, LPM_IDENTITY_MS);
+    } else {
+        job->look.reason = g_steal_pointer(&sight->reason);
+    }
+    if (job->look.reason) {
+        look_end(job);
+        return;
+    }
+    job->look.coherent = sight->coherent;
+    job->look.locked_by = g_steal_pointer(&sight->locked_by);
+    job->identity = g_steal_pointer(&sight->facts);
+    /* -U: a running QEMU holds the image's locks; nothing is written here. */
+    lpm_subprocess_run((const char *[]){job->host->config->qemu_img, "info", "-U", "--output=json",
+                                        job->look.path, NULL},
+                       0, LOOK_TIMEOUT_MS, on_looked, job);
+}
+
+static void sight_free(void *data)
+{
+    Sight *sight = data;
+
+    json_decref(sight->facts);
+    g_free(sight->locked_by);
+    g_free(sight->reason);
+    g_free(sight->uuid);
+    g_free(sight->path);
+    g_free(sight);
+}
+
 static void file_look(LpmHost *host, const LpmDisk *disk, const char *uuid, LpmStorageLooked done,
                       void *data)
 {
+    static const LpmBackgroundOps ops = {see, seen, sight_free};
     Look *job = g_new0(Look, 1);
     g_autoptr(GError) error = NULL;
-    struct stat info;
-    int fd = -1;
+    Sight *sight;
 
     job->host = host;
     job->format = disk->format;
     job->done = done;
     job->data = data;
     job->look.path = lpm_host_file_path(host, &disk->at, &error);
-    if (job->look.path) {
-        fd = open_regular(job->look.path, disk->read_only, &info, &error);
-    }
-    if (fd < 0) {
+    if (!job->look.path) {
         job->look.reason = g_strdup(error->message);
         g_idle_add(on_look_refused, job);
         return;
     }
-    close(fd);
-    (void)lpm_identity_file_system(job->look.path, &job->look.coherent);
-    job->look.locked_by = lpm_holders(job->look.path, uuid, NULL);
-    /* -U: a running QEMU holds the image's locks; nothing is written here. */
-    lpm_subprocess_run((const char *[]){host->config->qemu_img, "info", "-U", "--output=json",
-                                        job->look.path, NULL},
-                       0, LOOK_TIMEOUT_MS, on_looked, job);
+    sight = g_new0(Sight, 1);
+    sight->path = g_strdup(job->look.path);
+    sight->uuid = g_strdup(uuid);
+    sight->read_only = disk->read_only;
+    lpm_background_run(&ops, LPM_IDENTITY_MS, sight, job);
 }
 
 const LpmStorageOps lpm_storage_file = {

@@ -463,7 +463,7 @@ static void test_locks(void)
 static void on_file(json_t *facts, void *data)
 {
     Seen *seen = data;
-    seen->facts = json_incref(facts);
+    seen->facts = facts; /* the reference that was made for the call */
     seen->done = true;
 }
 
@@ -481,7 +481,7 @@ static void test_backing(void)
                                             "qemu-img create -q -f qcow2 -F raw -b '%s' '%s'",
                                             base, base, top);
     g_assert_cmpint(system(make), ==, 0);
-    lpm_identity_file(&host, top, info, LPM_FORMAT_QCOW2, on_file, &seen);
+    lpm_identity_file(&host, top, info, LPM_FORMAT_QCOW2, json_object(), on_file, &seen);
     wait_for(&seen);
     g_assert_cmpuint(json_array_size(lpm_json_at(seen.facts, "backing")), ==, 1);
     g_assert_cmpstr(lpm_json_str(seen.facts, "backing.0.file", ""), ==, base);
@@ -489,13 +489,13 @@ static void test_backing(void)
     g_assert_cmpstr(lpm_json_str(seen.facts, "backing_reason", "?"), ==, "");
     seen_clear(&seen);
     g_assert_cmpint(g_unlink(base), ==, 0);
-    lpm_identity_file(&host, top, info, LPM_FORMAT_QCOW2, on_file, &seen);
+    lpm_identity_file(&host, top, info, LPM_FORMAT_QCOW2, json_object(), on_file, &seen);
     wait_for(&seen);
     g_test_message("%s", lpm_json_str(seen.facts, "backing_reason", "?"));
     g_assert_nonnull(strstr(lpm_json_str(seen.facts, "backing_reason", ""), base));
     seen_clear(&seen);
     /* What a guest writes into a raw disk does not have files opened. */
-    lpm_identity_file(&host, top, info, LPM_FORMAT_RAW, on_file, &seen);
+    lpm_identity_file(&host, top, info, LPM_FORMAT_RAW, json_object(), on_file, &seen);
     wait_for(&seen);
     g_assert_null(lpm_json_at(seen.facts, "backing"));
     seen_clear(&seen);
