@@ -133,6 +133,8 @@ bool cli_report_migration(Cli *cli, const json_t *migration,
 extern const GOptionEntry cli_events_options[];
 bool cli_events(Cli *cli, char **words, GError **error);
 
+extern const CliVerb cli_verbs_webhook[];
+
 /* --- recovering (cmd-recover.c) --- */
 
 extern const GOptionEntry cli_recover_options[];

@@ -153,3 +153,46 @@ const GOptionEntry cli_events_options[] = {
     {"count", 0, 0, G_OPTION_ARG_INT64, &count_option, "--follow: end after so many", "N"},
     G_OPTION_ENTRY_NULL,
 };
+
+/* --- webhooks --- */
+
+static bool webhook_list(Cli *cli, G_GNUC_UNUSED char **words, GError **error)
+{
+    static const CliColumn columns[] = {
+        {"NAME", "name", false},        {"STATE", "state", false},
+        {"WAITING", "waiting", true},   {"DELIVERED", "delivered", true},
+        {"GIVEN-UP", "given_up", true}, {"LOST", "lost", true},
+        {"ATTEMPTS", "attempts", true}, {"URL", "url", false},
+        {"ERROR", "error", false},      {NULL, NULL, false},
+    };
+    g_autoptr(json_t) list = cli_client_list(cli->client, "/v1/webhooks", "webhooks", error);
+    if (list == NULL)
+        return false;
+    if (cli->json)
+        cli_print_json(list);
+    else
+        cli_print_table(list, columns, "the console's configuration has no webhook");
+    return true;
+}
+
+static bool webhook_retry(Cli *cli, char **words, GError **error)
+{
+    g_autofree char *path = cli_path("/v1/webhooks/%s/retry", words[0]);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "POST", path, NULL, error);
+    if (answer == NULL)
+        return false;
+    if (cli->json)
+        cli_print_json(answer);
+    else
+        printf("webhook %s: what waits is tried now; %" PRId64 " waiting\n", words[0],
+               lpm_json_int(answer, "waiting", 0));
+    return true;
+}
+
+const CliVerb cli_verbs_webhook[] = {
+    {"webhook", "list", "", 0, 0, NULL, false, webhook_list,
+     "list where events are sent, and what was not taken"},
+    {"webhook", "retry", "NAME", 1, 1, NULL, false, webhook_retry,
+     "send now what waits to be sent again"},
+    {NULL},
+};

@@ -3,6 +3,7 @@
 #include "checks/checks.h"
 #include "listen.h"
 #include "systems.h"
+#include "webhook.h"
 
 #include <string.h>
 
@@ -161,6 +162,24 @@ void lpm_api_events_stream(LpmHttpRequest *request, json_t *arguments, void *dat
     if (!lpm_listeners_add(data, request, &listen, &error)) {
         fail(request, error);
     }
+}
+
+void lpm_api_webhooks(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    (void)arguments;
+    lpm_http_request_return(request, lpm_json_pack("{s:o}", "webhooks", lpm_webhooks_list(data)));
+}
+
+void lpm_api_webhook_retry(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    GError *error = NULL;
+    json_t *webhook = lpm_webhook_retry(data, lpm_json_str(arguments, "webhook", ""), &error);
+
+    if (!webhook) {
+        fail(request, error);
+        return;
+    }
+    lpm_http_request_return(request, webhook);
 }
 
 void lpm_api_version(LpmHttpRequest *request, json_t *arguments, void *data)

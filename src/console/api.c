@@ -220,6 +220,9 @@ static const LpmHttpArg events_stream_args[] = {
      "only of this system, partition (its migrations, too) or migration"},
     END};
 
+static const LpmHttpArg webhook_args[] = {
+    {"webhook", LPM_HTTP_PATH, 's', true, "name of the webhook"}, END};
+
 #define SYSTEM_JSON                                                                                \
     "\"name\": \"s1\", \"state\": \"connected\", \"address\": \"192.0.2.11\", \"port\": 7610, "    \
     "\"maintenance\": false,\n"                                                                    \
@@ -484,6 +487,18 @@ const LpmHttpRoute lpm_api_routes[] = {
      "retry: 2000\nid: 6\n\nid: 7\nevent: migration\ndata: {\"number\": 7, \"time_us\": 0, "
      "\"kind\": "
      "\"migration\", \"…\": \"…\"}\n\nevent: lost\ndata: {\"first\": 8, \"last\": 12}"},
+    {"GET", "/v1/webhooks", 200, false, lpm_api_webhooks, NULL,
+     "Where events are sent ([webhooks](../guide/events.md)), by the console's configuration. "
+     "`state` is `ok`, or `failing`: the last try was not taken, `error` says why,\n`attempts` how "
+     "often this event was tried, `next_us` when it is tried again. `waiting` events are still to "
+     "be sent (1,000: or more), `given_up` were tried for too long or\nrefused, `lost` were thrown "
+     "away by the history before. `events` is null: all kinds.",
+     "{\"webhooks\": [{\"name\": \"chat\", \"url\": \"https://chat.example/lpm\", \"events\": "
+     "[\"migration\"], \"state\": \"ok\", \"waiting\": 0,\n   \"delivered\": 12, \"given_up\": 0, "
+     "\"lost\": 0, \"attempts\": 0, \"error\": null, \"last_ok_us\": 0, \"next_us\": null}]}"},
+    {"POST", "/v1/webhooks/{webhook}/retry", 200, false, lpm_api_webhook_retry, webhook_args,
+     "Tries now what waits to be tried again. The answer is the webhook as in the list.",
+     "{\"name\": \"chat\", \"…\": \"…\"}"},
     {"GET", "/v1/version", 200, false, lpm_api_version, NULL, "The console's version.",
      "{\"version\": \"0.1.0\", \"api\": 1, \"name\": \"console\"}"},
     {"GET", "/v1/health", 200, true, lpm_api_health, NULL, "Whether the console works.",

@@ -57,5 +57,7 @@ void lpm_api_modes(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_checks(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_events(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_events_stream(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_webhooks(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_webhook_retry(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_version(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_health(LpmHttpRequest *request, json_t *arguments, void *data);

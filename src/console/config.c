@@ -7,6 +7,7 @@
 
 #define GROUP         "console"
 #define FENCING_GROUP "fencing "
+#define WEBHOOK_GROUP "webhook "
 
 typedef enum { TYPE_TEXT, TYPE_LIST, TYPE_PORT, TYPE_INT, TYPE_INT64 } KeyType;
 
@@ -46,6 +47,19 @@ static const KeyRow fencing_rows[] = {
     {NULL, TYPE_TEXT, 0, 0, 0},
 };
 
+#define WEBHOOK(member) G_STRUCT_OFFSET(LpmWebhookConfig, member)
+
+static const KeyRow webhook_rows[] = {
+    {"url", TYPE_TEXT, WEBHOOK(url), 0, 0},
+    {"secret", TYPE_TEXT, WEBHOOK(secret), 0, 0},
+    {"ca", TYPE_TEXT, WEBHOOK(ca), 0, 0},
+    {"events", TYPE_LIST, WEBHOOK(events), 0, 0},
+    {"timeout_s", TYPE_INT, WEBHOOK(timeout_s), 1, 60},
+    {"give_up_s", TYPE_INT, WEBHOOK(give_up_s), 1, 30 * 86400},
+    {NULL, TYPE_TEXT, 0, 0, 0},
+};
+
+enum { WEBHOOK_TIMEOUT_S = 10, WEBHOOK_GIVE_UP_S = 86400, WEBHOOKS_MAX = 32 };
 enum { FENCING_TIMEOUT_S = 60, FENCING_AFTER_MIN_S = 5 };
 
 static void fencing_free(gpointer data)
@@ -57,6 +71,17 @@ static void fencing_free(gpointer data)
     g_strfreev(fencing->option);
     g_strfreev(fencing->secret);
     g_free(fencing);
+}
+
+static void webhook_free(gpointer data)
+{
+    LpmWebhookConfig *webhook = data;
+
+    g_free(webhook->url);
+    g_free(webhook->secret);
+    g_free(webhook->ca);
+    g_strfreev(webhook->events);
+    g_free(webhook);
 }
 
 LpmConsoleConfig *lpm_console_config_new(void)
@@ -75,6 +100,7 @@ LpmConsoleConfig *lpm_console_config_new(void)
     config->events_alive_s = 15; /* less than the 30 s after which much on the way gives up */
     config->history = 1000;
     config->fencing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, fencing_free);
+    config->webhooks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, webhook_free);
     return config;
 }
 
@@ -89,6 +115,7 @@ void lpm_console_config_free(LpmConsoleConfig *config)
     g_free(config->listen);
     g_free(config->data_dir);
     g_hash_table_unref(config->fencing);
+    g_hash_table_unref(config->webhooks);
     g_free(config);
 }
 
@@ -224,6 +251,53 @@ static bool read_fencing(LpmConsoleConfig *config, GKeyFile *keys, const char *g
     return true;
 }
 
+static bool check_url(const char *url, const char *group, const char *file, GError **error)
+{
+    g_autoptr(GUri) uri = url ? g_uri_parse(url, G_URI_FLAGS_PARSE_RELAXED, NULL) : NULL;
+    const char *scheme = uri ? g_uri_get_scheme(uri) : "";
+
+    if ((strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0) || !g_uri_get_host(uri) ||
+        !*g_uri_get_host(uri)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "%s: [%s] url must be there and begin with https:// or http://", file,
+                             group);
+    }
+    if (g_uri_get_userinfo(uri)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "%s: [%s] url must have no user and password: everybody may see it; "
+                             "the receiver knows the console by its signature",
+                             file, group);
+    }
+    return true;
+}
+
+static bool read_webhook(LpmConsoleConfig *config, GKeyFile *keys, const char *group,
+                         const char *file, GError **error)
+{
+    const char *name = group + strlen(WEBHOOK_GROUP);
+    LpmWebhookConfig *webhook = g_new0(LpmWebhookConfig, 1);
+
+    webhook->timeout_s = WEBHOOK_TIMEOUT_S;
+    webhook->give_up_s = WEBHOOK_GIVE_UP_S;
+    g_hash_table_insert(config->webhooks, g_strdup(name), webhook);
+    if (!lpm_name_is_valid(name) || g_hash_table_size(config->webhooks) > WEBHOOKS_MAX) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "%s: [%s]: \"%s\" is no legal name, or there are more than %d", file,
+                             group, name, WEBHOOKS_MAX);
+    }
+    if (!read_group(webhook, webhook_rows, keys, group, file, error) ||
+        !check_url(webhook->url, group, file, error)) {
+        return false;
+    }
+    if (!webhook->secret || !g_path_is_absolute(webhook->secret)) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "%s: [%s] secret must be the absolute path of a file with the key of "
+                             "the signatures",
+                             file, group);
+    }
+    return true;
+}
+
 static bool read_groups(LpmConsoleConfig *config, GKeyFile *keys, const char *file, GError **error)
 {
     g_auto(GStrv) groups = g_key_file_get_groups(keys, NULL);
@@ -233,10 +307,14 @@ static bool read_groups(LpmConsoleConfig *config, GKeyFile *keys, const char *fi
             if (!read_group(config, console_rows, keys, GROUP, file, error)) {
                 return false;
             }
+        } else if (g_str_has_prefix(*group, WEBHOOK_GROUP)) {
+            if (!read_webhook(config, keys, *group, file, error)) {
+                return false;
+            }
         } else if (!g_str_has_prefix(*group, FENCING_GROUP)) {
             return lpm_error_set(error, LPM_ERROR_USAGE,
-                                 "%s: unknown group [%s]; there are [%s] and [%sSYSTEM]", file,
-                                 *group, GROUP, FENCING_GROUP);
+                                 "%s: unknown group [%s]; there are [%s], [%sSYSTEM] and [%sNAME]",
+                                 file, *group, GROUP, FENCING_GROUP, WEBHOOK_GROUP);
         } else if (!read_fencing(config, keys, *group, file, error)) {
             return false;
         }

@@ -16,18 +16,29 @@ typedef struct {
     int timeout_s;
 } LpmFencing;
 
+/* [webhook NAME]: where events are sent. */
+typedef struct {
+    char *url;     /* https:// or http://, without a password */
+    char *secret;  /* file with the key of the signatures */
+    char *ca;      /* file of authorities; NULL: those of this machine */
+    char **events; /* kinds that are wanted; NULL: all */
+    int timeout_s;
+    int give_up_s; /* how long one event is tried */
+} LpmWebhookConfig;
+
 typedef struct {
     char *state_dir;  /* database, authority, certificate, keys */
     char *name;       /* of this console, in its certificate */
     char **addresses; /* where systems and users reach it; the first one stands in URLs */
     char *listen;     /* address that both ports are opened on */
     uint16_t https_port, rpc_port;
-    char *data_dir;      /* processor compatibility modes and emulators */
-    int max_moves;       /* of one system at one time, in and out together */
-    int max_systems;     /* joined and invited */
-    int events_alive_s;  /* so often something is said to those who listen for events */
-    int64_t history;     /* ended migrations, and events, that are kept */
-    GHashTable *fencing; /* name of system -> LpmFencing */
+    char *data_dir;       /* processor compatibility modes and emulators */
+    int max_moves;        /* of one system at one time, in and out together */
+    int max_systems;      /* joined and invited */
+    int events_alive_s;   /* so often something is said to those who listen for events */
+    int64_t history;      /* ended migrations, and events, that are kept */
+    GHashTable *fencing;  /* name of system -> LpmFencing */
+    GHashTable *webhooks; /* name -> LpmWebhookConfig */
 } LpmConsoleConfig;
 
 /* USAGE error naming file, group and key; NOT_FOUND when the file is not there. */

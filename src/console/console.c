@@ -6,6 +6,7 @@
 #include "listen.h"
 #include "moves.h"
 #include "systems.h"
+#include "webhook.h"
 
 #include <string.h>
 
@@ -116,7 +117,8 @@ static bool open_state(LpmConsole *console, GError **error)
     console->ca_pem = read_text(lpm_tls_credentials_ca_path(console->credentials), error);
     console->compat = console->ca_pem ? load_compat(config->data_dir, error) : NULL;
     console->store = console->compat ? lpm_store_open(database, error) : NULL;
-    return console->store && lpm_events_load(console, error) && lpm_auth_load(console, error);
+    return console->store && lpm_events_load(console, error) && lpm_auth_load(console, error) &&
+           lpm_webhooks_open(console, error);
 }
 
 LpmConsole *lpm_console_open(LpmConsoleConfig *config, GError **error)
@@ -145,6 +147,7 @@ void lpm_console_close(LpmConsole *console)
     }
     lpm_http_server_free(console->http);
     lpm_listeners_end(console);
+    lpm_webhooks_close(console);
     lpm_rpc_server_free(console->rpc);
     g_clear_pointer(&console->moves, g_hash_table_unref);
     g_clear_pointer(&console->systems, g_hash_table_unref);

@@ -28,6 +28,9 @@ typedef struct {
     GHashTable *users;        /* hash of API token -> name, owned; filled from the store */
     GList *listeners;         /* of events as they come; listen.h */
     guint listeners_idle;     /* they are told soon; 0: not */
+    GHashTable *webhooks;     /* name -> what webhook.c keeps of it, owned; NULL: not open */
+    guint webhooks_idle;      /* they are looked at soon; 0: not */
+    struct LpmPoster *poster; /* post.h */
     bool moves_missed;        /* a system told of a move with one that is not known here (yet) */
     int64_t last_event;       /* number of the newest event */
     int64_t joins_allowed_us; /* rate limit of join: time up to which attempts are spent */
@@ -41,6 +44,7 @@ typedef struct {
 #define LPM_KIND_FACTS     "facts"     /* key migration id: what its validation saw */
 #define LPM_KIND_DISCARD   "discard"   /* key system/migration: it must still be told to discard */
 #define LPM_KIND_EVENT     "event"     /* key number, 16 digits */
+#define LPM_KIND_WEBHOOK   "webhook"   /* key name: what it has been sent, webhook.c */
 #define LPM_KIND_RECORD    "record"    /* key UUID: ownership record of arbiter "console" */
 
 /* Opens everything and serves until @loop ends; loads what the store knows. */
@@ -62,6 +66,12 @@ json_t *lpm_events_after(LpmConsole *console, int64_t after, int64_t limit,
 /* Those above @since, at most the newest @limit, the oldest first. NULL with @error. */
 json_t *lpm_events_list(LpmConsole *console, int64_t since, int64_t limit,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* secret.c */
+/* The first line of a file that is nobody else's; NULL with @error, which never has the value. */
+char *lpm_secret_read(const char *file, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Wipes it, too. NULL is fine. */
+void lpm_secret_free(gpointer secret);
 
 /* auth.c */
 /* A new API token for @name, "LPMT-...": only its hash is kept. g_free(). */

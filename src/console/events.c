@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "listen.h"
 #include "moves.h"
+#include "webhook.h"
 
 #include <string.h>
 
@@ -54,6 +55,7 @@ void lpm_event_add(LpmConsole *console, const char *kind, const char *object, co
     }
     prune(console);
     lpm_listeners_wake(console);
+    lpm_webhooks_wake(console);
 }
 
 bool lpm_events_load(LpmConsole *console, GError **error)

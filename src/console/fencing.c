@@ -8,11 +8,7 @@
 #include "base/log.h"
 #include "moves.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define TRIES           3
 #define TRY_AGAIN_US    (60 * G_TIME_SPAN_SECOND)
@@ -21,7 +17,6 @@
 #define STATUS_OFF      2
 #define STATUS_ASKED    5 /* some agents answer before the power is gone */
 #define STATUS_AGAIN_MS 1000
-#define SECRET_MAX      1024
 #define WORDS_SHOWN     200 /* bytes of what an agent said */
 #define ASK_TIMEOUT_MS  3000
 
@@ -84,43 +79,6 @@ static void fail(Fence *fence, const char *what, const char *words)
 
 /* --- the agent's input --- */
 
-/* The first line of a file that is nobody else's; NULL with @error, which never has the value. */
-static char *read_secret(const char *file, GError **error)
-{
-    char text[SECRET_MAX + 1];
-    struct stat status;
-    ssize_t size;
-    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    bool good = fd >= 0 && fstat(fd, &status) == 0;
-
-    if (good && (!S_ISREG(status.st_mode) || (status.st_mode & 077) != 0)) {
-        close(fd);
-        lpm_error_set(error, LPM_ERROR_DENIED,
-                      "secret %s must be a file that only its owner may read (chmod 600)", file);
-        return NULL;
-    }
-    size = good ? read(fd, text, SECRET_MAX) : -1;
-    if (size < 0) {
-        lpm_error_set(error, LPM_ERROR_STORAGE, "secret %s cannot be read: %s", file,
-                      g_strerror(errno));
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (size < 0) {
-        return NULL;
-    }
-    text[size] = '\0';
-    text[strcspn(text, "\r\n")] = '\0';
-    return g_strdup(text);
-}
-
-static void free_secret(gpointer value)
-{
-    explicit_bzero(value, strlen(value));
-    g_free(value);
-}
-
 static void wipe(GString *text)
 {
     explicit_bzero(text->str, text->allocated_len);
@@ -141,7 +99,7 @@ static GString *agent_input(Fence *fence, const char *action, GError **error)
     g_ptr_array_set_size(fence->values, 0);
     for (char **secret = fencing->secret; secret && *secret; secret++) {
         const char *file = strchr(*secret, '=') + 1;
-        char *value = read_secret(file, error);
+        char *value = lpm_secret_read(file, error);
 
         if (!value) {
             wipe(input);
@@ -340,7 +298,7 @@ void lpm_move_consider_fencing(LpmMove *move)
     fence = g_new0(Fence, 1);
     fence->move = lpm_move_ref(move);
     fence->fencing = fencing;
-    fence->values = g_ptr_array_new_with_free_func(free_secret);
+    fence->values = g_ptr_array_new_with_free_func(lpm_secret_free);
     lpm_system_ask_now(lpm_move_system(move, LPM_HALF_TARGET), "system-info", NULL, ASK_TIMEOUT_MS,
                        on_target_asked, fence);
 }
