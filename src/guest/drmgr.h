@@ -28,7 +28,8 @@ enum {
     DR_LIMIT_MAX_MS = 24 * 60 * DR_MINUTE_MS,
     DR_INFO_LIMIT_MS = DR_MINUTE_MS, /* of scriptinfo and register */
     DR_EVENT_LIMIT_MS = 5000,
-    DR_FLOOD = 16 << 20, /* bytes of output after which a program is ended */
+    DR_EVENTS_LIMIT_MS = 10000, /* all of one event together: lpm-host waits for it */
+    DR_FLOOD = 16 << 20,        /* bytes of output after which a program is ended */
 };
 
 /* What this program ends with. */

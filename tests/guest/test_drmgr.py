@@ -430,6 +430,35 @@ def test_events_are_told_and_do_not_matter(guest):
     assert guest.calls() == [f"{event} move-1 system-b" for event in ("check", "pre", "post")]
 
 
+def test_what_an_event_has_in_its_environment(guest):
+    guest.script("no", "[ $1 != checkmigrate ] || [ ! -e @ROOT@/veto ] || exit 10".replace("@ROOT@", str(guest.root)))
+    guest.write(guest.root / "etc/lpm/events.d/log", "#!/bin/sh\n(env | sort; echo end) >>@CALLS@\n")
+    told = ("LPM_SOURCE=system-a", "LPM_TARGET=system-b", "LPM_PARTITION=web1", "LPM_MAX_BLACKOUT_MS=300")
+
+    def event(phase, *words):
+        guest.calls()
+        guest.phase(phase, *words)
+        return [line for line in guest.calls() if "=" in line and not line.startswith(("PWD=", "_=", "SHLVL=", "OLDPWD="))]
+    common = ["DR_DETAIL_LEVEL=0", "DR_FORCE=FALSE", "HOME=/", "LANG=C"]
+    later = ["LPM_MAX_BLACKOUT_MS=300", "LPM_MIGRATION_ID=move-1", "LPM_OPERATION=migrate", "LPM_PARTITION=web1"]
+    end = ["LPM_SOURCE=system-a", "LPM_TARGET=system-b", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    for phase in ("check", "pre"):
+        assert event(phase, *told) == [*common, f"LPM_EVENT={phase}", *later, f"LPM_PHASE={phase}", *end]
+    assert event("undo") == [*common, "LPM_EVENT=undo", *later, "LPM_PHASE=undo", *end], "pre's variables hold for the end"
+    (guest.root / "veto").touch()
+    assert "LPM_EVENT=veto" in event("check", *told)
+
+
+def test_events_that_hang_cost_ten_seconds_in_all(guest):
+    for name in "abc":
+        guest.write(guest.root / "etc/lpm/events.d" / name, f"#!/bin/sh\necho {name} >>@CALLS@\nsleep 4711 &\nsleep 4711\n")
+    guest.write(guest.root / "etc/lpm/events.d/d", "#!/bin/sh\necho d >>@CALLS@\n")
+    started = time.monotonic()
+    assert guest.phase("check")[:2] == (0, "ok")
+    assert 9.5 <= time.monotonic() - started < 25
+    assert guest.calls() == ["a", "b"] and not left_over("sleep\x004711")
+
+
 @pytest.mark.parametrize("words", [(), ("-l", "-b"), ("--phase", "check"), ("--phase", "sing", "--id", "m"), ("-i",),
                                    ("--phase", "check", "--id", "../m"), ("--phase", "check", "--id", "m", "PATH=/tmp"),
                                    ("-R", "opt"), ("-w", "0", "-l"), ("-S", "a b")])
@@ -458,3 +487,20 @@ def test_the_package_holds_a_static_program_of_its_architecture(tmp_path, archit
     assert "LOAD" in headers and "INTERP" not in headers, "it needs a dynamic linker"
     for path in ("usr/lib/systemd/system/lpm-drmgr-settle.service", "usr/share/man/man8/lpm-drmgr.8.gz", "etc/lpm/events.d"):
         assert (tmp_path / "tree" / path).exists()
+
+
+def test_the_package_for_clusters_holds_all_that_a_member_needs(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    made = subprocess.run([root / "packaging/guest-package", "pacemaker", tmp_path], check=True, capture_output=True, text=True).stdout.strip()
+    field = subprocess.run(["dpkg-deb", "-f", made, "Package", "Architecture", "Depends"], check=True, capture_output=True, text=True).stdout
+    assert "Package: lpm-pacemaker\n" in field and "Architecture: all\n" in field
+    depends = field.partition("Depends: ")[2]
+    assert all(f"{name}" in depends for name in ("lpm-drmgr", "pacemaker-cli-utils", "corosync"))
+    subprocess.run(["dpkg-deb", "-x", made, tmp_path / "tree"], check=True)
+    held = {path.name: path for path in (tmp_path / "tree").rglob("*") if path.is_file()}
+    for source in (root / "src/guest/pacemaker").rglob("*"):
+        if source.is_file():
+            assert held[source.name].read_bytes() == source.read_bytes(), f"{source.name} is not in the package"
+            assert held[source.name].stat().st_mode & 0o777 == (0o644 if source.suffix == ".conf" else 0o755)
+    assert held["lpm-pacemaker"] == tmp_path / "tree/usr/sbin/lpm-pacemaker"
+    assert held["heartbeat"] == tmp_path / "tree/usr/lib/ocf/resource.d/openlpm/heartbeat"
