@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Typed calls of one question and one answer. */
 #include "qga/channel.h"
+#include "qga/text.h"
 
 #include <gio/gio.h>
 #include <string.h>

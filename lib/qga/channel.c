@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qga/channel.h"
 
+#include "qga/text.h"
+
 #include "rpc/connect.h"
 #include "rpc/lines.h"
 #include "rpc/message.h"

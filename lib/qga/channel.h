@@ -25,7 +25,3 @@ struct LpmQgaJob {
 };
 void lpm_qga_job_add(LpmQga *qga, LpmQgaJob *job);
 void lpm_qga_job_remove(LpmQga *qga, LpmQgaJob *job);
-
-/* What the guest wrote, made fit for people: valid, printable, at most LPM_QGA_TEXT_MAX bytes.
- * g_free(). */
-char *lpm_qga_clean(const char *text);

@@ -1,32 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qga/drmgr.h"
 
+#include "qga/text.h"
+
 #include <glib.h>
 #include <string.h>
 
 #define LINE_SIZE ((size_t)32 << 10)
 
-/* Valid, printable but for new lines where @lines, at most @max bytes. */
-static char *clean(const char *text, size_t max, bool lines)
-{
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-    GString *result = g_string_new(NULL);
-    for (const char *c = valid; *c; c = g_utf8_next_char(c)) {
-        gunichar letter = g_utf8_get_char(c);
-        gsize before = result->len;
-        bool good = g_unichar_isprint(letter) || (lines && letter == '\n');
-        g_string_append_unichar(result, good ? letter : '?');
-        if (result->len > max) {
-            g_string_truncate(result, before);
-            break;
-        }
-    }
-    return g_string_free(result, FALSE);
-}
-
 static void copy_text(json_t *to, const json_t *from, const char *name, size_t max, bool lines)
 {
-    g_autofree char *text = clean(lpm_json_str(from, name, ""), max, lines);
+    g_autofree char *text = lpm_qga_clean_text(lpm_json_str(from, name, ""), max, lines);
     json_object_set_new(to, name, json_string(text));
 }
 
@@ -80,7 +64,7 @@ static json_t *facts_of(const json_t *line)
         if (is_fact_name(name) && json_object_size(facts) < LPM_DRMGR_FACTS_MAX &&
             !json_object_get(facts, name)) {
             g_autofree char *text =
-                clean(lpm_json_str(entry, "value", ""), LPM_DRMGR_TEXT_MAX, false);
+                lpm_qga_clean_text(lpm_json_str(entry, "value", ""), LPM_DRMGR_TEXT_MAX, false);
             json_object_set_new(facts, name, json_string(text));
         }
     }
@@ -141,4 +125,11 @@ json_t *lpm_drmgr_read(const char *out, size_t size)
         line += length + 1;
     }
     return answer;
+}
+
+char *lpm_drmgr_read_errors(const char *err, size_t size)
+{
+    g_autofree char *said = g_strndup(err ? err : "", MIN(size, LPM_DRMGR_WORDS_MAX));
+    g_strdelimit(g_strstrip(said), "\t\r\n", ' ');
+    return lpm_qga_clean_text(said, LPM_DRMGR_WORDS_MAX, false);
 }

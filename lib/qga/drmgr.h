@@ -24,3 +24,6 @@
  * there. New reference, never NULL.
  */
 json_t *lpm_drmgr_read(const char *out, size_t size);
+/* What it wrote to its standard error, of @size bytes at @err (NULL: nothing), as one line for
+ * people. g_free(). */
+char *lpm_drmgr_read_errors(const char *err, size_t size);

@@ -106,12 +106,8 @@ static void on_exec(const LpmQgaExec *ran, const GError *error, void *data)
     }
     gsize n_words = 0;
     const char *words = g_bytes_get_data(ran->err, &n_words);
-    g_autofree char *said = g_strndup(words ? words : "", MIN(n_words, LPM_DRMGR_WORDS_MAX));
-    g_autofree char *text = g_utf8_make_valid(g_strstrip(said), -1);
+    g_autofree char *text = lpm_drmgr_read_errors(words, n_words);
     bool killed = strcmp(lpm_json_str(answer, "result", ""), "killed") == 0;
-    for (char *c = text; *c; c++) {
-        *c = g_ascii_iscntrl(*c) ? ' ' : *c;
-    }
     end(call, answer, killed && !*text ? "lpm-drmgr was killed before it had answered" : text);
 }
 

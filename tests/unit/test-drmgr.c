@@ -73,6 +73,15 @@ static void test_shown(void)
     g_assert_cmpstr(lpm_json_str(script, "words", ""), ==, "a?b");
 }
 
+static void test_errors(void)
+{
+    static const char said[] = " cannot read\n\tthe \xe2\x80\xaekcab\xff registry\x1b[2J \n";
+    g_autofree char *text = lpm_drmgr_read_errors(said, strlen(said));
+    g_autofree char *none = lpm_drmgr_read_errors(NULL, 0);
+    g_assert_cmpstr(text, ==, "cannot read  the ?kcab\xef\xbf\xbd registry?[2J");
+    g_assert_cmpstr(none, ==, "");
+}
+
 /* Facts are an object of short names; the first of a name counts, what does not fit is left out. */
 static void test_facts(void)
 {
@@ -98,6 +107,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/drmgr/plain", test_plain);
+    g_test_add_func("/drmgr/errors", test_errors);
     g_test_add_func("/drmgr/cut", test_cut);
     g_test_add_func("/drmgr/hostile", test_hostile);
     g_test_add_func("/drmgr/shown", test_shown);
