@@ -278,6 +278,17 @@ static void ask_next(Find *find)
     }
 }
 
+bool lpm_fleet_not_found(const char *partition, const char *silent, GError **error)
+{
+    bool some = silent && *silent;
+
+    return lpm_error_set(error, LPM_ERROR_NOT_FOUND,
+                         "there is no partition \"%s\"%s%s; \"lpm partition list\" shows those of "
+                         "this console",
+                         partition, some ? " on the systems that answer; these do not: " : "",
+                         some ? silent : "");
+}
+
 static void set_not_found(Find *find, const json_t *unreachable, GError **error)
 {
     g_autoptr(GString) names = g_string_new(NULL);
@@ -287,11 +298,7 @@ static void set_not_found(Find *find, const json_t *unreachable, GError **error)
     json_array_foreach (unreachable, i, name) {
         g_string_append_printf(names, "%s%s", i ? ", " : "", json_string_value(name));
     }
-    lpm_error_set(error, LPM_ERROR_NOT_FOUND,
-                  "there is no partition \"%s\"%s%s; \"lpm partition list\" shows those of this "
-                  "console",
-                  find->partition, names->len ? " on the systems that answer; these do not: " : "",
-                  names->str);
+    (void)lpm_fleet_not_found(find->partition, names->str, error);
 }
 
 static void on_found(json_t *rows, json_t *unreachable, void *data)

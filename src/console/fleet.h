@@ -27,5 +27,7 @@ json_t *lpm_fleet_known(const LpmConsole *console);
  */
 typedef void (*LpmFleetFound)(LpmSystem *system, const json_t *row, const char *note,
                               const GError *error, void *data);
+/* NOT_FOUND; @silent names the systems that do not answer, "" or NULL: all do. Always false. */
+bool lpm_fleet_not_found(const char *partition, const char *silent, GError **error);
 /* The system that runs @partition, or would; the ownership record decides between several. */
 void lpm_fleet_find(LpmConsole *console, const char *partition, LpmFleetFound done, void *data);

@@ -150,10 +150,7 @@ static void end_not_found(Power *power)
 {
     g_autoptr(GError) error = NULL;
 
-    lpm_error_set(
-        &error, LPM_ERROR_NOT_FOUND,
-        "there is no partition \"%s\"; \"lpm partition list\" shows those of this console",
-        power->partition);
+    (void)lpm_fleet_not_found(power->partition, NULL, &error);
     lpm_http_request_fail(power->request, error);
     power_free(power);
 }
