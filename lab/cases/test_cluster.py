@@ -59,11 +59,11 @@ def home(cluster):
     return int(cluster.active_on("app")[0].removeprefix("node"))
 
 
-def script(cluster, number, phase, move="m1", policy="manage", check=True, extra="", lease=None, limit=BLACKOUT_MS):
+def script(cluster, number, phase, move="m1", policy="manage", check=True, extra="", lease=None, limit=BLACKOUT_MS, environment=()):
     """Runs a phase as lpm-drmgr does."""
     config = cluster.directory(number) / "pacemaker.conf"
     config.write_text(f"LPM_POLICY={policy}\n{extra}")
-    environment = [f"LPM_MIGRATION_ID={move}", f"LPM_MAX_BLACKOUT_MS={limit}", f"LPM_PACEMAKER_CONF={config}"]
+    environment = [*environment, f"LPM_MIGRATION_ID={move}", f"LPM_MAX_BLACKOUT_MS={limit}", f"LPM_PACEMAKER_CONF={config}"]
     environment += [f"LPM_PACEMAKER_LEASE_S={lease}"] if lease else []
     return cluster.run(number, "env", *environment, SCRIPT, phase, "pmig", check=check)
 
@@ -142,6 +142,40 @@ def test_one_member_at_a_time(cluster):
     finally:
         script(cluster, number, "undopremigrate")
     assert script(cluster, other, "checkmigrate", move="m2").returncode == 0
+
+
+def test_a_lock_whose_lease_is_over(cluster):
+    """A question leaves it where it is; the next move removes it."""
+    number = home(cluster)
+    clean = cluster.configuration()
+    cluster.run(number, "cibadmin", "-C", "-o", "crm_config", "-X",
+                '<cluster_property_set id="openlpm-lock"><nvpair id="openlpm-lock-move" name="move" value="m0"/>'
+                '<nvpair id="openlpm-lock-until" name="until" value="1000000000"/></cluster_property_set>')
+    before = cluster.configuration()
+    assert before != clean
+    assert script(cluster, number, "checkmigrate", move="m4").returncode == 0
+    assert cluster.configuration() == before
+    script(cluster, number, "premigrate", move="m4")
+    assert 'value="m4"' in cluster.configuration() and 'value="m0"' not in cluster.configuration()
+    script(cluster, number, "postmigrate", move="m4")
+    assert cluster.configuration() == clean
+
+
+def test_a_cluster_that_takes_no_lock_is_not_another_member(cluster):
+    number = home(cluster)
+    clean = cluster.configuration()
+    tools = cluster.directory(number) / "tools"
+    tools.mkdir()
+    refusing = tools / "cibadmin"
+    refusing.write_text("""#!/bin/sh
+case " $* " in *" -C "*) echo "Call cib_create failed (-62): Timer expired"; exit 124 ;; esac
+exec /usr/sbin/cibadmin "$@"
+""")
+    refusing.chmod(0o755)
+    refused = script(cluster, number, "premigrate", check=False, environment=[f"PATH={tools}:/usr/sbin:/usr/bin:/sbin:/bin"])
+    assert refused.returncode == VETO
+    assert "did not take the lock of this move: Call cib_create failed (-62)" in refused.stdout and "another member" not in refused.stdout
+    assert cluster.configuration() == clean
 
 
 @pytest.mark.long
