@@ -504,3 +504,10 @@ def test_the_package_for_clusters_holds_all_that_a_member_needs(tmp_path):
             assert held[source.name].stat().st_mode & 0o777 == (0o644 if source.suffix == ".conf" else 0o755)
     assert held["lpm-pacemaker"] == tmp_path / "tree/usr/sbin/lpm-pacemaker"
     assert held["heartbeat"] == tmp_path / "tree/usr/lib/ocf/resource.d/openlpm/heartbeat"
+
+
+def test_lpm_pacemaker_can_be_installed(guest):
+    """What it says of itself is what lpm-drmgr reads."""
+    done = guest.run("-i", str(Path(__file__).resolve().parents[2] / "src/guest/pacemaker/lpm-pacemaker"))
+    assert done.returncode == 0, done.stderr
+    assert "lpm-pacemaker" in guest.run("-l").stdout
