@@ -104,8 +104,10 @@ static const LpmCheckGuide guide[] = {
      "Install lpm-mover of the same release as lpm-host."},
     {"mover.slots", "Movers that run for moves on each system, against `active_moves`.",
      "All are used on one of the two.", "Wait for a move to end, or raise the limit."},
-    {"mover.vasi", "A pair of sockets that lpm-host makes and closes again.", "It cannot be made.",
-     "Let lpm-host open more descriptors (LimitNOFILE)."},
+    {"mover.vasi",
+     "A pair of sockets, and one in its run directory, that lpm-host makes and closes again.",
+     "One of them cannot be made.",
+     "Let lpm-host open more descriptors (LimitNOFILE) and write in its run directory."},
     {"mover.connection",
      "A real connection between two movers that are started for it, TLS 1.3 with both "
      "certificates, "

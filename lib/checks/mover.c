@@ -52,7 +52,8 @@ static void check_vasi(LpmCheckRun *run)
                            TEXT("a socket between QEMU and the mover"),
                            TEXT("it cannot be made: %s",
                                 lpm_json_str(run->facts, reason_path, "no reason given")),
-                           TEXT("see that lpm-host may open more descriptors there (LimitNOFILE)"));
+                           TEXT("see that lpm-host may open more descriptors there (LimitNOFILE) "
+                                "and write in its run directory"));
         }
     }
 }

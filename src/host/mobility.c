@@ -5,12 +5,17 @@
 #include "host/mobility-scripts.h"
 
 #include "base/log.h"
+#include "bytes/bytes.h"
 #include "host/ownership.h"
 #include "host/pagestore.h"
 
+#include <errno.h>
+#include <glib/gstdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* --- lookup --- */
@@ -161,15 +166,29 @@ static void mover_facts(LpmHost *host, json_t *facts)
                                       "limit", host->config->active_moves, "used", used));
 }
 
-static void vasi_facts(json_t *facts)
+/* QEMU's further streams and its monitors come by sockets in the run directory. */
+static bool can_listen(const LpmHost *host, GError **error)
+{
+    g_autofree char *path = g_build_filename(host->config->run_dir, "vasi-probe.sock", NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    LPM_AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)g_unlink(path); /* of one that was killed here */
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        return lpm_error_set(error, LPM_ERROR_INTERNAL, "a socket cannot be made in %s: %s",
+                             host->config->run_dir, g_strerror(errno));
+    }
+    (void)g_unlink(path);
+    return true;
+}
+
+static void vasi_facts(const LpmHost *host, json_t *facts)
 {
     int qemu = -1, mover = -1;
     g_autoptr(GError) error = NULL;
-    bool possible = lpm_mover_vasi(&qemu, &mover, &error);
-    if (possible) {
-        close(qemu);
-        close(mover);
-    }
+    bool possible = lpm_mover_vasi(&qemu, &mover, &error) && can_listen(host, &error);
+    lpm_bytes_close(&qemu);
+    lpm_bytes_close(&mover);
     json_object_set_new(
         facts, "vasi",
         lpm_json_pack("{s:b, s:s}", "possible", possible, "reason", error ? error->message : ""));
@@ -183,7 +202,7 @@ static void system_facts(LpmHost *host, json_t *facts)
                                       "inactive_limit", host->config->inactive_moves,
                                       "inactive_used", count(host, false)));
     mover_facts(host, facts);
-    vasi_facts(facts);
+    vasi_facts(host, facts);
 }
 
 /* A move that waits for something is unfinished; one on its normal way goes on. */

@@ -180,14 +180,14 @@ class Ground(Installation):
                 self.wait_for_system(place)
                 self.present[place] = changes
 
-    def without_host(self, place, act):
+    def without_host(self, place, act, environment=None):
         """Does something while lpm-host is away; partitions run on."""
         os.kill(self.pid(f"lpm-host-{place}"), signal.SIGTERM)
         lablib.wait_for(lambda: f"lpm-host-{place}" not in self.recorded_processes(), 20, f"end of lpm-host on {place}")
         try:
             act()
         finally:
-            self.start_host(place)
+            self.start_host(place, environment=environment)
             self.wait_for_system(place)
 
     @contextlib.contextmanager

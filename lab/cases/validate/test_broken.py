@@ -2,11 +2,13 @@
 """Broken set-ups of the groups general, server, mover, partition and processor: each is found before anything changes."""
 
 import json
+import shutil
 
 import pytest
 
 import broken
 import lablib
+import ways
 from broken import (LESSER, SLEEPER, SOURCE, SUBJECT, TARGET, Broken, command_at, lesser_qemu, neighbour, nodes, power, rows,
                     stranger)
 from tidy import movers
@@ -14,6 +16,14 @@ from tidy import movers
 YEARS = 40 * 365 * 86400
 FAST = {TARGET: {"mover": {"addresses": "10.77.2.12"}}}
 BATTERY = {"type": "Battery", "status": "Discharging", "capacity": 57}
+PPC64 = shutil.which("qemu-system-ppc64") or "/opt/openlpm/qemu-power/bin/qemu-system-ppc64"
+POWER = {SOURCE: {"qemu": {"power": PPC64}, "power": {"processor": "POWER9"}},
+         TARGET: {"qemu": {"power": PPC64}, "power": {"processor": "POWER8"}}}
+POWERED = {"family": "power", "processors": 1, "memory_mib": 256}
+BOOT = {"kernel": {"pool": "local", "file": "kernel"}}
+OTHER_POOL = {TARGET: {"storage:san": {"path": "{dir}/{place}/local"}}}
+NOT_SHARED = ("general.arbiter", "general.arbiter-same", "storage.visible", "storage.same-disk", "storage.size",
+              "storage.same-content", "storage.format")
 
 BROKEN = [
     # General
@@ -50,6 +60,13 @@ BROKEN = [
     Broken("device-unknown", "general.device-models", ("virtio-net-pci",), config={TARGET: {"qemu": {"x86-64": LESSER}}},
            besides=("network.adapter",), made=(
         lesser_qemu(TARGET, devices=["virtio-net-pci"]),)),
+    Broken("owned-by-another", "general.owner", ("system-c",), made=(ways.owned_by(SUBJECT, "system-c"),)),
+    Broken("left-half", "general.unfinished-move", ("has not been cleaned up", "system-b"), partition=SLEEPER,
+           made=(ways.left_half(SLEEPER),), besides=("general.name-free", "general.uuid-free", "general.mac-free"), long=True),
+    Broken("releases-too-far-apart", "general.protocol", ("system-b", "[8,9]"),
+           made=(ways.started_with(TARGET, LPM_RELEASE="far"),), besides=("general.stream-version",), long=True),
+    Broken("wires-too-far-apart", "general.stream-version", ("system-b", "[8,9]"),
+           made=(ways.started_with(TARGET, LPM_RELEASE="far"),), besides=("general.protocol",), long=True),
     # Server
     Broken("maintenance", "server.operating", ("maintenance",), made=(broken.maintenance(TARGET),)),
     Broken("clock-ahead", "server.clock", ("5.000 s", "apart"), clock={TARGET: 7}),
@@ -69,11 +86,14 @@ BROKEN = [
            partition=SLEEPER),
     Broken("memory-of-two-nodes", "server.affinity", ("67", "100"), options={"affinity": True},
            config={TARGET: {"system": {"sysfs": "{dir}/{place}/sysfs"}}}, made=(nodes(TARGET, (32, 4), (32, 4)),)),
+    Broken("memory-farther", "server.affinity-score", ("67", "100"), severity="info",
+           config={TARGET: {"system": {"sysfs": "{dir}/{place}/sysfs"}}}, made=(nodes(TARGET, (32, 4), (32, 4)),), long=True),
     Broken("memory-too-far", "server.affinity", ("80", "67"), options={"min_affinity": 80},
            config={TARGET: {"system": {"sysfs": "{dir}/{place}/sysfs"}}}, made=(nodes(TARGET, (32, 4), (32, 4)),), long=True),
     Broken("emulator-unsafe", "server.emulator-safe", ("7.2.22", "system-b"), config={TARGET: {"qemu": {"x86-64": LESSER}}},
            made=(
         lesser_qemu(TARGET, version="7.2.22"),)),
+    Broken("another-accelerator", "server.accelerator", ("tcg", "kvm"), made=(ways.remembered(TARGET, accel="kvm"),), long=True),
     Broken("no-huge-pages", "server.huge-pages", ("2048 KiB",), partition="huge", made=(
         neighbour("huge", 87, start=False, huge_pages_kib=2048),),
         config={TARGET: {"system": {"sysfs": "{dir}/{place}/nothing"}}},
@@ -83,6 +103,8 @@ BROKEN = [
            config={TARGET: {"mover": {"program": "/nowhere/lpm-mover"}}}, besides=("mover.connection",)),
     Broken("no-mover-at-the-source", "mover.available", ("system-a",),
            config={SOURCE: {"mover": {"program": "/nowhere/lpm-mover"}}}, besides=("mover.connection",), long=True),
+    Broken("no-vasi", "mover.vasi", ("system-b", "/run"), made=(ways.read_only(TARGET, "run"),),
+           besides=("mover.connection",), long=True),
     Broken("mover-network-down", "mover.connection", ("10.77.2.12",), config=FAST,
            made=(command_at("switch", "ip link set f-system-b down", "ip link set f-system-b up"),)),
     Broken("mover-network-prohibited", "mover.connection", ("10.77.2.12",), config=FAST, made=(
@@ -93,6 +115,7 @@ BROKEN = [
     Broken("mover-network-slow", "mover.rate", ("10 s",), config=FAST, options={"long_move_s": 10}, severity="warning", made=(
         command_at(SOURCE, "tc qdisc add dev eth1 root tbf rate 16mbit burst 32k latency 50ms", "tc qdisc del dev eth1 root"),),
         long=True, besides=("prediction.converges",)),
+    Broken("link-measured", "mover.link", ("MB/s",), severity="info", long=True),
     Broken("no-page-faults", "mover.postcopy", ("page faults",), options={"postcopy": True}, besides=("mover.postcopy-risk",)),
     # Partition
     Broken("no-shared-memory", "partition.memory-backing", ("private",), partition="private", options={"verify": True},
@@ -115,6 +138,22 @@ BROKEN = [
     Broken("mode-unknown", "processor.preferred-mode", ("x86-64-v3",), partition="level", config={
         TARGET: {"qemu": {"x86-64": LESSER}}}, made=(lesser_qemu(TARGET, features=["avx2"]), neighbour(
             "level", 87, start=False, preferred_mode="x86-64-v3")), besides=("partition.activated-once",), long=True),
+    # POWER: it rests in its firmware, in the mode of its server.
+    Broken("current-mode-unknown", "processor.current-mode", ("POWER9", "system-b"), partition="powered", config=POWER,
+           made=(neighbour("powered", 92, **POWERED),), besides=("processor.interrupts",), long=True),
+    Broken("interrupts-unknown", "processor.interrupts", ("dual", "xics"), partition="powered", config=POWER,
+           made=(neighbour("powered", 92, interrupt_mode="dual", **POWERED),), besides=("processor.current-mode",), long=True),
+    # Storage; more in test_broken_storage.py
+    Broken("no-kernel", "storage.boot-files", ("kernel",), partition="booter", made=(
+        ways.files(system_a={"kernel": b"k" * 4096}), neighbour("booter", 93, start=False, boot=BOOT)),
+        besides=("partition.activated-once",)),
+    Broken("another-kernel", "storage.boot-files-same", ("kernel",), partition="booter", severity="warning", made=(
+        ways.files(system_a={"kernel": b"k" * 4096}, system_b={"kernel": b"K" * 4096}),
+        neighbour("booter", 93, start=False, boot=BOOT)), besides=("partition.activated-once",), long=True),
+    Broken("another-format", "storage.format", ("qcow2", "raw"), partition="sparse", config=OTHER_POOL,
+           made=(neighbour("sparse", 94), ways.image(TARGET, "sparse.raw", "qcow2", 4)), besides=NOT_SHARED, long=True),
+    Broken("another-size", "storage.size", ("8388608",), partition="sparse", config=OTHER_POOL,
+           made=(neighbour("sparse", 94), ways.image(TARGET, "sparse.raw", "raw", 8)), besides=NOT_SHARED, long=True),
     # Network; more in test_broken_networks.py
     Broken("network-unknown", "network.switch", ("lan",), config={TARGET: {"network:lan": None}}),
 ]

@@ -289,6 +289,8 @@ BROKEN = [
            long=True),
     Broken("fewer-paths", "storage.paths", ("as many paths as on system-a: 2", "1 on system-b"), partition=LUN, config=HEALTHY,
            made=(one_route_less,), long=True),
+    Broken("dead-path", "storage.paths-dead", ("portal",), partition=LUN, config=HEALTHY, severity="info",
+           made=(one_route_less,), besides=("storage.paths",), long=True),
     Broken("no-driver", "storage.driver", ("Unknown driver", "qemu-block-extra"), partition=LUN,
            config=pools(SAN, {"qemu": {"x86-64": "{dir}/bare-qemu"}}), long=True),
     Broken("another-nbd-server", "storage.same-disk", ("another disk", f"{NBD_PORT['other']}"), partition=EXPORT,

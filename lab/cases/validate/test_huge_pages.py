@@ -54,6 +54,8 @@ def test_huge_pages_are_counted_and_move(ground):
                 assert "0 MiB are free in pages of 2048 KiB" in found[0]["found"] or "no huge pages" in found[0]["found"], found
                 assert reserve(2 * NEEDED)
                 ground.judge_healthy("huge")
+                found = ground.validate("huge", options={"postcopy": True})[0]["findings"]
+                assert "mover.postcopy-pages" in {f["check"] for f in found if f["severity"] == "error"}, found
                 status = ground.migrate("huge", TARGET, verify=backing == "shared", measure=False)
                 assert status["state"] == "completed", status
                 assert huge_kib(ground, TARGET) >= 2048 and not ground.emulators("huge").get(SOURCE)
