@@ -9,7 +9,7 @@ import pytest
 
 import shell
 from lablib import wait_for
-from witness import runs_once
+from witness import Witness, runs_once
 
 STEP_MIB = {"x86-64": 128, "power": 256}
 BASE_MIB = {"x86-64": 256, "power": 512}
@@ -77,11 +77,17 @@ def qemu_words(lab, partition):
     return place, [word for word, option in zip(words[1:], words) if option == "-device"]
 
 
+def whole_mib(lab, partition):
+    """What it was started with and what was added: a verified move compares all of it."""
+    return sum(row["memory_mib"] for row in lab.rest("GET", "/v1/partitions")["partitions"] if row["name"] == partition.name)
+
+
 def there_and_back(lab, inside, check):
     partition = inside.partition
     for target in ("system-b", "system-a"):
         status = lab.migrate(partition.name, target)
         assert status["state"] == "completed", (target, status["error"], status["findings"])
+        assert status["verify"]["pages"] == whole_mib(lab, partition) * 256, status["verify"]
         runs_once(lab, partition, target)
         check()
 
@@ -118,6 +124,59 @@ def test_everything_of_a_partition_there_and_back(lab, create):
     lab.wait_for_partition(partition.address)
     assert inside.memory_mib() < 256 and inside.run("cat /sys/devices/system/cpu/online") == "0"
     assert abs(inside.ahead_s() - AHEAD_S) < 60
+
+
+def write_in_added_memory(lab, inside):
+    """The workloads start anew: what they take now is of the added memory, which x86's Linux gives away first."""
+    started = lab.partition_status(inside.partition.address)["boot_id"]
+    before = inside.run("pidof workloads")
+    inside.run("killall workloads")
+    wait_for(lambda: inside.run("pidof workloads", check=False) not in ("", before), 30, "the workloads anew", 0.2)
+    assert lab.wait_for_partition(inside.partition.address)["boot_id"] == started
+
+
+def move_while_it_writes(lab, partition, moves, **limits):
+    """Returns in how many moves QEMU had lost memory, which was repaired."""
+    lost = 0
+    for target in ("system-b", "system-a") * (moves // 2):
+        witness = Witness(lab, partition)
+        try:
+            status = lab.migrate(partition.name, target, **limits)
+            assert status["state"] == "completed", (target, status["error"], status["findings"])
+            assert status["verify"]["pages"] == whole_mib(lab, partition) * 256, status["verify"]
+            assert status["verify"]["repaired"] == status["verify"]["differing"], status["verify"]
+            runs_once(lab, partition, target)
+            witness.judge()
+        finally:
+            witness.end()
+        lost += status["verify"]["differing"] > 0
+        print(f"{partition.name} to {target}: {status['verify']}", flush=True)
+    return lost
+
+
+def test_added_memory_that_is_written_to(lab, create):
+    """Software emulation does not see all that is written to added memory: docs/decisions/added-memory-under-emulation.md."""
+    partition = create("system-a", "writer", "x86-64", 46, processors=1, memory_max_mib=256 + 128,
+                       kernel_options="memhp_default_state=online lpm.mem=24 lpm.rate=100")
+    inside = Inside(lab, partition)
+    add_memory(lab, inside)
+    write_in_added_memory(lab, inside)
+    refused = lab.lpm("migrate", partition.name, "system-b", check=False)
+    assert refused.returncode != 0 and "server.emulator-safe" in refused.stdout + refused.stderr, refused
+    move_while_it_writes(lab, partition, 2, max_rate=60_000_000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processors, modules", [(1, 2), (2, 1), (2, 2)])
+def test_added_memory_that_is_written_to_for_long(lab, create, processors, modules):
+    partition = create("system-a", "writer", "x86-64", 46, processors=processors, memory_max_mib=256 + 128 * modules,
+                       kernel_options="memhp_default_state=online lpm.mem=48 lpm.rate=100")
+    inside = Inside(lab, partition)
+    add_memory(lab, inside, modules)
+    write_in_added_memory(lab, inside)
+    lost = move_while_it_writes(lab, partition, 8, max_rate=60_000_000)
+    lost += move_while_it_writes(lab, partition, 8, raw=True)
+    print(f"{processors} processors, {modules} modules: memory was lost and repaired in {lost} of 16 moves")
 
 
 @pytest.mark.long

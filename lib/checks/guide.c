@@ -142,7 +142,8 @@ static const LpmCheckGuide guide[] = {
     {"partition.consoles", "Connections to the partition's console.", "There is one.",
      "Nothing; it ends with the move and can be opened again on the target."},
     {"partition.memory-backing", "How the partition's memory was made.",
-     "`--verify` was asked for and the memory is private.",
+     "`--verify` was asked for, and the memory is private, or a piece that was added since the "
+     "start lies outside its memory file.",
      "Set `memory_backing` to `shared` and restart it, or move without `--verify`."},
     {"partition.activated-once", "The machine type that the first start pins in the profile.",
      "There is none: the partition never was activated.",

@@ -56,6 +56,11 @@ extern const LpmCheckGroup lpm_check_group_guest;
 /* All groups in their order; NULL-terminated. */
 extern const LpmCheckGroup *const lpm_check_groups[];
 
+/* Pieces of memory that the partition was given since its start; and those of them that lie outside
+ * its memory file, which no verified move compares. */
+int64_t lpm_check_modules(const LpmCheckRun *run);
+int64_t lpm_check_modules_outside(const LpmCheckRun *run);
+
 /* --- guide.c --- */
 
 /* What people read about a check. Sentences. */

@@ -76,18 +76,41 @@ static void check_consoles(LpmCheckRun *run)
     }
 }
 
+int64_t lpm_check_modules(const LpmCheckRun *run)
+{
+    return (int64_t)json_array_size(
+        lpm_json_at(run->facts, "partition.runtime.profile.added_memory"));
+}
+
+int64_t lpm_check_modules_outside(const LpmCheckRun *run)
+{
+    return lpm_check_modules(run) - lpm_json_int(run->facts, "partition.runtime.shared_modules", 0);
+}
+
 static void check_memory_backing(LpmCheckRun *run)
 {
+    int64_t outside = lpm_check_modules_outside(run);
     const char *backing;
     bool verify;
 
-    if (lpm_fact_bool(run, NULL, "options.verify", &verify) && verify &&
-        lpm_fact_text(run, NULL, "partition.memory_backing", &backing) &&
-        !g_str_equal(backing, lpm_memory_backing_name(LPM_BACKING_SHARED))) {
+    if (!lpm_fact_bool(run, NULL, "options.verify", &verify) || !verify ||
+        !lpm_fact_text(run, NULL, "partition.memory_backing", &backing)) {
+        return;
+    }
+    if (!g_str_equal(backing, lpm_memory_backing_name(LPM_BACKING_SHARED))) {
         lpm_check_fail(
             run, TEXT("partition %s", run->partition),
             TEXT("shared memory, to compare it in the blackout"), TEXT("%s memory", backing),
             TEXT("set memory_backing to shared and restart it, or move without --verify"));
+    } else if (outside > 0) {
+        lpm_check_fail(run, TEXT("partition %s", run->partition),
+                       TEXT("shared memory, to compare all of it in the blackout"),
+                       TEXT("%" G_GINT64_FORMAT " of the %" G_GINT64_FORMAT
+                            " pieces that were added since its start are outside its memory file "
+                            "(huge pages, or added by an earlier release)",
+                            outside, lpm_check_modules(run)),
+                       TEXT("raise memory_mib in its profile and restart it, or move without "
+                            "--verify"));
     }
 }
 

@@ -332,6 +332,13 @@ static void check_accelerator(LpmCheckRun *run)
     }
 }
 
+/* The memory file's modules are compared in a verified move; all others never are. */
+static bool has_uncompared_modules(const LpmCheckRun *run)
+{
+    return lpm_check_modules(run) > 0 && (!lpm_json_bool(run->facts, "options.verify", false) ||
+                                          lpm_check_modules_outside(run) > 0);
+}
+
 static void judge_emulator(LpmCheckRun *run, const char *side, const char *version,
                            const char *accel)
 {
@@ -348,6 +355,7 @@ static void judge_emulator(LpmCheckRun *run, const char *side, const char *versi
     }
     use.processors = (int)CLAMP(processors, 0, LPM_PROCESSORS_MAX);
     use.machine = machine;
+    use.modules_uncompared = has_uncompared_modules(run);
     if (run->family == LPM_FAMILY_POWER) {
         use.interrupts = lpm_compat_interrupts_in_use(run->compat, mode, current);
     }

@@ -153,6 +153,7 @@ typedef struct {
     const char *machine;    /* "pseries-10.0", what follows a "+" is ignored; NULL: unknown */
     const char *interrupts; /* POWER: "xics" or "xive", the controller in use; NULL otherwise */
     int processors;
+    bool modules_uncompared; /* memory that was added to it is not compared during the move */
 } LpmEmulatorUse;
 
 typedef struct {

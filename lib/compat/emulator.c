@@ -9,6 +9,7 @@ static bool covers(const LpmEmulatorRow *row, const LpmEmulatorUse *use, const L
     return (row->any_family || row->family == use->family) &&
            (!row->accel || g_strcmp0(row->accel, use->accel) == 0) &&
            (!row->interrupts || g_strcmp0(row->interrupts, use->interrupts) == 0) &&
+           (!row->modules_uncompared || use->modules_uncompared) &&
            (!row->max_processors || use->processors <= row->max_processors) &&
            lpm_version_in(version, &row->from, &row->before) &&
            lpm_version_in(machine, &row->machine_from, &row->machine_before);

@@ -22,6 +22,7 @@ typedef struct {
     LpmVersion machine_before;
     char *interrupts;
     int max_processors;
+    bool modules_uncompared; /* only uses with such memory */
     bool safe;
     char *reason;
 } LpmEmulatorRow;

@@ -51,6 +51,7 @@ static const Field emulator_fields[] = {
     {"machine_before", FIELD_VERSION, offsetof(LpmEmulatorRow, machine_before), false},
     {"interrupts", FIELD_TEXT, offsetof(LpmEmulatorRow, interrupts), false},
     {"max_processors", FIELD_INT, offsetof(LpmEmulatorRow, max_processors), false},
+    {"modules_uncompared", FIELD_BOOL, offsetof(LpmEmulatorRow, modules_uncompared), false},
     {"safe", FIELD_BOOL, offsetof(LpmEmulatorRow, safe), true},
     {"reason", FIELD_TEXT, offsetof(LpmEmulatorRow, reason), true},
 };

@@ -18,6 +18,12 @@ int lpm_profile_total_processors(const LpmProfile *profile)
     return profile->processors + profile->added_processors;
 }
 
+/* A module need not be a multiple of a huge page. */
+bool lpm_profile_adds_to_file(const LpmProfile *profile)
+{
+    return profile->memory_backing == LPM_BACKING_SHARED && profile->huge_pages_kib == 0;
+}
+
 int64_t lpm_family_memory_step_mib(LpmFamily family)
 {
     /* Linux brings memory into use in blocks of 128 MiB on x86-64; a POWER hypervisor gives it in

@@ -144,6 +144,11 @@ typedef struct {
 /* All that a running partition has: at its start, and given since. */
 int64_t lpm_profile_total_memory_mib(const LpmProfile *profile);
 int lpm_profile_total_processors(const LpmProfile *profile);
+/*
+ * Whether memory that is added lies in the partition's memory file, behind what it was started with
+ * and in the order in which it came: shared memory of ordinary pages.
+ */
+bool lpm_profile_adds_to_file(const LpmProfile *profile);
 /* The step in which memory can be added, MiB: what a guest can put into use. */
 int64_t lpm_family_memory_step_mib(LpmFamily family);
 

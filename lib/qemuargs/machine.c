@@ -76,11 +76,23 @@ void lpm_qemu_add_machine(LpmQemuArgs *args)
 static void add_modules(LpmQemuArgs *args)
 {
     const LpmProfile *profile = args->spec->profile;
+    int64_t offset = profile->memory_mib;
 
     for (size_t i = 0; i < profile->n_added_memory; i++) {
-        lpm_qemu_addf(args, "-object",
-                      "memory-backend-ram,id=" LPM_QEMU_MODULE_MEMORY ",size=%" G_GINT64_FORMAT "M",
-                      i, profile->added_memory[i].mib);
+        int64_t mib = profile->added_memory[i].mib;
+
+        if (lpm_profile_adds_to_file(profile)) {
+            lpm_qemu_addf(args, "-object",
+                          "memory-backend-file,id=" LPM_QEMU_MODULE_MEMORY ",size=%" G_GINT64_FORMAT
+                          "M,mem-path=/proc/self/fd/%d,offset=%" G_GINT64_FORMAT "M,share=on",
+                          i, mib, args->spec->memory_fd, offset);
+        } else {
+            lpm_qemu_addf(args, "-object",
+                          "memory-backend-ram,id=" LPM_QEMU_MODULE_MEMORY ",size=%" G_GINT64_FORMAT
+                          "M",
+                          i, mib);
+        }
+        offset += mib;
         lpm_qemu_addf(args, "-device",
                       "pc-dimm,id=" LPM_QEMU_MODULE ",memdev=" LPM_QEMU_MODULE_MEMORY ",slot=%zu",
                       i, i, i);

@@ -82,10 +82,12 @@ typedef struct {
     const char *kernel;         /* path; NULL when the profile boots from a disk */
     const char *initrd;         /* path or NULL */
     const int *network_fds;     /* a tap descriptor for each network of the profile */
-    int memory_fd;              /* memfd of the memory's size when the backing is shared; else -1 */
-    const char *pid_file;       /* NULL: none */
-    const char *uefi_code;      /* path of the firmware; needed when the profile has UEFI */
-    int64_t now_s;              /* UTC, since 1970; for a clock that is ahead or behind */
+    /* memfd when the backing is shared, else -1: as large as the memory, and as what was added to
+     * it when lpm_profile_adds_to_file() */
+    int memory_fd;
+    const char *pid_file;  /* NULL: none */
+    const char *uefi_code; /* path of the firmware; needed when the profile has UEFI */
+    int64_t now_s;         /* UTC, since 1970; for a clock that is ahead or behind */
 } LpmQemuSpec;
 
 /*

@@ -448,6 +448,8 @@ static bool make_memory(Activation *activation, GError **error)
     LpmPartition *partition = activation->partition;
     const LpmProfile *profile = activation->plan->profile;
     g_autofree char *name = g_strconcat("lpm-", profile->uuid, NULL);
+    int64_t mib = lpm_profile_adds_to_file(profile) ? lpm_profile_total_memory_mib(profile)
+                                                    : profile->memory_mib;
     unsigned flags = MFD_CLOEXEC;
 
     if (profile->memory_backing != LPM_BACKING_SHARED) {
@@ -459,12 +461,11 @@ static bool make_memory(Activation *activation, GError **error)
         flags |= MFD_HUGETLB | order << HUGE_SHIFT;
     }
     partition->memory_fd = memfd_create(name, flags);
-    if (partition->memory_fd < 0 ||
-        ftruncate(partition->memory_fd, profile->memory_mib << 20) != 0) {
+    if (partition->memory_fd < 0 || ftruncate(partition->memory_fd, mib << 20) != 0) {
         return lpm_error_set(error, LPM_ERROR_INTERNAL,
                              "%" G_GINT64_FORMAT " MiB of shared memory "
                              "cannot be had: %s",
-                             profile->memory_mib, g_strerror(errno));
+                             mib, g_strerror(errno));
     }
     return true;
 }

@@ -5,12 +5,15 @@
 #include "crash/crash.h"
 #include "host/partition.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct {
     LpmPartition *partition;
     int64_t mib;    /* memory: size of the module */
     int processors; /* how many are still to be added */
+    bool in_file;   /* memory: it is to lie in the partition's memory file */
     unsigned index; /* of the module, or of the slot that gets the processor */
     GError *error;  /* why it failed; told once it is known what QEMU has */
     LpmHostDone done;
@@ -38,6 +41,23 @@ void lpm_partition_size(const LpmPartition *partition, int64_t *ret_memory_mib, 
     }
 }
 
+static size_t count_shared(const json_t *runtime)
+{
+    return (size_t)lpm_json_int(runtime, "shared_modules", 0);
+}
+
+int64_t lpm_runtime_file_mib(const json_t *runtime)
+{
+    const json_t *built = lpm_json_at(runtime, "profile");
+    const json_t *added = json_object_get(built, "added_memory");
+    int64_t mib = lpm_json_int(built, "memory_mib", 0);
+
+    for (size_t i = 0; i < MIN(count_shared(runtime), json_array_size(added)); i++) {
+        mib += lpm_json_int(json_array_get(added, i), "mib", 0);
+    }
+    return mib;
+}
+
 static json_t *built_of(const LpmPartition *partition)
 {
     return lpm_json_at(partition->runtime, "profile");
@@ -46,6 +66,11 @@ static json_t *built_of(const LpmPartition *partition)
 static void set_modules(LpmPartition *partition, json_t *modules)
 {
     json_object_set_new(built_of(partition), "added_memory", modules);
+}
+
+static void set_shared(LpmPartition *partition, size_t n)
+{
+    json_object_set_new(partition->runtime, "shared_modules", json_integer((json_int_t)n));
 }
 
 static size_t count_modules(const LpmPartition *partition)
@@ -250,6 +275,51 @@ static char *name_of(const char *format, unsigned index)
     return g_strjoinv(text, parts);
 }
 
+/* A module that is not in the file, of an earlier release, is followed by none that is. */
+static bool goes_to_file(const LpmPartition *partition)
+{
+    g_autoptr(LpmProfile) built = lpm_profile_from_json(built_of(partition), NULL);
+
+    return built && lpm_profile_adds_to_file(built) &&
+           count_shared(partition->runtime) == count_modules(partition);
+}
+
+/* The file ends where the last module does; that it is longer for a while harms nothing. */
+static bool make_room(Grow *grow)
+{
+    LpmPartition *partition = grow->partition;
+    int fd;
+
+    grow->in_file = goes_to_file(partition);
+    if (!grow->in_file) {
+        return true;
+    }
+    fd = lpm_partition_memory_fd(partition, &grow->error);
+    return fd >= 0 &&
+           (ftruncate(fd, (lpm_runtime_file_mib(partition->runtime) + grow->mib) << 20) == 0 ||
+            lpm_error_set(&grow->error, LPM_ERROR_INTERNAL,
+                          "partition %s: its memory file cannot be made %" G_GINT64_FORMAT
+                          " MiB larger: %s",
+                          partition->profile->name, grow->mib, g_strerror(errno)));
+}
+
+/* The document has the module already. */
+static json_t *module_memory(const Grow *grow, const char *id)
+{
+    LpmPartition *partition = grow->partition;
+    g_autofree char *path = NULL;
+
+    if (!grow->in_file) {
+        return lpm_json_pack("{s:s, s:s, s:I}", "qom-type", "memory-backend-ram", "id", id, "size",
+                             (json_int_t)grow->mib << 20);
+    }
+    path = g_strdup_printf("/proc/self/fd/%d", lpm_partition_memory_number(partition));
+    return lpm_json_pack("{s:s, s:s, s:s, s:b, s:I, s:I}", "qom-type", "memory-backend-file", "id",
+                         id, "mem-path", path, "share", 1, "size", (json_int_t)grow->mib << 20,
+                         "offset",
+                         (json_int_t)(lpm_runtime_file_mib(partition->runtime) - grow->mib) << 20);
+}
+
 void lpm_partition_add_memory(LpmPartition *partition, int64_t mib, LpmHostDone done, void *data)
 {
     Grow *grow = begin(partition, done, data);
@@ -263,19 +333,23 @@ void lpm_partition_add_memory(LpmPartition *partition, int64_t mib, LpmHostDone 
     }
     grow->index = (unsigned)count_modules(partition);
     memory = name_of(LPM_QEMU_MODULE_MEMORY, grow->index);
+    if (!make_room(grow)) {
+        refuse(grow);
+        return;
+    }
     modules = json_object_get(built_of(partition), "added_memory");
     modules = modules ? json_deep_copy(modules) : json_array();
     json_array_append_new(modules, lpm_json_pack("{s:I}", "mib", (json_int_t)mib));
     set_modules(partition, modules);
+    if (grow->in_file) {
+        set_shared(partition, grow->index + 1);
+    }
     add_model(partition, "pc-dimm");
     if (!note(grow)) {
         on_module(NULL, grow->error, grow);
         return;
     }
-    lpm_qmp_call(partition->qmp, "object-add",
-                 lpm_json_pack("{s:s, s:s, s:I}", "qom-type", "memory-backend-ram", "id", memory,
-                               "size", (json_int_t)mib << 20),
-                 on_module_memory, grow);
+    lpm_qmp_call(partition->qmp, "object-add", module_memory(grow, memory), on_module_memory, grow);
 }
 
 static void on_module_memory(json_t *result G_GNUC_UNUSED, const GError *error, void *data)
@@ -491,6 +565,7 @@ static void on_settle_modules(json_t *result, const GError *error, void *data)
     while (json_array_size(modules) > json_array_size(result)) {
         json_array_remove(modules, json_array_size(modules) - 1);
     }
+    set_shared(partition, MIN(count_shared(partition->runtime), json_array_size(modules)));
     lpm_qmp_call(partition->qmp, "query-hotpluggable-cpus", NULL, on_settle_slots, settle);
 }
 

@@ -18,6 +18,10 @@ void lpm_partition_add_processors(LpmPartition *partition, int count, LpmHostDon
  * leaves it unsettled. */
 void lpm_grow_settle(LpmPartition *partition, LpmHostDone done, void *data);
 
+/* MiB of the memory file of a partition with this @runtime that its QEMU uses: what it was started
+ * with, and those of the modules added since that lie in the file, which are the first ones. */
+int64_t lpm_runtime_file_mib(const json_t *runtime);
+
 /* What it has while it runs, else what its profile gives it at its start. */
 void lpm_partition_size(const LpmPartition *partition, int64_t *ret_memory_mib,
                         int *ret_processors);

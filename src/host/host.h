@@ -232,6 +232,8 @@ bool lpm_partition_qemu_ends(const LpmPartition *partition);
  * -1 with STATE (backing is private, no QEMU) or INTERNAL.
  */
 int lpm_partition_memory_fd(LpmPartition *partition, GError **error);
+/* The number that the same file has in QEMU; -1: it has none. */
+int lpm_partition_memory_number(const LpmPartition *partition);
 /* Says on every network of a running partition that it is here, and once more when a bridge that
  * lets new ports wait lets them send; best effort, logs a failure. */
 void lpm_partition_announce(LpmPartition *partition);

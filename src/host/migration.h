@@ -389,8 +389,11 @@ bool lpm_mobility_mover_spec(LpmHost *host, const char *peer, const char *key_he
  */
 void lpm_mobility_mover_image(LpmHost *host, const LpmProfile *profile, const char *image_key,
                               LpmMoverSpec *spec);
-/* Size of a memory descriptor in bytes; 0 for -1. */
-uint64_t lpm_mobility_memory_size(int fd);
+/*
+ * How many bytes of the memory file @fd are compared: what the source's @runtime says that it has
+ * in its own. 0 for -1.
+ */
+uint64_t lpm_mobility_memory_size(int fd, const json_t *runtime);
 /*
  * The "migration" of @arguments when it is a good id that no open or kept move has. Borrowed from
  * @arguments; NULL: USAGE or EXISTS.

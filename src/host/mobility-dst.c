@@ -378,7 +378,8 @@ bool lpm_dst_start_mover(DstMove *move, int qemu, GError **error)
     spec.config.side = LPM_STREAM_SIDE_DST;
     spec.config.mode = LPM_STREAM_MODE_MOVE;
     spec.config.connect_ms = (uint32_t)migration->options.connect_timeout_ms;
-    spec.config.memory_size = lpm_mobility_memory_size(memory);
+    spec.config.memory_size = lpm_mobility_memory_size(
+        memory, migration->runtime ? migration->runtime : migration->partition->runtime);
     lpm_links_configure(migration, &spec.config);
     spec.nets = move->listeners.fds;
     spec.n_nets = move->listeners.n;

@@ -5,6 +5,7 @@
  * after the offer, and whenever something is wrong, is in mobility-src-rows.c.
  */
 #include "host/mobility-src.h"
+#include "host/grow.h"
 
 #include "base/log.h"
 #include "bytes/bytes.h"
@@ -142,9 +143,10 @@ static void limit_switchover(SrcMove *move)
 {
     const LpmMigration *migration = &move->base;
     int64_t stood_us = lpm_clock_monotonic_us(migration->host->clock) - move->switch_mono_us;
-    unsigned verify = migration->options.verify
-                          ? (unsigned)migration->partition->profile->memory_mib * VERIFY_MS_PER_MIB
-                          : 0;
+    unsigned verify =
+        migration->options.verify
+            ? (unsigned)lpm_runtime_file_mib(migration->partition->runtime) * VERIFY_MS_PER_MIB
+            : 0;
     move->limit_ms = SWITCHOVER_LIMIT_MS + (unsigned)migration->options.max_blackout_ms + verify;
     int64_t left_ms = MAX(0, (int64_t)move->limit_ms - stood_us / 1000);
     if (must_hurry(move)) {
@@ -535,7 +537,8 @@ void lpm_src_tcp_connected(int fd, const GError *error, void *data)
         spec.n_nets = 1;
         spec.vasi = vasi;
         spec.memory = move->memory_fd;
-        spec.config.memory_size = lpm_mobility_memory_size(spec.memory);
+        spec.config.memory_size =
+            lpm_mobility_memory_size(spec.memory, migration->partition->runtime);
         if (!migration->postcopy) {
             lpm_mobility_mover_image(migration->host, migration->partition->profile,
                                      move->image_key, &spec);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What mobility is for the rest of lpm-host: its table of hooks, its facts, and small things that
  * both halves need. */
+#include "host/grow.h"
 #include "host/migration.h"
 #include "host/mobility-scripts.h"
 
@@ -100,10 +101,9 @@ const char *lpm_mobility_new_id(LpmHost *host, const json_t *arguments, GError *
 
 /* --- mover --- */
 
-uint64_t lpm_mobility_memory_size(int fd)
+uint64_t lpm_mobility_memory_size(int fd, const json_t *runtime)
 {
-    struct stat status;
-    return fd >= 0 && fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+    return fd >= 0 ? (uint64_t)lpm_runtime_file_mib(runtime) << 20 : 0;
 }
 
 static bool read_key(const char *hex, uint8_t key[LPM_STREAM_KEY_SIZE], GError **error)

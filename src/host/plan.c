@@ -255,14 +255,15 @@ json_t *lpm_plan_runtime(const LpmHost *host, const LpmPlan *plan, char *const *
         json_array_append_new(features, json_string(*feature));
     }
     return lpm_json_pack(
-        "{s:o, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:s?, s:o, s:o, s:[], s:s, s:i}", "profile",
-        lpm_profile_to_json(profile), "machine", profile->machine, "interrupt_mode",
+        "{s:o, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:s?, s:o, s:o, s:[], s:s, s:i, s:i}",
+        "profile", lpm_profile_to_json(profile), "machine", profile->machine, "interrupt_mode",
         power ? profile->interrupt_mode : "", "accel", emulator->accel, "emulator", emulator->path,
         "emulator_version", emulator->version, "mode", plan->mode, "activated_with",
         plan->activated_with, "cpu", plan->cpu, "max_cpu_compat", plan->max_cpu_compat, "features",
         features, "devices", lpm_plan_devices(argv), "local_devices", "memory_backing",
         lpm_memory_backing_name(profile->memory_backing), "huge_page_kib",
-        (int)profile->huge_pages_kib);
+        (int)profile->huge_pages_kib, "shared_modules",
+        lpm_profile_adds_to_file(profile) ? (int)profile->n_added_memory : 0);
 }
 
 /* --- what a restart would change --- */

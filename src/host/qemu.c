@@ -571,7 +571,7 @@ void lpm_qemu_set_reset(LpmPartition *partition)
 
 /* --- its memory --- */
 
-static int find_memory(const LpmPartition *partition)
+int lpm_partition_memory_number(const LpmPartition *partition)
 {
     g_autofree char *directory = g_strdup_printf("/proc/%d/fd", (int)partition->pid);
     g_autofree char *wanted = g_strdup_printf("/memfd:lpm-%s (deleted)", partition->profile->uuid);
@@ -583,10 +583,18 @@ static int find_memory(const LpmPartition *partition)
         g_autofree char *target = g_file_read_link(path, NULL);
 
         if (g_strcmp0(target, wanted) == 0) {
-            return open(path, O_RDWR | O_CLOEXEC);
+            return atoi(name);
         }
     }
     return -1;
+}
+
+static int find_memory(const LpmPartition *partition)
+{
+    int number = lpm_partition_memory_number(partition);
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd/%d", (int)partition->pid, number);
+
+    return number < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
 }
 
 int lpm_partition_memory_fd(LpmPartition *partition, GError **error)

@@ -284,49 +284,7 @@ static const Case cases[] = {
      true},
 };
 
-/* Conditions that take two changes; otherwise as above. */
-static const struct {
-    Case last;
-    const char *path, *value;
-} pairs[] = {
-    {{"prediction.converges", X86, P "dirty", LOOKS("50000000", "200000000"), "partition web1",
-      NULL, true},
-     "options.max_rate",
-     "1000000"},
-    {{"guest.cluster-limit", X86, "guest",
-      "{\"result\": \"ok\", \"scripts\": [{\"answer\": \"yes\", \"facts\": {\"cluster_members\": "
-      "\"3\", \"cluster_token_ms\": \"9000\"}}]}",
-      "partition web1", NULL, true},
-     "options.cluster_blackout_ms",
-     "4500"},
-    {{"storage.cache", X86, P "disks.0.cache", "\"writeback\"", "disk disk0"},
-     TC "disks.0.coherent",
-     "false"},
-    {{"storage.cache", X86, TC "disks.0.coherent", "false", "disk disk0"},
-     P "disks.0.cache",
-     "\"writeback\""},
-    {{"server.huge-pages", X86, "target.memory.huge_pages",
-      "[{\"kib\":2048,\"total_mib\":1024,\"free_mib\":254},{\"kib\":1048576,\"free_mib\":9999}]",
-      "system system-b"},
-     P "huge_page_kib",
-     "2048"},
-    {{"server.huge-pages", INACTIVE, "target.memory.huge_pages", "[]", "system system-b"},
-     PP "huge_pages_kib",
-     "2048"},
-    {{"server.affinity", X86, "target.numa",
-      "[{\"free_mib\":200,\"processors\":4,\"distances\":[10,20]},"
-      "{\"free_mib\":200,\"processors\":4,\"distances\":[20,10]}]",
-      "system system-b", "server.affinity-score"},
-     "options.affinity",
-     "true"},
-    {{"mover.postcopy-pages", X86, "options.postcopy", "true", "partition web1",
-      "mover.postcopy-risk", true},
-     P "huge_page_kib",
-     "2048"},
-    {{"processor.interrupts", POWER, P "interrupt_mode", "\"dual\"", "partition web1"},
-     "target.emulators.power.processor",
-     "\"POWER8\""},
-};
+#include "checks-pairs.h"
 
 /* One that tells what was measured, whatever it is. */
 static bool only_tells(const LpmFinding *finding)
@@ -650,6 +608,19 @@ static void test_json(void)
     g_assert_false(lpm_json_bool(json, "0.not_checked", true));
 }
 
+/* All of it lies in the memory file, and is compared. */
+static void test_added_memory_compared(void)
+{
+    g_autoptr(json_t) facts = load(X86);
+    g_autoptr(GPtrArray) findings = NULL;
+
+    set_at(facts, P "runtime",
+           "{\"profile\":{\"added_memory\":[{\"mib\":128}]},\"shared_modules\":1}");
+    findings = lpm_checks_run(facts, compat);
+    g_assert_null(find(findings, "server.emulator-safe"));
+    g_assert_null(find(findings, "partition.memory-backing"));
+}
+
 static void test_guide(void)
 {
     g_autofree char *path = g_build_filename(g_getenv("G_TEST_SRCDIR"), "..", "..", "docs", "guide",
@@ -679,6 +650,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &cases[i], test_case);
     }
     g_test_add_func("/checks/pairs", test_pairs);
+    g_test_add_func("/checks/added-memory-compared", test_added_memory_compared);
     g_test_add_func("/checks/everything-at-once", test_everything_at_once);
     g_test_add_func("/checks/nothing-known", test_nothing_known);
     g_test_add_func("/checks/silent-target", test_silent_target);

@@ -99,6 +99,13 @@ static const char x86_grown[] =
     "\"added_memory\":[{\"mib\":128},{\"mib\":256}],\"rtc_offset_s\":3600,"
     "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"}]}";
 
+static const char x86_grown_shared[] =
+    "{\"name\":\"big1\",\"uuid\":\"" UUID "\",\"family\":\"x86-64\",\"processors\":2,"
+    "\"memory_mib\":256,\"machine\":\"pc-q35-10.0\",\"guest_agent\":false,"
+    "\"memory_max_mib\":1024,\"memory_backing\":\"shared\","
+    "\"added_memory\":[{\"mib\":128},{\"mib\":256}],"
+    "\"disks\":[{\"name\":\"disk0\",\"pool\":\"san\",\"file\":\"a.raw\"}]}";
+
 static const char x86_uefi[] =
     "{\"name\":\"uefi1\",\"uuid\":\"" UUID "\",\"family\":\"x86-64\",\"memory_mib\":256,"
     "\"machine\":\"pc-q35-10.0\",\"guest_agent\":false,\"firmware\":\"uefi\","
@@ -129,6 +136,7 @@ static const Golden goldens[] = {
     {"power8-start", power_slof, LPM_QEMU_START, "power8", NULL},
     {"power9-incoming", power_slof, LPM_QEMU_INCOMING, "power9", NULL},
     {"x86-grown-incoming", x86_grown, LPM_QEMU_INCOMING, "qemu64-v1", NULL},
+    {"x86-grown-incoming-verify", x86_grown_shared, LPM_QEMU_INCOMING, "qemu64-v1", NULL},
     {"x86-uefi", x86_uefi, LPM_QEMU_START, "qemu64-v1", NULL},
     {"power-grown-incoming", power_grown, LPM_QEMU_INCOMING, "power9", NULL},
     {"power8-incoming-spapr-vlan", power_adapters, LPM_QEMU_INCOMING, "power8", NULL},
