@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 import san as storage
+import shell
 from witness import runs_once
 
 MOVES = 20
@@ -87,6 +88,16 @@ def put_medium(lab, path, text):
     place.chmod(0o644)
 
 
+def stays_locked(lab, partition, medium):
+    """While a program in the partition has the drive open, its tray is locked: nothing is taken out, and it is said why."""
+    for words in (("--eject",), ("--insert", "two.iso")):
+        refused = lab.lpm("partition", "media", partition.name, "cd0", *words, check=False)
+        assert refused.returncode != 0 and "unmount it in the partition and ask again, or use --force" in refused.stderr, refused
+    drives = [disk for disk in lab.rest("GET", f"/v1/partitions/{partition.name}")["profile"]["disks"] if disk.get("media") == "optical"]
+    assert [disk["file"] for disk in drives] == ["one.iso"]
+    assert storage.ask(lab, partition, "media").strip() == medium
+
+
 def test_media_of_an_optical_drive(lab, san):
     """The drive and what is in it go with the partition; a medium that only the source sees is refused, and ejected lets it go."""
     put_medium(lab, "san/one.iso", "the first medium")
@@ -96,8 +107,11 @@ def test_media_of_an_optical_drive(lab, san):
     partition = storage.create(lab, san, "system-a", "media", "x86-64", "raw", 183, more_disks=[drive])
     try:
         assert storage.ask(lab, partition, "media").strip() == "the first medium"
+        shell.run(lab, partition, "(sleep 100000 </dev/sr0 >/dev/null 2>&1 &)")
+        stays_locked(lab, partition, "the first medium")
         assert lab.migrate("media", "system-b")["state"] == "completed"
-        assert storage.ask(lab, partition, "media").strip() == "the first medium"
+        stays_locked(lab, partition, "the first medium")
+        shell.run(lab, partition, "killall sleep")
         lab.lpm("partition", "media", "media", "cd0", "--insert", "two.iso")
         assert storage.ask(lab, partition, "media").strip() == "the second medium"
         lab.lpm("partition", "media", "media", "cd0", "--insert", "own.iso", "--pool", "local")
@@ -111,6 +125,9 @@ def test_media_of_an_optical_drive(lab, san):
         assert storage.ask(lab, partition, "media") == "no medium"
         lab.lpm("partition", "media", "media", "cd0", "--insert", "one.iso", "--pool", "san")
         assert storage.ask(lab, partition, "media").strip() == "the first medium"
+        shell.run(lab, partition, "(sleep 100000 </dev/sr0 >/dev/null 2>&1 &)")
+        lab.lpm("partition", "media", "media", "cd0", "--insert", "two.iso", "--force")
+        assert storage.ask(lab, partition, "media").strip() == "the second medium"
         failed = lab.lpm("partition", "media", "media", "disk0", "--eject", check=False)
         assert failed.returncode != 0 and "not an optical drive" in failed.stderr
     finally:
