@@ -278,13 +278,13 @@ class Installation(Lab):
             self.boot(partition)
         return partition
 
-    def boot(self, partition, attempts=3):
+    def boot(self, partition, attempts=3, patience=90):
         """Starts a partition and waits for its workloads and its guest agent. Emulated QEMU 10.0.2 with several processors now
         and then aborts while firmware or kernel map devices (KNOWN_ABORT); nothing has moved by then, so it is started again."""
         for attempt in range(attempts):
             self.rest("POST", f"/v1/partitions/{partition.name}/start", {})
             with contextlib.suppress(LabError):
-                wait_for(lambda: self.is_up_or_dead(partition), 90, f"workloads of the partition at {partition.address}")
+                wait_for(lambda: self.is_up_or_dead(partition), patience, f"workloads of the partition at {partition.address}")
                 if partition.profile.get("guest_agent", True):
                     wait_for(lambda: self.rest("GET", f"/v1/partitions/{partition.name}")["rmc"] == "active", 60, "guest agent")
                 return

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Pacemaker cluster in the lab: real Corosync and Pacemaker, each member in namespaces of its own on the partitions' network.
-A partition can be a member, too: it boots with the same files (partition_files)."""
+"""A Pacemaker cluster in the lab: real Corosync and Pacemaker. A member is a partition that OpenLPM moves (add_partition), or
+namespaces of its own; all are on the partitions' network."""
 
 import contextlib
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 
-from lablib import PARTITIONS, LabError, command, wait_for
+from lablib import MANAGEMENT, PARTITIONS, LabError, command, image, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -18,6 +19,10 @@ AGENTS = ROOT / "src" / "guest" / "pacemaker"
 FLOATING = f"{PARTITIONS}.90"   # the service's address
 FIRST = 100                     # member N has address .100+N
 PROCESSOR_SHARE = 60            # s: everything here takes longer when the machine is busy
+PARTITION_SHARE = 240           # s: and much longer in an emulated partition
+MEMBER_MIB = 512
+ROOT_MIB = 420                  # CLUSTER_ROOT of lab/guest/build
+NGINX_CONF = HERE.parent / "guest" / "cluster" / "files" / "etc" / "lab" / "nginx.conf"
 
 COROSYNC = """totem {{
     version: 2
@@ -74,7 +79,7 @@ class Cluster:
         self.lab, self.count = lab, count
         self.here = sorted(namespaces or range(1, count + 1))
         self.resources, self.constraints, self.stonith = resources, constraints, stonith
-        self.processes = {}
+        self.processes, self.partitions = {}, {}
 
     @staticmethod
     def address(number):
@@ -90,7 +95,9 @@ class Cluster:
 
     def corosync_conf(self):
         nodes = "\n".join(NODE.format(name=f"node{n}", number=n, address=self.address(n)) for n in range(1, self.count + 1))
-        return COROSYNC.format(nodes=nodes, two="two_node: 1\n    wait_for_all: 0" if self.count == 2 else "")
+        # Of two, the first must not fence the other because it has not booted yet.
+        two = f"two_node: 1\n    wait_for_all: {int(self.stonith)}" if self.count == 2 else ""
+        return COROSYNC.format(nodes=nodes, two=two)
 
     def cib(self):
         return CIB.format(resources=self.resources, constraints=self.constraints, stonith=str(self.stonith).lower())
@@ -104,18 +111,56 @@ class Cluster:
         (base / "corosync" / "corosync.conf").write_text(self.corosync_conf())
         (base / "cib.xml").write_text(self.cib())
         (base / "hosts").write_text(self.hosts())
+        (base / "nginx.conf").write_text(NGINX_CONF.read_text())
         shutil.copytree(AGENTS / "ocf", base / "agents" / "openlpm")
+        (base / "sbin").mkdir()
+        for name in ("lpm-pacemaker", "fence_openlpm"):
+            shutil.copy(AGENTS / name, base / "sbin")
+
+    def add_partition(self, number, place):
+        """Member N is a partition: made on this system, with a root file system of its own, not started yet."""
+        name = f"node{number}"
+        partition = self.lab.create(
+            place, name, "x86-64", FIRST + number, start=False, variant="-cluster", memory_mib=MEMBER_MIB, processors=1,
+            kernel_options="lpm.journal=0 lpm.mem=8 lpm.rate=1",
+            disks=[{"name": "disk0", "pool": "san", "file": f"{name}.raw", "format": "raw", "size_mib": 16},
+                   {"name": "root", "pool": "san", "file": f"{name}-root.raw", "format": "raw", "size_mib": ROOT_MIB}])
+        root = partition.disk(self.lab, 1)
+        owner = root.stat()
+        command("cp", "--sparse=always", image("x86-64", "-cluster") / "root.ext4", root)
+        os.chown(root, owner.st_uid, owner.st_gid)
+        self._put_into(root, number)
+        self.partitions[number] = partition
+        return partition
+
+    def _put_into(self, root, number):
+        """What makes a root file system this member's, and this source tree's programs."""
+        base = self.directory(number)
+        base.mkdir()
+        files = {"/etc/corosync/corosync.conf": self.corosync_conf(), "/etc/hosts": self.hosts(), "/etc/lab/cib.xml": self.cib()}
+        programs = {"/usr/sbin/lpm-pacemaker": AGENTS / "lpm-pacemaker",
+                    **{f"/usr/lib/ocf/resource.d/openlpm/{path.name}": path for path in (AGENTS / "ocf").iterdir()}}
+        for place, text in files.items():
+            programs[place] = base / pathlib.Path(place).name
+            programs[place].write_text(text)
+        requests = base / "requests"
+        requests.write_text("".join(f"write {source} {place}\n" for place, source in programs.items()))
+        said = command("debugfs", "-w", "-f", requests, root)
+        if len(re.findall("Allocated inode", said.stdout)) != len(programs):
+            raise LabError(f"root of member {number}: {said.stdout}{said.stderr}")
 
     # Up and down
 
     def up(self, timeout=PROCESSOR_SHARE):
-        """Starts the members that are namespaces and waits until all members are online."""
+        """Starts all members, and waits until all are online."""
         for number in self.here:
             self._write_files(number)
             self._plug(number)
             self.power_on(number)
-        if len(self.here) == self.count:
-            self.wait_online(timeout)
+        for partition in self.partitions.values():
+            self.lab.boot(partition, patience=PARTITION_SHARE)
+        if len(self.here) + len(self.partitions) == self.count:
+            self.wait_online(PARTITION_SHARE if self.partitions else timeout)
 
     def _plug(self, number):
         space, switch = self.space(number), self.lab.namespace("switch")
@@ -126,6 +171,12 @@ class Cluster:
         command("ip", "-n", switch, "link", "set", port, "master", "lan", "up")
         command("ip", "-n", space, "link", "set", "eth0", "up")
         command("ip", "-n", space, "addr", "add", f"{self.address(number)}/24", "dev", "eth0")
+        # A second cable, to the console: who fences asks it.
+        port = f"m-member-{number}"
+        command("ip", "-n", switch, "link", "add", "name", port, "type", "veth", "peer", "name", "eth1", "netns", space)
+        command("ip", "-n", switch, "link", "set", port, "master", "mgmt", "up")
+        command("ip", "-n", space, "link", "set", "eth1", "up")
+        command("ip", "-n", space, "addr", "add", f"{MANAGEMENT}.{FIRST + number}/24", "dev", "eth1")
 
     def power_on(self, number):
         argv = ["ip", "netns", "exec", self.space(number), "unshare", "-m", "-u", "-i", "-p", "--fork", "--kill-child", "--mount-proc",
@@ -164,10 +215,22 @@ class Cluster:
 
     def run(self, number, *argv, **options):
         """Runs a command on a member to its end."""
+        if number in self.partitions:
+            return self._run_in_partition(number, *argv, **options)
         if self.processes[number].poll() is not None:
             raise LabError(f"member {number} has no power")
         options.setdefault("timeout", 120)
         return command("nsenter", "-t", self._first_process(number), "-m", "-u", "-i", "-n", "-p", "--wd=/", "--", *argv, **options)
+
+    def _run_in_partition(self, number, *argv, check=True, timeout=120):
+        """The same; what it writes on standard error is among its output."""
+        line = shlex.join(str(word) for word in argv)
+        text = self.lab.partition_shell(self.address(number), f"export PATH=/usr/sbin:/usr/bin:/bin\n{line} </dev/null\necho \"\n<$?>\"", timeout)
+        out, _, status = text.rpartition("\n<")
+        result = subprocess.CompletedProcess(argv, int(status.strip().rstrip(">")), out, "")
+        if check and result.returncode != 0:
+            raise LabError(f"node{number}: {line}: exit {result.returncode}: {out.strip()}")
+        return result
 
     def _signal(self, number, which):
         for pid in command("ip", "netns", "pids", self.space(number), check=False).stdout.split():
@@ -206,9 +269,15 @@ class Cluster:
         return int(text.split("=")[1])
 
     def corosync_log(self, number):
+        if number in self.partitions:
+            return self.run(number, "cat", "/var/log/cluster/corosync.log").stdout
         path = self.directory(number) / "log" / "cluster" / "corosync.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def lost(self, seen_by):
         """How often this member has seen others leave."""
         return len(re.findall(r"Members(?:\[\d+\])?.*left:|\bleft: \d", self.corosync_log(seen_by)))
+
+    def serving(self, number):
+        """Whether the service's processes run on this member."""
+        return self.run(number, "pidof", "nginx", check=False).returncode == 0

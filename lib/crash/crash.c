@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { NAME_MAX_SIZE = 64, PIDS_MAX = 256 };
+enum { NAME_MAX_SIZE = 64, PIDS_MAX = 256, PAUSE_MS = 5000, PAUSE_MAX_MS = 600000 };
 
 static struct {
     LpmCrashOthers others;
@@ -74,19 +75,37 @@ static void stand_still(void)
     raise(SIGSTOP);
 }
 
+/* For LPM_CRASH_PAUSE_MS, and then goes on by itself. */
+static void pause_a_while(void)
+{
+    const char *wanted = getenv("LPM_CRASH_PAUSE_MS");
+    long ms = wanted ? strtol(wanted, NULL, 10) : PAUSE_MS;
+    if (ms < 1 || ms > PAUSE_MAX_MS) {
+        fprintf(stderr, "LPM_CRASH_PAUSE_MS: \"%s\" is not from 1 to %d\n", wanted, PAUSE_MAX_MS);
+        abort();
+    }
+    struct timespec rest = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    while (nanosleep(&rest, &rest) != 0) {
+        /* a signal came: the rest of it */
+    }
+}
+
 static void take(const char *kind)
 {
     static const struct {
         const char *name;
         void (*act)(void);
-    } kinds[] = {{"process", end_process}, {"machine", end_machine}, {"stop", stand_still}};
+    } kinds[] = {{"process", end_process},
+                 {"machine", end_machine},
+                 {"stop", stand_still},
+                 {"pause", pause_a_while}};
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         if (strcmp(kind, kinds[i].name) == 0) {
             kinds[i].act();
             return;
         }
     }
-    fprintf(stderr, "LPM_CRASH: there is no kind \"%s\": process, machine, stop\n", kind);
+    fprintf(stderr, "LPM_CRASH: there is no kind \"%s\": process, machine, stop, pause\n", kind);
     abort();
 }
 
@@ -123,10 +142,11 @@ void lpm_crash_point(const char *side, const char *what, const char *when)
     if (done || !wanted || !is_wanted(point, wanted)) {
         return;
     }
-    done = true;
     const char *comma = strchr(wanted, ',');
-    const char *kind = getenv("LPM_CRASH_KIND");
-    take(comma ? comma + 1 : kind ? kind : "process");
+    const char *given = getenv("LPM_CRASH_KIND");
+    const char *kind = comma ? comma + 1 : given ? given : "process";
+    done = strcmp(kind, "pause") != 0; /* every move of a long row is stretched */
+    take(kind);
 }
 
 #else
