@@ -4,9 +4,10 @@
 
 #include <string.h>
 
-#define POLL_MS   100u
-#define BEGIN_MS  15000u /* an agent that does not even begin it */
-#define ANSWER_MS 5000u  /* others wait behind a question: it is asked again after so long */
+#define POLL_FIRST_MS 10u    /* most programs end at once, and a move may wait for it; */
+#define POLL_MS       100u   /* growing, for those that do not */
+#define BEGIN_MS      15000u /* an agent that does not even begin it */
+#define ANSWER_MS     5000u  /* others wait behind a question: it is asked again after so long */
 
 typedef struct {
     LpmQgaJob job; /* first: a job is an Exec */
@@ -14,7 +15,7 @@ typedef struct {
     char *path;
     json_int_t pid;
     gint64 deadline_us; /* monotonic */
-    unsigned timeout_ms;
+    unsigned timeout_ms, poll_ms;
     GSource *poll;
     LpmQgaExecReply reply;
     void *data;
@@ -135,7 +136,8 @@ static gboolean on_poll(void *data)
 
 static void poll_later(Exec *exec)
 {
-    exec->poll = g_timeout_source_new(MIN(POLL_MS, left_ms(exec)));
+    exec->poll = g_timeout_source_new(MIN(exec->poll_ms, left_ms(exec)));
+    exec->poll_ms = MIN(exec->poll_ms * 3 / 2, POLL_MS);
     g_source_set_callback(exec->poll, on_poll, exec, NULL);
     g_source_attach(exec->poll, NULL);
 }
@@ -198,6 +200,7 @@ void lpm_qga_exec(LpmQga *qga, const char *const *argv, const char *const *envir
     exec->qga = qga;
     exec->path = g_utf8_make_valid(argv[0], -1);
     exec->timeout_ms = timeout_ms;
+    exec->poll_ms = POLL_FIRST_MS;
     exec->deadline_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     exec->reply = reply;
     exec->data = data;
