@@ -286,12 +286,18 @@ class Installation(Lab):
             with contextlib.suppress(LabError):
                 wait_for(lambda: self.is_up_or_dead(partition), patience, f"workloads of the partition at {partition.address}")
                 if partition.profile.get("guest_agent", True):
-                    wait_for(lambda: self.rest("GET", f"/v1/partitions/{partition.name}")["rmc"] == "active", 60, "guest agent")
+                    wait_for(lambda: self.agent_is_up_or_dead(partition), 60, "guest agent")
                 return
             shown = self.rest("GET", f"/v1/partitions/{partition.name}")
             if KNOWN_ABORT not in json.dumps(shown) or attempt == attempts - 1:
                 raise LabError(f"{partition.name} did not come up: {shown['state']}: {shown.get('reason')}")
             print(f"{partition.name}: QEMU aborted at boot ({KNOWN_ABORT}); started again", flush=True)
+
+    def agent_is_up_or_dead(self, partition):
+        shown = self.rest("GET", f"/v1/partitions/{partition.name}")
+        if shown["state"] == "error":
+            raise LabError(f"{partition.name}: {shown.get('reason')}")
+        return shown["rmc"] == "active"
 
     def is_up_or_dead(self, partition):
         """Status of its workloads, None while they do not answer yet; LabError when it has died."""

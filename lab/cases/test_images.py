@@ -34,7 +34,7 @@ def start(lab):
         partition.end()
 
 
-@pytest.mark.parametrize("family, platform", [("x86-64", "x86_64"), ("power", "power8")])
+@pytest.mark.parametrize("family, platform", [("x86-64", "x86_64"), pytest.param("power", "power8", marks=pytest.mark.long)])
 def test_lives_through_a_day(lab, start, family, platform):
     """Boot, agent, reboot by the agent, power button; the journal goes on where it was and is whole."""
     partition = start("system-a", "day", family, number=FAMILIES[family])

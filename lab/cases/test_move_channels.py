@@ -17,7 +17,7 @@ def sockets(pid):
     return sum(os.readlink(link).startswith("socket:") for link in pathlib.Path(f"/proc/{pid}/fd").iterdir())
 
 
-@pytest.mark.parametrize("channels, number", [(0, 80), (1, 81)])
+@pytest.mark.parametrize("channels, number", [pytest.param(0, 80, marks=pytest.mark.long), (1, 81)])
 def test_memory_is_identical_with_and_without(lab, create, channels, number):
     partition = create("system-a", f"channels-{channels}", "x86-64", number)
     witness = Witness(lab, partition)

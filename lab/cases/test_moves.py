@@ -53,8 +53,8 @@ def move_many_times(lab, create, moves, number):
         witness.end()
 
 
-def test_ten_moves_in_a_row(lab, create):
-    move_many_times(lab, create, 10, 32)
+def test_six_moves_in_a_row(lab, create):
+    move_many_times(lab, create, 6, 32)
 
 
 def test_pending_interrupts_of_a_busy_power_partition_arrive(lab, create):

@@ -116,16 +116,15 @@ def test_half_of_a_post_copy_is_not_discarded_while_the_source_answers(console, 
     assert said[0]["word"] == "discard"
 
 
-@pytest.mark.parametrize("body", [
-    {"word": "target-off"}, {"word": "target-off", "say": "target system-a is off"},
-    {"word": "target-off", "say": "Target system-b is off"}, {"word": "source-off", "say": OFF["say"]},
-    {"word": "force", "say": OFF["say"]}, {"say": OFF["say"]}, {"force": True}])
-def test_a_wrong_word_is_refused(console, pair, move, body):
+def test_a_wrong_word_is_refused(console, pair, move):
     taken(console, pair, move)
-    error = refused(console, move, **body)
-    assert error.error_class == "usage" and error.status == 400
-    if body.get("word") == "target-off":
-        assert 'say exactly "target system-b is off"' in error.error["message"]
+    for body in ({"word": "target-off"}, {"word": "target-off", "say": "target system-a is off"},
+                 {"word": "target-off", "say": "Target system-b is off"}, {"word": "source-off", "say": OFF["say"]},
+                 {"word": "force", "say": OFF["say"]}, {"say": OFF["say"]}, {"force": True}):
+        error = refused(console, move, **body)
+        assert error.error_class == "usage" and error.status == 400, body
+        if body.get("word") == "target-off":
+            assert 'say exactly "target system-b is off"' in error.error["message"], body
     assert "migration-recover" not in pair[0].calls
 
 

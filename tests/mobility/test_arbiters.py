@@ -140,7 +140,7 @@ def is_stopped(pid):
     return "State:\tT" in pathlib.Path(f"/proc/{pid}/status").read_text()
 
 
-@pytest.mark.parametrize("point", ["src-offer-before", "dst-take-before", "dst-run-before"])
+@pytest.mark.parametrize("point", ["src-offer-before", "dst-take-before", pytest.param("dst-run-before", marks=pytest.mark.long)])
 def test_away_in_the_switchover(kept, point):
     """The arbiter stands still from just before a swap for some seconds: nobody guesses, and the move ends when it is back."""
     needs_crash_points()

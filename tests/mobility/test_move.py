@@ -133,6 +133,7 @@ def movers(host):
     return [int(pid) for pid in open(children).read().split() if "lpm-mover" in open(f"/proc/{pid}/cmdline").read()]
 
 
+@pytest.mark.long
 def test_who_stood_still_calls_nobody_dead(pair):
     """A system that stood still as a whole for a while: its lpm-host is first to go on, and has heard nothing of its mover."""
     pair.create()

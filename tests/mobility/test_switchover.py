@@ -28,7 +28,7 @@ def cabled(pair):
         yield begin
 
 
-@pytest.mark.parametrize("channels", [0, 1])
+@pytest.mark.parametrize("channels", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_no_switchover_while_the_link_is_lost(pair, cabled, channels):
     """All that is left would fit into sockets and the mover: QEMU must not come to its switchover by that."""
     pair.create()
@@ -62,6 +62,7 @@ def monitor(system, uuid, command):
             answered += qmp.recv(4096)
 
 
+@pytest.mark.long
 def test_the_switchover_is_not_counted_from_an_earlier_stop(pair):
     """QEMU, stopped by an error of a disk or by somebody, does not say STOP again at its switchover."""
     pair.create(memory_mib=256)
