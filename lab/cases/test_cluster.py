@@ -4,6 +4,7 @@ blackout, and is, or is not, declared lost."""
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,8 @@ def test_the_failure_detection_in_force_is_told(cluster):
     assert int(told["cluster_token_ms"]) == USUAL_MS and int(told["cluster_consensus_ms"]) == USUAL_MS * 12 // 10
     assert 500 < int(told["cluster_hold_ms"]) < 1000 and int(told["cluster_ping_ms"]) == USUAL_MS // 4
     assert int(told["cluster_during_ms"]) == 20000
+    others = [f"node{n}" for n in cluster.here if n != number]
+    assert told["cluster_takeover"] == "alert" and sorted(told["cluster_standby"].split()) == others
     as_it_is = script(cluster, number, "checkmigrate", extra="HEARTBEAT_FREQUENCY_DURING_LPM=0\n")
     assert facts(as_it_is)["cluster_during_ms"] == "0"
     assert "failure detection stays as it is, which bears a blackout of 27" in as_it_is.stdout
@@ -251,6 +254,7 @@ def test_the_resources_are_watched_while_the_cluster_leaves_them_alone(cluster):
     ("LPM_POLICY=sometimes\n", "it can be manage or unmanage"),
     ("HEARTBEAT_FREQUENCY_DURING_LPM=5\n", "it is 10 to 600 seconds"),
     ("HEARTBEAT_FREQUENCY_DURING_LPM=10\n", "a blackout of up to 5000 ms needs 11 s"),
+    ("LPM_TAKEOVER=maybe\n", "it can be alert or auto"),
     ("LPM_MONITOR=/usr/bin/nothing-here -v\n", "LPM_MONITOR begins with '/usr/bin/nothing-here', which is not a program here"),
     ("HARTBEAT=20\n", "there is no variable 'HARTBEAT'"),
 ])
@@ -273,6 +277,55 @@ case "$*" in *stonith-watchdog-timeout*) echo '<nvpair name="stonith-watchdog-ti
                           check=False)
     assert refused.returncode == VETO
     assert "stonith-watchdog-timeout is 10s" in refused.stdout
+
+
+def take_over(cluster, peer, number, move, patience=90):
+    """As lpm-drmgr does when the console says that the member is lost."""
+    return cluster.run(peer, "env", f"LPM_MIGRATION_ID={move}", f"LPM_MEMBER=node{number}", f"LPM_PACEMAKER_PATIENCE={patience}", SCRIPT, "takeover",
+                       "pmig", check=False, timeout=240)
+
+
+def test_nobody_takes_over_from_a_member_that_is_there(cluster):
+    number = home(cluster)
+    peer, third = [n for n in cluster.here if n != number]
+    script(cluster, number, "premigrate", policy="unmanage")
+    try:
+        refused = take_over(cluster, peer, number, "m1", patience=2)
+        assert refused.returncode == VETO and f"member node{number} is still in the membership" in refused.stdout, refused.stdout
+        assert "it is not lost" in take_over(cluster, peer, peer, "m1").stdout
+        assert "node77 is no member of the cluster" in take_over(cluster, peer, 77, "m1").stdout
+        assert home(cluster) == number
+        text = cluster.run(third, "crm_mon", "-1").stdout
+        assert "(unmanaged)" in next(line for line in text.splitlines() if "* app\t" in line), "what is in force stays"
+    finally:
+        script(cluster, number, "undopremigrate", policy="unmanage")
+    cluster.run(peer, "rm", "-f", "/run/lpm/heartbeat.abort")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("policy", ["manage", "unmanage"])
+def test_every_member_that_is_left_is_told_and_the_work_starts_once(cluster, policy):
+    """By the console, at the same time; a second word later does no harm."""
+    number = home(cluster)
+    peers = [n for n in cluster.here if n != number]
+    move = f"gone-{policy}"
+    script(cluster, number, "premigrate", move=move, policy=policy)
+    cluster.power_off(number)
+    begun = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        for done in pool.map(lambda peer: take_over(cluster, peer, number, move), peers):
+            assert done.returncode == 0, done.stdout + done.stderr
+    wait_for(lambda: cluster.active_on("app", peers[0]) not in ([], [f"node{number}"]), 60, "the service on another member", 0.3)
+    print(f"policy {policy}: service on the standby {time.monotonic() - begun:.1f} s after the loss")
+    assert len(cluster.active_on("app", peers[0])) == 1
+    assert [cluster.token_ms(n) for n in peers] == [USUAL_MS] * 2
+    assert "openlpm-" not in cluster.configuration(peers[0]), "blocks and the lock are gone"
+    assert take_over(cluster, peers[0], number, move).returncode == 0
+    assert len(cluster.active_on("app", peers[0])) == 1
+    cluster.power_on(number)
+    cluster.wait_online(120, seen_by=peers[0])
+    settled(cluster)
+    assert tokens(cluster) == [USUAL_MS] * 3
 
 
 @pytest.mark.long

@@ -40,6 +40,7 @@ extern const CliVerb cli_verbs_profile[];
 extern const CliVerb cli_verbs_mobility[];
 extern const CliVerb cli_verbs_migration[];
 extern const CliVerb cli_verbs_store[];
+extern const CliVerb cli_verbs_cluster[];
 extern const CliVerb cli_verbs_other[];
 /* All of the above; ends with NULL. */
 extern const CliVerb *const cli_verb_tables[];

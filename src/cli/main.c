@@ -19,9 +19,11 @@ static const GOptionEntry common_options[] = {
 };
 
 const CliVerb *const cli_verb_tables[] = {
-    cli_verbs_system,   cli_verbs_partition, cli_verbs_profile,
-    cli_verbs_mobility, cli_verbs_migration, cli_verbs_store,
-    cli_verbs_webhook,  cli_verbs_other,     NULL,
+    cli_verbs_system,    cli_verbs_partition,
+    cli_verbs_profile,   cli_verbs_mobility,
+    cli_verbs_migration, cli_verbs_store,
+    cli_verbs_webhook,   cli_verbs_cluster,
+    cli_verbs_other,     NULL,
 };
 
 static void print_help(FILE *out)

@@ -138,6 +138,16 @@ static const LpmHttpArg partition_off_args[] = {
     {"wait_s", LPM_HTTP_BODY, 'i', false,
      "1 to 600, default 60: how long a move may take to end, and a system to answer"},
     END};
+static const LpmHttpArg partition_takeover_args[] = {
+    PARTITION_ARG,
+    {"standbys", LPM_HTTP_BODY, 'a', false,
+     "partitions that are the cluster's other members (default: what its script told)"},
+    {"member", LPM_HTTP_BODY, 's', false, "its name in the cluster (default: the same)"},
+    {"migration", LPM_HTTP_BODY, 's', false, "id (default: its last one as a member)"},
+    {"force", LPM_HTTP_BODY, 'b', false, "also if it runs: it is switched off first"},
+    {"wait_s", LPM_HTTP_BODY, 'i', false,
+     "1 to 120, default 60: until it is certain that it is off"},
+    END};
 static const LpmHttpArg partition_memory_args[] = {
     PARTITION_ARG, {"add_mib", LPM_HTTP_BODY, 'i', true, "how much more, MiB"}, END};
 static const LpmHttpArg partition_processors_args[] = {
@@ -366,6 +376,15 @@ const LpmHttpRoute lpm_api_routes[] = {
      "the "
      "way, and it may be asked again.",
      "{\"partition\": \"web1\", \"power\": \"off\", \"system\": \"s1\", \"why\": null}"},
+    {"POST", "/v1/partitions/{partition}/takeover", 200, false, lpm_api_partition_takeover,
+     partition_takeover_args,
+     "The work of a cluster member that was lost while it was moved is taken over by the others. "
+     "First it is made certain that no copy\nof it runs (one that does is refused, without "
+     "`force`); then each of `standbys` is told, through its guest agent, to let go\nof what was "
+     "in force for the move. `finished` is false when that takes longer than 150 s: events tell of "
+     "the end.",
+     "{\"partition\": \"web1\", \"migration\": \"…\", \"member\": \"node1\", \"finished\": "
+     "true,\n \"standbys\": [{\"partition\": \"web2\", \"result\": \"ok\", \"words\": \"…\"}]}"},
     {"POST", "/v1/partitions/{partition}/memory", 200, false, lpm_api_partition_memory,
      partition_memory_args,
      "Gives a running partition more memory, up to its profile's `memory_max_mib`, in multiples of "

@@ -32,6 +32,7 @@ void lpm_api_profile_delete(LpmHttpRequest *request, json_t *arguments, void *da
 void lpm_api_partition_stop(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_power(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_power_off(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_partition_takeover(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_memory(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_processors(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_media(LpmHttpRequest *request, json_t *arguments, void *data);

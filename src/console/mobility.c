@@ -7,6 +7,7 @@
 #include "crash/crash.h"
 #include "moves.h"
 #include "options.h"
+#include "takeover.h"
 
 #include <string.h>
 
@@ -332,6 +333,7 @@ static void do_end(LpmMove *move)
                   move->partition, move->systems[LPM_HALF_SOURCE], move->systems[LPM_HALF_TARGET],
                   lpm_move_state_name(move), move->error ? ": " : "",
                   lpm_json_str(move->error, "message", ""));
+    lpm_takeover_consider(move);
 }
 
 typedef struct {

@@ -2,6 +2,7 @@
 #include "moves.h"
 
 #include "base/log.h"
+#include "takeover.h"
 
 #include <string.h>
 
@@ -212,6 +213,7 @@ void lpm_moves_resume(LpmConsole *console)
         }
     }
     g_list_free(moves);
+    lpm_takeover_resume(console);
 }
 
 bool lpm_move_is_over(const LpmMove *move)

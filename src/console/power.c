@@ -5,6 +5,8 @@
  * first: while one is undecided either system may run it. What is not known is an error, never
  * "off".
  */
+#include "power.h"
+
 #include "api.h"
 #include "moves.h"
 
@@ -20,9 +22,13 @@ typedef enum { POWER_OFF, POWER_ON, POWER_MOVING, POWER_UNKNOWN } Verdict;
 
 typedef struct {
     LpmConsole *console;
-    LpmHttpRequest *request;
+    LpmHttpRequest *request; /* NULL: done is called */
+    LpmPowerDone done;
+    void *data;
     char *partition;
     bool off;            /* it is to be made so */
+    bool gone;           /* only if it is lost: one that runs, or moves, is left alone */
+    bool crashed;        /* its process has ended unasked, or hangs */
     bool touched;        /* something was done for that */
     int64_t deadline_us; /* monotonic */
     int64_t asked_us;    /* monotonic: when the move was told to stop last; 0: never */
@@ -82,6 +88,7 @@ static Verdict judge_row(Power *power, const json_t *row)
         return POWER_OFF;
     }
     say(power, g_strdup_printf("it is %s on system %s", state, system));
+    power->crashed = power->crashed && strcmp(state, "error") == 0;
     return POWER_ON;
 }
 
@@ -95,6 +102,7 @@ static Verdict judge(Power *power, const json_t *rows, const json_t *unreachable
     size_t i;
 
     g_clear_pointer(&power->system, g_free);
+    power->crashed = true; /* until one is seen that is not */
     json_array_foreach (rows, i, row) {
         if (strcmp(lpm_json_str(row, "name", ""), power->partition) == 0) {
             Verdict verdict = judge_row(power, row);
@@ -121,18 +129,32 @@ static Verdict judge(Power *power, const json_t *rows, const json_t *unreachable
 
 /* --- answering --- */
 
+static void answer(Power *power, json_t *result, const GError *error)
+{
+    if (!power->request) {
+        power->done(error, power->data);
+        json_decref(result);
+    } else if (error) {
+        lpm_http_request_fail(power->request, error);
+    } else {
+        lpm_http_request_return(power->request, result);
+    }
+    power_free(power);
+}
+
 static void end_with(Power *power, bool off)
 {
     if (power->off && power->touched) {
         lpm_event_add(power->console, "partition", power->partition,
-                      lpm_http_request_user(power->request), "switched off on %s for a fence agent",
-                      power->system);
+                      power->request ? lpm_http_request_user(power->request) : NULL,
+                      "switched off on %s %s", power->system,
+                      power->request ? "for a fence agent" : "for a takeover");
     }
-    lpm_http_request_return(power->request,
-                            lpm_json_pack("{s:s, s:s, s:s?, s:s?}", "partition", power->partition,
-                                          "power", off ? "off" : "on", "system", power->system,
-                                          "why", off ? NULL : power->why));
-    power_free(power);
+    answer(power,
+           lpm_json_pack("{s:s, s:s, s:s?, s:s?}", "partition", power->partition, "power",
+                         off ? "off" : "on", "system", power->system, "why",
+                         off ? NULL : power->why),
+           NULL);
 }
 
 static void end_unknown(Power *power, int code)
@@ -142,8 +164,7 @@ static void end_unknown(Power *power, int code)
     lpm_error_set(&error, (LpmErrorCode)code, "partition \"%s\" is not known to be off: %s%s%s",
                   power->partition, power->why ? power->why : "nothing is known of it",
                   power->refused ? "; " : "", power->refused ? power->refused->message : "");
-    lpm_http_request_fail(power->request, error);
-    power_free(power);
+    answer(power, NULL, error);
 }
 
 static void end_not_found(Power *power)
@@ -151,8 +172,17 @@ static void end_not_found(Power *power)
     g_autoptr(GError) error = NULL;
 
     (void)lpm_fleet_not_found(power->partition, NULL, &error);
-    lpm_http_request_fail(power->request, error);
-    power_free(power);
+    answer(power, NULL, error);
+}
+
+static void end_alive(Power *power)
+{
+    g_autoptr(GError) error = NULL;
+
+    lpm_error_set(&error, LPM_ERROR_STATE,
+                  "partition \"%s\" is not lost: %s; \"--force\" switches it off first",
+                  power->partition, power->why);
+    answer(power, NULL, error);
 }
 
 /* --- looking, and doing what is seen to be needed --- */
@@ -273,9 +303,11 @@ static void on_looked(json_t *rows, json_t *unreachable, void *data)
         end_unknown(power, LPM_ERROR_UNREACHABLE);
     } else if (!power->off) {
         end_with(power, false);
+    } else if (verdict == POWER_ON && power->gone && !power->crashed) {
+        end_alive(power);
     } else if (verdict == POWER_ON) {
         switch_off(power);
-    } else if (verdict == POWER_MOVING) {
+    } else if (verdict == POWER_MOVING && !power->gone) {
         stop_move(power);
     } else {
         look_later(power);
@@ -297,6 +329,21 @@ static void begin(LpmHttpRequest *request, const json_t *arguments, LpmConsole *
     power->partition = g_strdup(lpm_json_str(arguments, "partition", ""));
     power->off = off;
     power->deadline_us = lpm_clock_monotonic_us(console->clock) + wait_s * G_TIME_SPAN_SECOND;
+    look(power);
+}
+
+void lpm_power_off(LpmConsole *console, const char *partition, bool gone, int64_t wait_s,
+                   LpmPowerDone done, void *data)
+{
+    Power *power = g_new0(Power, 1);
+
+    power->console = console;
+    power->partition = g_strdup(partition);
+    power->off = true;
+    power->gone = gone;
+    power->deadline_us = lpm_clock_monotonic_us(console->clock) + wait_s * G_TIME_SPAN_SECOND;
+    power->done = done;
+    power->data = data;
     look(power);
 }
 

@@ -309,6 +309,36 @@ void lpm_mig_scripts_check(LpmPartition *partition, const json_t *arguments, Lpm
     (void)lpm_scripts_call(partition, LPM_SCRIPTS_CHECK, &about, on_checked, check);
 }
 
+/* --- takeover: of another partition's work --- */
+
+typedef struct {
+    LpmHostReply done;
+    void *data;
+} Told;
+
+static void on_taken(json_t *result, void *data)
+{
+    Told *told = data;
+    told->done(result, NULL, told->data);
+    g_free(told);
+}
+
+void lpm_mig_scripts_takeover(LpmPartition *partition, const json_t *arguments, LpmHostReply done,
+                              void *data)
+{
+    g_autoptr(json_t) only = lpm_json_pack("[s]", lpm_json_str(arguments, "script", ""));
+    LpmScriptsAbout about = {
+        .migration = lpm_json_str(arguments, "migration", ""),
+        .predicted_ms = -1,
+        .only = only,
+        .member = lpm_json_str(arguments, "member", ""),
+    };
+    Told *told = g_new0(Told, 1);
+    told->done = done;
+    told->data = data;
+    (void)lpm_scripts_call(partition, LPM_SCRIPTS_TAKEOVER, &about, on_taken, told);
+}
+
 /* --- watch: between pre and the end of the copy --- */
 
 static void on_watched(json_t *phase, void *data)

@@ -22,6 +22,12 @@ void lpm_mig_scripts_close(LpmHost *host);
  */
 void lpm_mig_scripts_check(LpmPartition *partition, const json_t *arguments, LpmHostReply done,
                            void *data);
+/*
+ * Tells one that a member of its cluster is lost for certain: "migration", "member", "script" of
+ * scripts-takeover. Nothing is kept. @done gets what LpmScriptsDone gets.
+ */
+void lpm_mig_scripts_takeover(LpmPartition *partition, const json_t *arguments, LpmHostReply done,
+                              void *data);
 /* Whether there is anybody to be told: they were asked, and answered. */
 bool lpm_mig_scripts_wanted(const LpmMigration *migration);
 /*

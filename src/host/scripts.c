@@ -81,7 +81,8 @@ static bool came_between(const LpmScriptsCall *call, const json_t *answer)
 {
     const char *result = lpm_json_str(answer, "result", "");
     int64_t now = lpm_clock_monotonic_us(call->partition->host->clock);
-    return call->done && call->phase == LPM_SCRIPTS_CHECK &&
+    bool patient = call->phase == LPM_SCRIPTS_CHECK || call->phase == LPM_SCRIPTS_TAKEOVER;
+    return call->done && patient &&
            (strcmp(result, "stopped") == 0 || strcmp(result, "busy") == 0) &&
            now - call->start_mono_us < call->limit_s * G_TIME_SPAN_SECOND;
 }

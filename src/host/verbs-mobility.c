@@ -163,6 +163,14 @@ static void scripts_check(LpmRpcRequest *request, json_t *arguments, void *serve
     }
 }
 
+static void scripts_takeover(LpmRpcRequest *request, json_t *arguments, void *server_data)
+{
+    LpmPartition *partition = lpm_verb_partition(request, arguments, server_data);
+    if (partition) {
+        lpm_mig_scripts_takeover(partition, arguments, answer_result, request);
+    }
+}
+
 /* --- stop, set --- */
 
 /* The open move of which this system is the source; NULL: NOT_FOUND or STATE. */
@@ -419,6 +427,14 @@ static const LpmRpcArg scripts_args[] = {
     {NULL},
 };
 
+static const LpmRpcArg takeover_args[] = {
+    {"partition", 's', true, "name or UUID; of a member that is left"},
+    {"migration", 's', true, "id of the move in which the other was lost"},
+    {"member", 's', true, "name of that in the cluster"},
+    {"script", 's', true, "name of the script that speaks for the cluster"},
+    {NULL},
+};
+
 static const LpmRpcArg id_args[] = {{"migration", 's', true, "id"}, {NULL}};
 
 static const LpmRpcArg set_args[] = {
@@ -473,6 +489,8 @@ static const LpmRpcArg run_args[] = {
 const LpmRpcVerb lpm_mobility_verbs[] = {
     {"scripts-check", ROLES, scripts_check, scripts_args,
      "ask the scripts in a partition whether it may move"},
+    {"scripts-takeover", ROLES, scripts_takeover, takeover_args,
+     "tell a script in a partition that its cluster takes over for a member that is lost"},
     {"migration-prepare", ROLES, prepare, prepare_args, "make ready for a partition that moves in"},
     {"migration-start", ROLES, start, start_args, "move a partition to a system that is ready"},
     {"migration-query", ROLES, query, id_args, "status of one move"},

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "takeover.h"
+
+#include "api.h"
+#include "fleet.h"
+#include "moves.h"
+#include "power.h"
+
+#include <string.h>
+
+enum {
+    WAIT_DEFAULT_S = 60,
+    WAIT_MAX_S = 120,
+    AUTO_WAIT_S = 120,    /* systems may still have to connect */
+    ANSWER_AFTER_S = 150, /* the cluster's word may take longer: events tell of it */
+    TOLD_TIMEOUT_MS = 630000,
+    STANDBYS_MAX = 16,
+    SHORTLY_S = 3600,
+};
+
+typedef struct {
+    LpmConsole *console;
+    LpmHttpRequest *request; /* NULL: by itself, or answered already */
+    char *user, *partition, *migration, *member, *script;
+    json_t *standbys, *results;
+    unsigned pending, good;
+    guint timer;
+} Takeover;
+
+/* One of the members that are left. */
+typedef struct {
+    Takeover *takeover;
+    char *partition;
+} Standby;
+
+static void takeover_free(Takeover *takeover)
+{
+    g_clear_handle_id(&takeover->timer, g_source_remove);
+    g_free(takeover->user);
+    g_free(takeover->partition);
+    g_free(takeover->migration);
+    g_free(takeover->member);
+    g_free(takeover->script);
+    json_decref(takeover->standbys);
+    json_decref(takeover->results);
+    g_free(takeover);
+}
+
+/* --- what the partition's script has said when its last move began --- */
+
+/* The script that speaks for a cluster, as check asked it. Borrowed; NULL. */
+static const json_t *cluster_script(const LpmMove *move)
+{
+    json_t *phase, *script;
+    size_t i, k;
+
+    json_array_foreach (lpm_json_at(move->halves[LPM_HALF_SOURCE].status, "scripts.phases"), i,
+                        phase) {
+        json_array_foreach (lpm_json_at(phase, "scripts"), k, script) {
+            if (lpm_json_str(script, "facts.cluster_node", NULL)) {
+                return script;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The newest move of a partition of which a cluster's script has spoken. Borrowed; NULL. */
+static const LpmMove *last_move(LpmConsole *console, const char *partition, const char *id)
+{
+    g_autoptr(GList) moves = lpm_moves_sorted(console);
+
+    for (GList *at = moves; at; at = at->next) {
+        const LpmMove *move = at->data;
+
+        if (strcmp(move->partition, partition) == 0 && (!id || strcmp(move->id, id) == 0) &&
+            cluster_script(move)) {
+            return move;
+        }
+    }
+    return NULL;
+}
+
+static json_t *words_of(const char *text)
+{
+    g_auto(GStrv) words = g_strsplit_set(text, " ,", -1);
+    json_t *list = json_array();
+
+    for (char **word = words; *word; word++) {
+        if (**word && json_array_size(list) < STANDBYS_MAX) {
+            json_array_append_new(list, json_string(*word));
+        }
+    }
+    return list;
+}
+
+static Takeover *takeover_new(LpmConsole *console, const char *partition, const LpmMove *move)
+{
+    const json_t *script = move ? cluster_script(move) : NULL;
+    Takeover *takeover = g_new0(Takeover, 1);
+
+    takeover->console = console;
+    takeover->partition = g_strdup(partition);
+    takeover->migration = g_strdup(move ? move->id : NULL);
+    takeover->script = g_strdup(lpm_json_str(script, "name", "all/lpm-pacemaker"));
+    takeover->member = g_strdup(lpm_json_str(script, "facts.cluster_node", NULL));
+    takeover->standbys = words_of(lpm_json_str(script, "facts.cluster_standby", ""));
+    takeover->results = json_array();
+    return takeover;
+}
+
+/* --- the end --- */
+
+static json_t *view(const Takeover *takeover)
+{
+    return lpm_json_pack("{s:s, s:s?, s:s, s:b, s:O}", "partition", takeover->partition,
+                         "migration", takeover->migration, "member", takeover->member, "finished",
+                         takeover->pending == 0, "standbys", takeover->results);
+}
+
+static void fail(Takeover *takeover, const GError *error)
+{
+    if (takeover->request) {
+        lpm_http_request_fail(takeover->request, error);
+    } else {
+        lpm_event_add(takeover->console, "alarm", takeover->partition, takeover->user,
+                      "the work of cluster member %s is not taken over: %s", takeover->member,
+                      error->message);
+    }
+    takeover_free(takeover);
+}
+
+static void finish(Takeover *takeover)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+    json_t *row;
+    size_t i;
+
+    json_array_foreach (takeover->results, i, row) {
+        g_string_append_printf(names, "%s%s: %s", i > 0 ? "; " : "",
+                               lpm_json_str(row, "partition", "?"), lpm_json_str(row, "words", ""));
+    }
+    if (takeover->good == 0) {
+        g_autoptr(GError) error = NULL;
+
+        lpm_error_set(&error, LPM_ERROR_ABORTED,
+                      "partition \"%s\" is off, but no standby has taken its work over: %s",
+                      takeover->partition, names->str);
+        fail(takeover, error);
+        return;
+    }
+    lpm_event_add(takeover->console, "partition", takeover->partition, takeover->user,
+                  "no copy of it runs; the work of cluster member %s is taken over: %s",
+                  takeover->member, names->str);
+    if (takeover->request) {
+        lpm_http_request_return(takeover->request, view(takeover));
+    }
+    takeover_free(takeover);
+}
+
+/* Whoever asked is answered in time; what goes on is in the events. */
+static gboolean answer_now(gpointer data)
+{
+    Takeover *takeover = data;
+
+    takeover->timer = 0;
+    if (takeover->request) {
+        lpm_http_request_return(takeover->request, view(takeover));
+        takeover->request = NULL;
+    }
+    return G_SOURCE_REMOVE;
+}
+
+/* --- the members that are left --- */
+
+static void standby_end(Standby *standby, const char *result, const char *words)
+{
+    Takeover *takeover = standby->takeover;
+
+    json_array_append_new(takeover->results,
+                          lpm_json_pack("{s:s, s:s, s:s}", "partition", standby->partition,
+                                        "result", result, "words", words));
+    takeover->good += strcmp(result, "ok") == 0;
+    g_free(standby->partition);
+    g_free(standby);
+    if (--takeover->pending == 0) {
+        finish(takeover);
+    }
+}
+
+/* What its script said, in the order of how much it tells. */
+static char *words_from(const json_t *result)
+{
+    const char *words = lpm_json_str(result, "scripts.0.words", "");
+
+    if (!*words) {
+        words = lpm_json_str(result, "error", "");
+    }
+    if (!*words) {
+        words = lpm_json_str(result, "scripts.0.log.0.text", "");
+    }
+    return g_utf8_make_valid(*words ? words : lpm_json_str(result, "result", "?"), -1);
+}
+
+static void on_told(json_t *result, const GError *error, void *data)
+{
+    const json_t *scripts = json_object_get(result, "scripts");
+    bool asked = json_array_size(scripts) > 0;
+    g_autofree char *words = error    ? g_strdup(error->message)
+                             : !asked ? g_strdup("no script there speaks for a cluster")
+                                      : words_from(result);
+
+    standby_end(data,
+                error    ? "failed"
+                : !asked ? "absent"
+                         : lpm_json_str(result, "result", "?"),
+                words);
+}
+
+static void on_found(LpmSystem *system, const json_t *row, const char *note, const GError *error,
+                     void *data)
+{
+    Standby *standby = data;
+    const Takeover *takeover = standby->takeover;
+
+    (void)row;
+    (void)note;
+    if (error) {
+        standby_end(standby, "failed", error->message);
+        return;
+    }
+    lpm_system_call(system, "scripts-takeover",
+                    lpm_json_pack("{s:s, s:s, s:s, s:s}", "partition", standby->partition,
+                                  "migration", takeover->migration, "member", takeover->member,
+                                  "script", takeover->script),
+                    TOLD_TIMEOUT_MS, on_told, standby);
+}
+
+static void on_off(const GError *error, void *data)
+{
+    Takeover *takeover = data;
+    json_t *name;
+    size_t i;
+
+    if (error) {
+        bool alive = g_error_matches(error, LPM_ERROR, LPM_ERROR_STATE);
+
+        if (alive && !takeover->request) {
+            takeover_free(takeover); /* a move that failed, and harmed nothing */
+        } else {
+            fail(takeover, error);
+        }
+        return;
+    }
+    takeover->pending = (unsigned)json_array_size(takeover->standbys);
+    if (takeover->request) {
+        takeover->timer = g_timeout_add_seconds(ANSWER_AFTER_S, answer_now, takeover);
+    }
+    json_array_foreach (takeover->standbys, i, name) {
+        Standby *standby = g_new0(Standby, 1);
+
+        standby->takeover = takeover;
+        standby->partition = g_strdup(json_string_value(name));
+        lpm_fleet_find(takeover->console, standby->partition, on_found, standby);
+    }
+}
+
+/* --- asked for --- */
+
+static bool read_request(Takeover *takeover, const json_t *arguments, GError **error)
+{
+    json_t *given = json_object_get(arguments, "standbys"), *name;
+    const char *member = lpm_json_str(arguments, "member", NULL);
+    size_t i;
+
+    if (member) {
+        g_free(takeover->member);
+        takeover->member = g_strdup(member);
+    }
+    if (json_array_size(given) > 0) {
+        json_decref(takeover->standbys);
+        takeover->standbys = json_deep_copy(given);
+    }
+    json_array_foreach (takeover->standbys, i, name) {
+        if (!json_is_string(name) || strcmp(json_string_value(name), takeover->partition) == 0) {
+            return lpm_error_set(error, LPM_ERROR_USAGE,
+                                 "\"standbys\" are names of other partitions than \"%s\"",
+                                 takeover->partition);
+        }
+    }
+    if (!takeover->migration || !takeover->member) {
+        return lpm_error_set(error, LPM_ERROR_NOT_FOUND,
+                             "no move of partition \"%s\" is known in which it was the member of a "
+                             "cluster: \"lpm-pacemaker recover MEMBER\" on a member that is left "
+                             "does the same by hand",
+                             takeover->partition);
+    }
+    if (json_array_size(takeover->standbys) == 0 ||
+        json_array_size(takeover->standbys) > STANDBYS_MAX) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "which partitions are the other members of the cluster? Name 1 to %d "
+                             "(--standby), or set LPM_STANDBY in its pacemaker.conf",
+                             STANDBYS_MAX);
+    }
+    return true;
+}
+
+void lpm_api_partition_takeover(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    const char *partition = lpm_json_str(arguments, "partition", "");
+    int64_t wait_s = lpm_json_int(arguments, "wait_s", WAIT_DEFAULT_S);
+    Takeover *takeover = takeover_new(
+        data, partition, last_move(data, partition, lpm_json_str(arguments, "migration", NULL)));
+    g_autoptr(GError) error = NULL;
+
+    takeover->request = request;
+    takeover->user = g_strdup(lpm_http_request_user(request));
+    if (wait_s < 1 || wait_s > WAIT_MAX_S) {
+        lpm_error_set(&error, LPM_ERROR_USAGE, "\"wait_s\" must be from 1 to %d", WAIT_MAX_S);
+    } else {
+        (void)read_request(takeover, arguments, &error);
+    }
+    if (error) {
+        fail(takeover, error);
+        return;
+    }
+    lpm_power_off(data, partition, !lpm_json_bool(arguments, "force", false), wait_s, on_off,
+                  takeover);
+}
+
+/* --- by itself --- */
+
+/* Policy alert: somebody has to know, and to say the word. */
+static void on_looked(json_t *rows, json_t *unreachable, void *data)
+{
+    Takeover *takeover = data;
+    bool lost = true, known = json_array_size(unreachable) == 0;
+    json_t *row;
+    size_t i;
+
+    json_array_foreach (rows, i, row) {
+        const char *state = lpm_json_str(row, "state", "unknown");
+
+        if (strcmp(lpm_json_str(row, "name", ""), takeover->partition) == 0) {
+            lost = lost && (strcmp(state, "error") == 0 || strcmp(state, "not-activated") == 0);
+        }
+    }
+    if (lost) {
+        lpm_event_add(takeover->console, "alarm", takeover->partition, NULL,
+                      "it was lost in migration %s%s; it is member %s of a cluster, whose other "
+                      "members take its work over with: lpm cluster takeover %s",
+                      takeover->migration, known ? "" : ", as far as systems answer",
+                      takeover->member, takeover->partition);
+    }
+    takeover_free(takeover);
+}
+
+void lpm_takeover_consider(const LpmMove *move)
+{
+    const json_t *script = cluster_script(move);
+    bool automatic = strcmp(lpm_json_str(script, "facts.cluster_takeover", ""), "auto") == 0;
+    Takeover *takeover;
+
+    if (!script || !move->started || move->state != LPM_MOB_DRV_FAILED) {
+        return;
+    }
+    takeover = takeover_new(move->console, move->partition, move);
+    if (automatic && json_array_size(takeover->standbys) > 0) {
+        lpm_power_off(move->console, move->partition, true, AUTO_WAIT_S, on_off, takeover);
+    } else {
+        lpm_fleet_list_whole(move->console, on_looked, takeover);
+    }
+}
+
+void lpm_takeover_resume(LpmConsole *console)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GList) moves = lpm_moves_sorted(console);
+    int64_t since_us = lpm_clock_realtime_us(console->clock) - SHORTLY_S * G_TIME_SPAN_SECOND;
+
+    for (GList *at = moves; at; at = at->next) {
+        const LpmMove *move = at->data;
+        bool newest = g_hash_table_add(seen, move->partition);
+        bool automatic =
+            strcmp(lpm_json_str(cluster_script(move), "facts.cluster_takeover", ""), "auto") == 0;
+
+        if (newest && automatic && lpm_move_is_over(move) && move->ended_us > since_us) {
+            lpm_takeover_consider(move);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work of a partition that is lost in its move is taken over by the members that are left, and only then."""
+
+import pytest
+
+from consolerun import Refused
+from fakehost import Failure
+
+SAID = {"phase": "takeover", "result": "ok", "error": "", "ms": 1, "version": "0.1.0",
+        "scripts": [{"kind": "script", "name": "all/pacer", "answer": "yes", "words": "", "log": [{"level": "info", "text": "node1 has left"}]}]}
+
+
+class Members:
+    """web1 on system-a is member node1, web2 on system-b another one."""
+
+    def __init__(self, console, pair, mode):
+        self.console, (self.source, self.target) = console, pair
+        self.taken, self.mode = [], mode
+        self.target.add("web2")
+        self.source.verbs["scripts-check"] = lambda _: self.check()
+        self.source.verbs["scripts-takeover"] = self.target.verbs["scripts-takeover"] = self.take
+        status = self.source.status
+        self.source.status = lambda move: {**status(move), "scripts": {"todo": "pre", "phases": [self.check()]}}
+        self.source.verbs["partition-stop"] = self.stop
+        self.source.pace = 60  # the copy is harmed before it ends
+
+    def check(self):
+        facts = {"cluster_node": "node1", "cluster_token_ms": "60000", "cluster_takeover": self.mode, "cluster_standby": "web2"}
+        return {"phase": "check", "result": "ok", "error": "", "ms": 1, "version": "0.1.0", "start_us": 1,
+                "scripts": [{"kind": "script", "name": "all/pacer", "action": "checkmigrate", "answer": "yes", "words": "", "log": [], "facts": facts}]}
+
+    def take(self, arguments):
+        assert all(self.source.partitions[name]["state"] != "running" for name in self.source.partitions), "it runs still"
+        self.taken.append(arguments)
+        return SAID
+
+    def stop(self, arguments):
+        partition = self.source.find(arguments)
+        if partition["state"] == "error":
+            raise Failure("state", "it has no process")
+        partition["state"] = "not-activated"
+        return {"state": "not-activated"}
+
+    def move(self):
+        body = {"partition": "web1", "target": "system-b", "options": {}}
+        migration = self.console.rest("POST", "/v1/migrations", body)["migration"]
+        self.console.wait(lambda: self.console.rest("GET", f"/v1/migrations/{migration}")["state"] == "moving", "the copy")
+        return migration
+
+    def end(self, migration, state="error"):
+        """The move is aborted on both sides; the partition is then in @state."""
+        self.source.partitions["web1"]["state"] = state
+        error = {"class": "aborted", "desc": "QEMU has ended"}
+        for host in (self.source, self.target):
+            host.enter(host.moves[migration], "cleaned", outcome="aborted", error=error)
+        self.console.wait(lambda: self.console.rest("GET", f"/v1/migrations/{migration}")["finished"], "the end")
+
+    def said(self, kind):
+        return [e["message"] for e in self.console.rest("GET", "/v1/events")["events"] if e["kind"] == kind and e["object"] == "web1"]
+
+
+@pytest.fixture
+def members(console, pair):
+    return lambda mode: Members(console, pair, mode)
+
+
+def test_auto_takes_over_by_itself_once(members, console):
+    m = members("auto")
+    migration = m.move()
+    m.end(migration)
+    console.wait(lambda: any("is taken over: web2: node1 has left" in text for text in m.said("partition")), "the takeover")
+    assert [(t["partition"], t["migration"], t["member"], t["script"]) for t in m.taken] == [("web2", migration, "node1", "all/pacer")]
+    assert m.said("alarm") == []
+
+
+def test_alert_raises_an_alarm_and_waits_for_the_word(members, console):
+    m = members("alert")
+    migration = m.move()
+    m.end(migration)
+    alarm = console.wait(lambda: m.said("alarm"), "the alarm")[0]
+    assert "it was lost in migration " + migration in alarm and "lpm cluster takeover web1" in alarm
+    assert m.taken == []
+    answer = console.rest("POST", "/v1/partitions/web1/takeover", {})
+    assert (answer["finished"], answer["member"], answer["migration"]) == (True, "node1", migration)
+    assert answer["standbys"] == [{"partition": "web2", "result": "ok", "words": "node1 has left"}]
+    assert len(m.taken) == 1
+
+
+def test_a_partition_that_runs_after_its_move_has_failed_keeps_its_work(members, console):
+    m = members("auto")
+    m.end(m.move(), state="running")
+    with pytest.raises(Refused) as refused:
+        console.rest("POST", "/v1/partitions/web1/takeover", {})
+    assert 'partition "web1" is not lost: it is running on system system-a' in str(refused.value)
+    assert m.taken == [] and m.said("alarm") == []
+    assert console.rest("POST", "/v1/partitions/web1/takeover", {"force": True})["finished"]
+    assert m.source.partitions["web1"]["state"] == "not-activated" and len(m.taken) == 1
+
+
+def test_what_moves_or_is_not_known_is_not_taken_over(members, console):
+    m = members("auto")
+    migration = m.move()
+    with pytest.raises(Refused) as moving:
+        console.rest("POST", "/v1/partitions/web1/takeover", {"wait_s": 1})
+    assert f"is not known to be off: migration {migration} of it is moving" in str(moving.value)
+    assert "migration-stop" not in m.source.calls, "a move that goes on is left alone"
+    m.source.vanish()
+    with pytest.raises(Refused) as silent:
+        console.rest("POST", "/v1/partitions/web1/takeover", {"wait_s": 2})
+    assert "is not known to be off" in str(silent.value)
+    assert m.taken == []
+
+
+def test_a_console_that_is_restarted_does_it_once_more(members, console):
+    """Between the end of the move and the word to the others it may die; the word may come twice, and does no harm."""
+    m = members("auto")
+    m.end(m.move())
+    console.wait(lambda: len(m.taken) == 1, "the takeover")
+    console.kill()
+    console.start()
+    console.wait(lambda: len(m.taken) == 2, "the takeover after the restart")
+
+
+def test_nobody_to_tell(members, console):
+    m = members("alert")
+    m.end(m.move())
+    for body, words in (({"standbys": ["web1"]}, "other partitions than"), ({"standbys": ["nobody"]}, "no standby has taken its work over: nobody: "),
+                        ({"migration": "f" * 32}, "no move of partition"), ({"wait_s": 0}, "must be from 1 to 120")):
+        with pytest.raises(Refused) as refused:
+            console.rest("POST", "/v1/partitions/web1/takeover", body)
+        assert words in str(refused.value), body
+    m.source.verbs["scripts-takeover"] = m.target.verbs["scripts-takeover"] = lambda _: {**SAID, "scripts": []}
+    with pytest.raises(Refused) as refused:
+        console.rest("POST", "/v1/partitions/web1/takeover", {})
+    assert "web2: no script there speaks for a cluster" in str(refused.value)
