@@ -133,6 +133,31 @@ static void check_activated_once(LpmCheckRun *run)
     }
 }
 
+static bool has_named_profiles(LpmCheckRun *run)
+{
+    return has_profile(run) && lpm_json_str(run->facts, "partition.profile.profile", NULL);
+}
+
+/* It would refuse the definition by the name of a member that it does not know. */
+static void check_profiles(LpmCheckRun *run)
+{
+    size_t n = json_array_size(lpm_json_at(run->facts, "partition.profile.profiles")) + 1;
+    int64_t most = lpm_json_int(run->facts, "target.profiles_max", 1);
+
+    if (has_named_profiles(run) && json_is_object(lpm_json_at(run->facts, "target")) &&
+        (most <= 1 || n > (size_t)most)) {
+        lpm_check_fail(
+            run, TEXT("partition %s", run->partition),
+            TEXT("%s knows that a partition has several profiles, and takes its %zu", run->target,
+                 n),
+            most > 1 ? TEXT("it takes %" G_GINT64_FORMAT, most)
+                     : TEXT("it is of a release that knows one, which has no name"),
+            TEXT("bring OpenLPM there to the release of %s, or delete profiles until one is left "
+                 "and call it %s (lpm profile delete, lpm profile change --rename)",
+                 run->source, LPM_PROFILE_FIRST));
+    }
+}
+
 /* Its code is in the stream and must have the same place there; its variables are a disk. */
 static void check_uefi(LpmCheckRun *run)
 {
@@ -184,6 +209,10 @@ static const LpmCheckRow rows[] = {
      "An inactive move takes the profile that a partition was last activated with; one that never "
      "was has none.",
      check_activated_once},
+    {"partition.profiles", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
+     "The target takes all profiles of the partition",
+     "They come along in a move; a system of a release that knows only one refuses the others.",
+     check_profiles},
     {"partition.uefi", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, false, NULL,
      "The target has the UEFI firmware that the partition needs",
      "The firmware's code lies in the running partition's memory at its size; its variables are "

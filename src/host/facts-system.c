@@ -250,14 +250,15 @@ json_t *lpm_facts_system(LpmHost *host)
     for (size_t i = 0; i < host->config->n_pools; i++) {
         json_array_append_new(pools, json_string(host->config->pools[i].name));
     }
-    facts = lpm_json_pack(
-        "{s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
-        lpm_host_name(host), "version", lpm_release_version(), "rpc_versions",
-        lpm_release_rpc_versions(), "stream_versions", lpm_release_stream_versions(), "state",
-        host->maintenance ? "maintenance" : "operating", "power",
-        lpm_facts_power(host->config->power_supply), "memory", memory_facts(host), "numa",
-        lpm_facts_numa(host), "room", room_facts(host), "processors", processor_facts(host),
-        "emulators", emulator_facts(host), "switches", switches, "pools", pools);
+    facts = lpm_json_pack("{s:s, s:s, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                          "name", lpm_host_name(host), "version", lpm_release_version(),
+                          "rpc_versions", lpm_release_rpc_versions(), "stream_versions",
+                          lpm_release_stream_versions(), "profiles_max", lpm_release_profiles_max(),
+                          "state", host->maintenance ? "maintenance" : "operating", "power",
+                          lpm_facts_power(host->config->power_supply), "memory", memory_facts(host),
+                          "numa", lpm_facts_numa(host), "room", room_facts(host), "processors",
+                          processor_facts(host), "emulators", emulator_facts(host), "switches",
+                          switches, "pools", pools);
     set_mover(host, facts);
     set_slots(host, facts);
     json_object_set_new(facts, "uefi_code_bytes", json_integer(size_of(host->config->uefi_code)));

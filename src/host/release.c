@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/release.h"
 
+#include "model/model.h"
 #include "stream/stream.h"
 
 #include <stdlib.h>
@@ -69,6 +70,11 @@ json_t *lpm_release_stream_versions(void)
 uint64_t lpm_release_stream_features(void)
 {
     return release()->features;
+}
+
+int lpm_release_profiles_max(void)
+{
+    return lpm_release_has_words() ? LPM_PROFILES_MAX : 1; /* the neighbour knows neither */
 }
 
 bool lpm_release_has_words(void)

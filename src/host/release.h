@@ -14,6 +14,7 @@
 const char *lpm_release_version(void);
 json_t *lpm_release_rpc_versions(void);    /* [1, 2]; new reference */
 json_t *lpm_release_stream_versions(void); /* [1]; new reference */
+int lpm_release_profiles_max(void);        /* how many a partition may have */
 /* For CONFIG of a mover: 0, all that it has. */
 uint64_t lpm_release_stream_features(void);
 /* RPC version 2: words in migration-recover, "sees" and "words" in a status. */

@@ -209,6 +209,8 @@ static const Case cases[] = {
      "partition web1", NULL, true},
     {"partition.memory-backing", X86, P "memory_backing", "\"private\"", "partition web1"},
     {"partition.activated-once", INACTIVE, PP "machine", "null", "partition web1", NULL, true},
+    {"partition.profiles", X86, PP "profile", "\"big\"", "partition web1", NULL, true},
+    {"partition.profiles", POWER, "target.profiles_max", "1", "partition web1", NULL, true},
     {"partition.uefi", X86, "target.uefi_code_bytes", "0", "system system-b"},
     {"partition.uefi", X86, "target.uefi_code_bytes", "4096", "system system-b"},
     {"storage.visible", X86, TC "disks.0.visible", "false", "disk disk0"},

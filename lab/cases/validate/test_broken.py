@@ -130,6 +130,9 @@ BROKEN = [
     Broken("console-open", "partition.consoles", ("1 open",), severity="info", made=(broken.console_session(SUBJECT),)),
     Broken("never-activated", "partition.activated-once", ("never was activated",), partition="fresh",
            made=(neighbour("fresh", 85, start=False),)),
+    Broken("release-of-one-profile", "partition.profiles", ("system-b", "of a release that knows one"), partition="many",
+           made=(ways.started_with(TARGET, LPM_RELEASE="previous"),
+                 neighbour("many", 95, profiles=[{"name": "big", "memory_mib": 128}])), long=True),
     Broken("no-uefi-firmware", "partition.uefi", ("system-b", "none"), partition="modern",
            config={TARGET: {"qemu": {"uefi_code": "/nowhere/OVMF_CODE.fd"}}}, made=(neighbour("modern", 86, firmware="uefi"),)),
     # Processor
