@@ -42,11 +42,12 @@ def main():
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--prefix", default="client", help="of the clients' names: each name's rows begin at 1")
     parser.add_argument("--output", required=True)
     options = parser.parse_args()
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    clients = [Client(f"client-{number}", options.address, options.port, over) for number in range(options.clients)]
+    clients = [Client(f"{options.prefix}-{number}", options.address, options.port, over) for number in range(options.clients)]
     for client in clients:
         client.start()
 

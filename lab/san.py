@@ -231,12 +231,12 @@ def ask(lab, partition, request):
 class Load:
     """Clients that insert rows without pause, and note what was answered."""
 
-    def __init__(self, lab, partition, clients=2):
+    def __init__(self, lab, partition, clients=2, prefix="client"):
         self.lab, self.partition = lab, partition
-        self.output = lab.dir / "client" / f"database-{partition.name}.json"
-        self.name = f"database-{partition.name}"
+        self.name = f"database-{partition.name}-{prefix}"
+        self.output = lab.dir / "client" / f"{self.name}.json"
         self.child = lab.start("client", self.name, "/usr/bin/python3", HERE / "dbclient.py", "--address", partition.address, "--port",
-                               DATABASE_PORT, "--clients", clients, "--output", self.output)
+                               DATABASE_PORT, "--clients", clients, "--prefix", prefix, "--output", self.output)
         self.wait_for_more(1)
 
     def acknowledged(self):
