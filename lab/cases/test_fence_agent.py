@@ -93,3 +93,14 @@ def test_a_question_that_makes_no_sense_is_not_answered_with_off(lab, fenced, op
     assert done.returncode == FAILED
     assert words in done.stderr
     assert emulators(lab, fenced.name)
+
+
+def test_it_goes_on_with_the_profile_that_it_had(lab, fenced):
+    """Not with the default one, which a start without a name takes."""
+    where = f"/v1/partitions/{fenced.name}"
+    lab.rest("POST", f"{where}/profiles", {"profile": "spare"})
+    lab.rest("POST", f"{where}/restart", {"how": "hard", "profile": "spare"})
+    for action in ("off", "on"):
+        done = agent(lab, action, fenced.name)
+        assert done.returncode == 0, done.stderr
+    assert lab.rest("GET", where)["profile_name"] == "spare"
