@@ -72,7 +72,7 @@ def scripts(lab, subject):
 
 
 def phases(status):
-    return [(phase["phase"], phase["result"]) for phase in status["scripts"]]
+    return [(phase["phase"], phase["result"]) for phase in status["scripts"] if phase["phase"] != "clock"]
 
 
 def told(lab, migration, phase, timeout=30):

@@ -79,6 +79,43 @@ static bool partition_show(Cli *cli, char **words, GError **error)
         cli_print_json(answer);
     else
         cli_print_fields(answer, fields);
+    if (!cli->json && strcmp(lpm_json_str(answer, "state", ""), "running") == 0 &&
+        strcmp(lpm_json_str(answer, "rmc", "active"), "active") != 0)
+        printf("RMC is %s: lpm partition diagnose %s says why\n", lpm_json_str(answer, "rmc", "?"),
+               words[0]);
+    return true;
+}
+
+static bool partition_diagnose(Cli *cli, char **words, GError **error)
+{
+    static const CliColumn columns[] = {
+        {"STEP", "step", false},
+        {"RESULT", "result", false},
+        {"WHAT", "what", false},
+        {NULL, NULL, false},
+    };
+    g_autofree char *path = cli_path("/v1/partitions/%s/diagnose", words[0]);
+    g_autoptr(json_t) answer = cli_client_call(cli->client, "GET", path, NULL, error);
+    if (answer == NULL)
+        return false;
+    const json_t *steps = lpm_json_at(answer, "steps");
+    unsigned missing = 0;
+    if (cli->json)
+        cli_print_json(answer);
+    else
+        cli_print_table(steps, columns, "nothing was looked at");
+    size_t i;
+    json_t *step;
+    json_array_foreach (steps, i, step) {
+        const char *remedy = lpm_json_str(step, "remedy", NULL);
+        missing += strcmp(lpm_json_str(step, "result", ""), "missing") == 0;
+        if (!cli->json && remedy != NULL)
+            printf("\n%s: %s\n", lpm_json_str(step, "step", "?"), remedy);
+    }
+    if (missing > 0)
+        return lpm_error_set(error, LPM_ERROR_REFUSED,
+                             "partition %s: the software in it cannot be reached as it should be",
+                             words[0]);
     return true;
 }
 
@@ -324,6 +361,8 @@ const CliVerb cli_verbs_partition[] = {
     {"partition", "list", "", 0, 0, list_options, false, partition_list,
      "list the partitions of all systems"},
     {"partition", "show", "PARTITION", 1, 1, NULL, false, partition_show, "show one partition"},
+    {"partition", "diagnose", "PARTITION", 1, 1, NULL, false, partition_diagnose,
+     "say what is missing between it and the software in it"},
     {"partition", "create", "SYSTEM", 1, 1, create_options, false, partition_create,
      "make a partition from a profile"},
     {"partition", "change", "PARTITION MEMBER=VALUE...", 2, -1, NULL, false, partition_change,

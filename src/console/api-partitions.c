@@ -5,11 +5,12 @@
 
 #include <string.h>
 
-#define CALL_TIMEOUT_MS  5000
-#define START_TIMEOUT_MS 60000
-#define STOP_DEFAULT_MS  60000
-#define STOP_MAX_MS      3600000
-#define STOP_SLACK_MS    10000
+#define CALL_TIMEOUT_MS     5000
+#define START_TIMEOUT_MS    60000
+#define DIAGNOSE_TIMEOUT_MS 20000
+#define STOP_DEFAULT_MS     60000
+#define STOP_MAX_MS         3600000
+#define STOP_SLACK_MS       10000
 
 static void fail(LpmHttpRequest *request, GError *error)
 {
@@ -135,6 +136,15 @@ void lpm_api_partition_show(LpmHttpRequest *request, json_t *arguments, void *da
     Call *call = call_new(request, arguments, data, "partition-show", json_object());
 
     call->place = true;
+    call_run(call);
+}
+
+void lpm_api_partition_diagnose(LpmHttpRequest *request, json_t *arguments, void *data)
+{
+    Call *call = call_new(request, arguments, data, "partition-diagnose", json_object());
+
+    call->place = true;
+    call->timeout_ms = DIAGNOSE_TIMEOUT_MS;
     call_run(call);
 }
 

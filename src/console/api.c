@@ -333,6 +333,20 @@ const LpmHttpRoute lpm_api_routes[] = {
      " \"pending_mode\": null, \"runtime\": {}, \"record\": {}, \"rmc\": {}, \"disks\": [], "
      "\"console_socket\": \"…\", "
      "\"migration\": null}"},
+    {"GET", "/v1/partitions/{partition}/diagnose", 200, false, lpm_api_partition_diagnose,
+     partition_args,
+     "What is in the way between its system and the software in it (RMC), step by step: `channel`, "
+     "`running`, `agent`, `commands`, `lpm-drmgr`.\n`result` of a step is `ok`, `warning` (it "
+     "works "
+     "without), `missing` or `unknown` (cannot be looked at before the one above is mended); "
+     "`verdict`\nis `ok`, `limited` or `broken`; `rmc` is `active`, `silent` or `absent`. `os`, "
+     "`agent_version` and `drmgr_version` are null where they are not known.",
+     "{\"partition\": \"web1\", \"system\": \"s1\", \"note\": null, \"rmc\": \"silent\", "
+     "\"verdict\": "
+     "\"broken\",\n"
+     " \"steps\": [{\"step\": \"agent\", \"result\": \"missing\", \"what\": \"…\", \"remedy\": "
+     "\"…\"}],\n"
+     " \"agent_version\": null, \"os\": null, \"drmgr_version\": null}"},
     {"PATCH", "/v1/partitions/{partition}", 200, false, lpm_api_partition_change,
      partition_change_args, "Changes its profile.", "{\"profile\": {}}"},
     {"DELETE", "/v1/partitions/{partition}", 200, false, lpm_api_partition_delete,

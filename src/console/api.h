@@ -22,6 +22,7 @@ void lpm_api_system_maintenance(LpmHttpRequest *request, json_t *arguments, void
 void lpm_api_partition_list(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_create(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_show(LpmHttpRequest *request, json_t *arguments, void *data);
+void lpm_api_partition_diagnose(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_change(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_delete(LpmHttpRequest *request, json_t *arguments, void *data);
 void lpm_api_partition_start(LpmHttpRequest *request, json_t *arguments, void *data);

@@ -177,6 +177,11 @@ int64_t dr_script_limit(const DrScript *script);
 /* Names of the programs in directory @path, sorted; returns how many. */
 size_t dr_programs(const char *path, char names[][DR_NAME_SIZE], size_t max);
 
+/* --- clock.c --- */
+
+/* Sets the clock @milliseconds (a number as text, may be negative) on. */
+DrExit dr_step_clock(const char *milliseconds);
+
 /* --- move.c: what has begun, on disk --- */
 
 typedef enum { DR_PRE, DR_POST, DR_UNDO, DR_WAYS } DrWay;

@@ -17,6 +17,7 @@ enum {
     OPT_SETTLE,
     OPT_ALL,
     OPT_STATUS,
+    OPT_STEP_CLOCK,
     OPT_JSON,
     OPT_ROOT,
     OPT_VERSION,
@@ -24,13 +25,21 @@ enum {
 };
 
 static const struct option options[] = {
-    {"phase", required_argument, NULL, OPT_PHASE}, {"id", required_argument, NULL, OPT_ID},
-    {"limit", required_argument, NULL, OPT_LIMIT}, {"detail", required_argument, NULL, OPT_DETAIL},
-    {"force", no_argument, NULL, OPT_FORCE},       {"only", required_argument, NULL, OPT_ONLY},
-    {"settle", no_argument, NULL, OPT_SETTLE},     {"all", no_argument, NULL, OPT_ALL},
-    {"status", no_argument, NULL, OPT_STATUS},     {"json", no_argument, NULL, OPT_JSON},
-    {"root", required_argument, NULL, OPT_ROOT},   {"version", no_argument, NULL, OPT_VERSION},
-    {"help", no_argument, NULL, OPT_HELP},         {NULL, 0, NULL, 0},
+    {"phase", required_argument, NULL, OPT_PHASE},
+    {"id", required_argument, NULL, OPT_ID},
+    {"limit", required_argument, NULL, OPT_LIMIT},
+    {"detail", required_argument, NULL, OPT_DETAIL},
+    {"force", no_argument, NULL, OPT_FORCE},
+    {"only", required_argument, NULL, OPT_ONLY},
+    {"settle", no_argument, NULL, OPT_SETTLE},
+    {"all", no_argument, NULL, OPT_ALL},
+    {"step-clock", required_argument, NULL, OPT_STEP_CLOCK},
+    {"status", no_argument, NULL, OPT_STATUS},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"root", required_argument, NULL, OPT_ROOT},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
 };
 
 static const char help[] =
@@ -47,6 +56,7 @@ static const char help[] =
     "                 [--detail N] [LPM_NAME=VALUE...]        for lpm-host\n"
     "       lpm-drmgr --phase watch|takeover --id ID --only SCRIPT... [--limit SECONDSs]\n"
     "                 [LPM_NAME=VALUE...]                     for lpm-host\n"
+    "       lpm-drmgr --step-clock MILLISECONDS               for lpm-host, after a long blackout\n"
     "\n"
     "MINUTES may be seconds, too: 90s. --root DIR takes all files from below DIR.\n";
 
@@ -150,6 +160,8 @@ static int run(Wanted *wanted)
         return dr_settle(wanted->all);
     case OPT_STATUS:
         return dr_status();
+    case OPT_STEP_CLOCK:
+        return dr_step_clock(wanted->argument);
     case OPT_PHASE:
         request->phase = wanted->argument;
         return !phase_is_known(request->phase)
@@ -167,7 +179,7 @@ int main(int argc, char **argv)
     int option = 0;
     while ((option = getopt_long(argc, argv, "i:u:lbR:S:D:w:f", options, NULL)) >= 0) {
         bool verb = strchr("iulbRS", option < 256 ? option : '?') || option == OPT_PHASE ||
-                    option == OPT_SETTLE || option == OPT_STATUS;
+                    option == OPT_SETTLE || option == OPT_STATUS || option == OPT_STEP_CLOCK;
         if (option == OPT_HELP || option == OPT_VERSION) {
             fputs(option == OPT_HELP ? help : "lpm-drmgr " LPM_VERSION "\n", stdout);
             return DR_EXIT_OK;

@@ -82,6 +82,7 @@ static const KeyRow rows[] = {
     NUMBER("limits", "agent_timeout_ms", agent_timeout_ms, 100, 60000),
     NUMBER("limits", "script_check_s", script_check_s, 1, 150),
     NUMBER("limits", "script_s", script_s, 1, 3600),
+    NUMBER("limits", "clock_step_ms", clock_step_ms, 0, 60000),
 };
 
 static char *default_name(void)
@@ -150,6 +151,7 @@ static LpmHostConfig *defaults(void)
     config->agent_timeout_ms = 1500;
     config->script_check_s = 120;
     config->script_s = 600;
+    config->clock_step_ms = 500; /* what a time service takes away by itself soon */
     return config;
 }
 

@@ -83,6 +83,8 @@ typedef struct {
     int processors; /* virtual ones that may be given out; 0: eight for each of the machine's */
     unsigned start_timeout_ms, agent_timeout_ms;
     unsigned script_check_s, script_s; /* of all scripts of a phase together */
+    unsigned clock_step_ms; /* a partition's clock that is so much behind after a move is set; 0:
+                               never */
     /* [storage:NAME], [network:NAME] */
     LpmPoolConfig *pools;
     size_t n_pools;

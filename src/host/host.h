@@ -153,6 +153,7 @@ struct LpmPartition {
     guint end_timer; /* it has ended; its last events are waited for */
     LpmQmp *qmp;     /* NULL until connected */
     LpmQga *agent;
+    bool clock_busy; /* its clock is being looked at, and set (guest-clock.h) */
     json_t *runtime; /* docs/spec/facts.md, partition.runtime: what the machine was built as; NULL
                         without QEMU */
     int memory_fd;   /* guest memory for shared backing; -1: none, or not looked for yet */

@@ -23,6 +23,7 @@ void lpm_mig_init(LpmMigration *migration, LpmHost *host, LpmMobMachine side, co
     migration->started_us = lpm_clock_realtime_us(host->clock);
     migration->predicted_blackout_ms = -1;
     migration->blackout_us = -1;
+    migration->stood_us = -1;
     migration->eta_ms = -1;
     migration->phase = LPM_PHASE_N;
     migration->link.id = migration->id;
@@ -348,6 +349,7 @@ bool lpm_mig_cleaned(LpmMigration *migration, const char *outcome, GError **erro
     }
     g_clear_pointer(&migration->runtime, json_decref);
     lpm_mig_end_phases(migration);
+    lpm_mig_clock_ended(migration, completed);
     if (completed && migration->side == LPM_MOB_DST) {
         lpm_mig_scripts_arrived(migration); /* if they were not told when it began to run */
     }

@@ -157,6 +157,8 @@ struct LpmMigration {
     bool verified_known;
     uint32_t round_trip_us;
     int64_t predicted_blackout_ms, blackout_us, eta_ms; /* -1: not known */
+    int64_t stood_us;           /* target: until the offer, as the source says; -1: not known */
+    bool clock_looked;          /* the clock of the partition's operating system */
     bool postcopy;              /* QEMU has gone on to post-copy; in the journal from then on */
     bool link_broken;           /* post-copy: no memory comes, until it is recovered */
     bool copied;                /* source: the next one means something */

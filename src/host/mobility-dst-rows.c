@@ -418,6 +418,17 @@ static void tell_running(DstMove *move)
     LPM_CRASH_POINT("dst", "tell-running", "after");
 }
 
+/* The whole time that the partition stood still, from what the source said; -1: not known. */
+static int64_t stood_us(const DstMove *move)
+{
+    const LpmMigration *migration = &move->base;
+    int64_t resumed = move->resume_mono_us ? move->resume_mono_us
+                                           : lpm_clock_monotonic_us(migration->host->clock);
+    return migration->stood_us < 0 || !move->hint_mono_us
+               ? -1
+               : migration->stood_us + MAX(0, resumed - move->hint_mono_us);
+}
+
 static void continued(const GError *error, void *data)
 {
     DstMove *move = data;
@@ -434,6 +445,7 @@ static void continued(const GError *error, void *data)
         tell_running(move);
         move->announced = true;
         lpm_partition_announce(migration->partition);
+        lpm_mig_clock_arrived(migration, stood_us(move));
         lpm_mig_scripts_arrived(migration);
         lpm_mig_next(migration, LPM_NEXT_NOW);
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { ASK_AGAIN_MS = 1 };
+#define STOOD_MAX_US (3600 * G_TIME_SPAN_SECOND)
 
 void lpm_dst_answer(DstMove *move, json_t *result, const GError *error)
 {
@@ -270,6 +271,9 @@ static void on_peer(DstMove *move, const LpmStreamPeer *peer)
     const char *event = lpm_json_str(message, "event", "");
     if (strcmp(event, "begun") == 0) {
         on_begun(move, message);
+    }
+    if (strcmp(event, "stood") == 0) {
+        move->base.stood_us = CLAMP(lpm_json_int(message, "us", 0), 0, STOOD_MAX_US);
     }
     if (strcmp(event, "memory-lost") == 0 && move->base.postcopy && !move->filled) {
         lpm_dst_lost(move, "its QEMU there ended");

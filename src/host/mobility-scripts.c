@@ -9,6 +9,7 @@
 
 enum {
     NOW_MS = 1,
+    CLOCK_MS = 20,
     NOT_RUNNING_MS = 250, /* its state, or its agent's channel, is not known again yet */
     AGAIN_MS = 250,       /* doubled each time */
     AGAIN_MAX_MS = 60000,
@@ -258,6 +259,24 @@ static void tell(const Scripts *scripts)
     }
 }
 
+bool lpm_mig_scripts_has(const LpmHost *host, const char *id, const char *phase)
+{
+    const Scripts *scripts = find(host, id);
+    return scripts && phase_of(scripts, phase);
+}
+
+void lpm_mig_scripts_note(LpmHost *host, const char *id, const char *partition, const char *uuid,
+                          const json_t *result, bool news)
+{
+    if (!host->mobility || (!news && !find(host, id))) {
+        return;
+    }
+    Scripts *scripts = need(host, id, partition, uuid);
+    keep_phase(scripts, result);
+    save_if_possible(scripts);
+    tell(scripts);
+}
+
 /* --- check --- */
 
 typedef struct {
@@ -501,6 +520,8 @@ static void attempt(Scripts *scripts)
         g_hash_table_lookup(scripts->host->partitions, lpm_json_str(scripts->document, "uuid", ""));
     if (!partition || partition->pid == 0) {
         finish(scripts, "is left to its next boot: it does not run here any more");
+    } else if (partition->clock_busy) { /* what they do next has times in it */
+        attempt_later(scripts, CLOCK_MS);
     } else if (!partition->agent || partition->state != LPM_PARTITION_RUNNING) {
         attempt_later(scripts, NOT_RUNNING_MS);
     } else {

@@ -37,6 +37,17 @@ bool lpm_mig_scripts_wanted(const LpmMigration *migration);
 bool lpm_mig_scripts_pre(LpmMigration *migration, LpmHostDone done, void *data);
 /* Target: the partition runs here. Once a move, however often it is called. */
 void lpm_mig_scripts_arrived(LpmMigration *migration);
+/* Keeps @result with that move as one of its phases and tells it; a result that is no news only
+ * where something else is kept with it. */
+void lpm_mig_scripts_note(LpmHost *host, const char *id, const char *partition, const char *uuid,
+                          const json_t *result, bool news);
+/* Whether there is a phase of that name. */
+bool lpm_mig_scripts_has(const LpmHost *host, const char *id, const char *phase);
+/* mobility-clock.c */
+/* Target: the partition runs here; its clock is looked at. @stood_us: how long it stood still. */
+void lpm_mig_clock_arrived(LpmMigration *migration, int64_t stood_us);
+/* The move is cleaned, and the partition still attached: what was not looked at yet. */
+void lpm_mig_clock_ended(LpmMigration *migration, bool completed);
 /* The move is cleaned: undoes what pre has begun, where the partition stayed. */
 void lpm_mig_scripts_ended(LpmMigration *migration, bool completed);
 /* {"todo", "phases"} for a status, without output where @brief; null: nothing. New reference. */

@@ -56,6 +56,19 @@ static void expect_little(SrcMove *move)
     migration->patient_until_us = MIN(migration->patient_until_us, soon);
 }
 
+/* How long the partition has stood still: its clock is behind by that. */
+static void tell_stood(const SrcMove *move)
+{
+    int64_t stood_us = move->offer_mono_us - move->stop_mono_us;
+    if (move->stop_mono_us == 0 || move->base.postcopy) {
+        return;
+    }
+    g_autoptr(json_t) message =
+        lpm_json_pack("{s:s, s:I}", "event", "stood", "us", (json_int_t)stood_us);
+    g_autofree char *text = lpm_json_text(message);
+    lpm_mover_send_peer(move->base.mover, text);
+}
+
 static void offered(LpmMigration *migration, LpmArbiterResult result, const GError *error)
 {
     SrcMove *move = src(migration);
@@ -70,6 +83,7 @@ static void offered(LpmMigration *migration, LpmArbiterResult result, const GErr
         LPM_CRASH_POINT("src", "tell-offer", "before");
         lpm_mover_send_hint(migration->mover, migration->record.epoch, LPM_HINT_OFFER);
         LPM_CRASH_POINT("src", "tell-offer", "after");
+        tell_stood(move);
     }
     lpm_mig_publish(migration);
     lpm_mig_look(migration);

@@ -26,7 +26,8 @@ LpmRpcVerb *lpm_verbs_all(const LpmMobilityHooks *hooks);
 /* The partition that argument "partition" names. NULL when there is none: then the request has been
  * answered. */
 LpmPartition *lpm_verb_partition(LpmRpcRequest *request, json_t *arguments, LpmHost *host);
-void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data); /* media.c */
+void lpm_verb_diagnose(LpmRpcRequest *request, json_t *arguments, void *data); /* diagnose.c */
+void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data);    /* media.c */
 /* Whether this system knows what each of its profiles asks for: USAGE, STORAGE. */
 bool lpm_verb_check_profiles(const LpmHost *host, const LpmProfile *profile, GError **error);
 

@@ -644,6 +644,8 @@ static const LpmRpcArg args_media[] = {
 const LpmRpcVerb lpm_verbs_partition[] = {
     {"partition-list", PEOPLE, verb_list, NULL, "all partitions of this system"},
     {"partition-show", PEOPLE, verb_show, args_show, "everything about one partition"},
+    {"partition-diagnose", PEOPLE, lpm_verb_diagnose, args_show,
+     "why the software in it cannot be reached, and what to do"},
     {"partition-create", PEOPLE, verb_create, args_create, "defines a partition, makes its disks"},
     {"partition-change", PEOPLE, verb_change, args_change,
      "changes a profile; a running partition gets most of it at its restart"},

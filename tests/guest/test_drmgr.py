@@ -449,6 +449,7 @@ def test_what_an_event_has_in_its_environment(guest):
     assert "LPM_EVENT=veto" in event("check", *told)
 
 
+@pytest.mark.long
 def test_events_that_hang_cost_ten_seconds_in_all(guest):
     for name in "abc":
         guest.write(guest.root / "etc/lpm/events.d" / name, f"#!/bin/sh\necho {name} >>@CALLS@\nsleep 4711 &\nsleep 4711\n")
