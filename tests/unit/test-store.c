@@ -588,6 +588,39 @@ static void test_cut_at_every_write(Fixture *fixture, gconstpointer data)
     g_array_unref(ops);
 }
 
+/* Some of a kind at a time, in order, and nothing of another kind. */
+static void test_list_after(Fixture *fixture, gconstpointer data)
+{
+    static const struct {
+        const char *after;
+        int64_t limit;
+        const char *text;
+    } rows[] = {
+        {"", 2, "{\"01\":1,\"02\":2}"}, {"02", 2, "{\"03\":3,\"10\":10}"},
+        {"03", 9, "{\"10\":10}"},       {"10", 9, "{}"},
+        {"025", 1, "{\"03\":3}"},       {"", 0, "{\"01\":1}"},
+    };
+    static const int numbers[] = {10, 2, 1, 3};
+    LpmStore *store = open_store(fixture->path);
+
+    (void)data;
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        g_autofree char *key = g_strdup_printf("%02d", numbers[i]);
+        g_autoptr(json_t) value = json_integer(numbers[i]);
+
+        g_assert_true(lpm_store_put(store, "event", key, value, NULL, NULL));
+        g_assert_true(lpm_store_put(store, "eventful", key, value, NULL, NULL));
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(json_t) list =
+            lpm_store_list_after(store, "event", rows[i].after, rows[i].limit, NULL);
+        g_autofree char *text = lpm_json_text(list);
+
+        g_assert_cmpstr(text, ==, rows[i].text);
+    }
+    lpm_store_close(store);
+}
+
 int main(int argc, char **argv)
 {
 #define ADD(name, function) g_test_add("/store/" name, Fixture, NULL, set_up, function, tear_down)
@@ -601,6 +634,7 @@ int main(int argc, char **argv)
     ADD("two-processes", test_two_processes);
     ADD("full-disk", test_full_disk);
     ADD("cut-at-every-write", test_cut_at_every_write);
+    ADD("list-after", test_list_after);
     g_test_add_func("/store/subprocess/second", test_second_process);
     g_test_add_func("/store/subprocess/dying", test_dying_process);
     return g_test_run();
