@@ -363,6 +363,8 @@ def test_bodies_are_those_of_the_interface(console, tmp_path):
             (["migrate", "web1", "s2", "--max-rate", "100mbit", "--auto-converge", "--give-up-after", "0"],
              {"partition": "web1", "target": "s2", "options": {"verify": False, "max_rate": 12500000, "auto_converge": True,
                                                                "give_up_after_s": 0, "overrides": []}}),
+            (["migrate", "web1", "s2", "--profile", "kept"],
+             {"partition": "web1", "target": "s2", "options": {"verify": False, "profile": "kept", "overrides": []}}),
             (["migrate", "web1", "s2", "--postcopy", "--postcopy-after", "60"],
              {"partition": "web1", "target": "s2", "options": {"verify": False, "postcopy": True, "postcopy_after_s": 60,
                                                                "overrides": []}}),
