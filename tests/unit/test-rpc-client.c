@@ -215,6 +215,26 @@ static Seen *seen_pair(int *ret_fd)
     return seen;
 }
 
+/* A main loop that stood still beyond a call's deadline reads what has come, and then judges. */
+static void test_client_stood_still(void)
+{
+    static const char answer[] = "{\"return\":{},\"id\":1}\n";
+    int fd;
+    Seen *seen = seen_pair(&fd);
+
+    lpm_rpc_call(seen->client, "first", NULL, 30, on_reply, seen, NULL);
+    g_assert_cmpint(write(fd, answer, sizeof(answer) - 1), ==, sizeof(answer) - 1);
+    g_usleep(400 * 1000);
+    WAIT_FOR(seen->replies == 1);
+    g_assert_cmpint(seen->code, ==, -1);
+    lpm_rpc_call(seen->client, "second", NULL, 30, on_reply, seen, NULL);
+    g_usleep(400 * 1000);
+    WAIT_FOR(seen->replies == 2);
+    g_assert_cmpint(seen->code, ==, LPM_ERROR_TIMEOUT);
+    close(fd);
+    seen_free(seen);
+}
+
 static void test_client_odd_answers(void)
 {
     static const char *const harmless[] = {
@@ -323,6 +343,7 @@ int main(int argc, char **argv)
     ADD("client/server-goes", test_server_goes);
     ADD("client/events", test_client_events);
     g_test_add_func("/rpc/foreign-integers", test_foreign_integers);
+    g_test_add_func("/rpc/client/stood-still", test_client_stood_still);
     g_test_add_func("/rpc/client/odd-answers", test_client_odd_answers);
     g_test_add_func("/rpc/client/fragments", test_client_fragments);
     g_test_add_func("/rpc/client/fd", test_call_fd);
