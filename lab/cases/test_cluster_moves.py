@@ -27,7 +27,7 @@ MOVER, PEER = 1, 2    # members: the partition, and the one in a namespace
 MEMBER = f"node{MOVER}"
 USUAL_MS = 3000       # Corosync's failure detection with two members and nothing configured
 SLOW = 3_000_000      # bytes/s: the copy of the partition then takes more than a minute
-PATIENCE_S = 300      # what an emulated partition may need to boot, join and settle
+PATIENCE_S = 600      # what an emulated partition may need to boot, join and settle on a busy machine
 TAKEOVER_S = 75       # stated in docs/guide/clusters.md: 20 s of failure detection, consensus, fencing, start
 SILENCE_S = BLACKOUT_MS / 1000 + 6  # the service's, in a move
 
@@ -35,10 +35,10 @@ RESOURCES = """<group id="web">
   <primitive id="ip" class="ocf" provider="heartbeat" type="IPaddr2">
     <instance_attributes id="ip-attributes"><nvpair id="ip-ip" name="ip" value="{floating}"/>
       <nvpair id="ip-mask" name="cidr_netmask" value="24"/></instance_attributes>
-    <operations><op id="ip-monitor" name="monitor" interval="10s"/></operations></primitive>
+    <operations><op id="ip-monitor" name="monitor" interval="30s"/></operations></primitive>
   <primitive id="nginx" class="ocf" provider="heartbeat" type="nginx">
     <instance_attributes id="nginx-attributes"><nvpair id="nginx-conf" name="configfile" value="/run/lab/nginx.conf"/></instance_attributes>
-    <operations><op id="nginx-monitor" name="monitor" interval="10s"/></operations></primitive></group>
+    <operations><op id="nginx-monitor" name="monitor" interval="30s"/></operations></primitive></group>
 <primitive id="fence-{member}" class="stonith" type="fence_openlpm">
   <instance_attributes id="fence-attributes"><nvpair id="fence-plug" name="plug" value="{member}"/>
     <nvpair id="fence-client" name="client_file" value="{client_file}"/><nvpair id="fence-list" name="pcmk_host_list" value="{member}"/>

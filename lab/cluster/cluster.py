@@ -19,7 +19,7 @@ AGENTS = ROOT / "src" / "guest" / "pacemaker"
 FLOATING = f"{PARTITIONS}.90"   # the service's address
 FIRST = 100                     # member N has address .100+N
 PROCESSOR_SHARE = 60            # s: everything here takes longer when the machine is busy
-PARTITION_SHARE = 240           # s: and much longer in an emulated partition
+PARTITION_SHARE = 600           # s: and much longer in an emulated partition
 MEMBER_MIB = 512
 ROOT_MIB = 420                  # CLUSTER_ROOT of lab/guest/build
 NGINX_CONF = HERE.parent / "guest" / "cluster" / "files" / "etc" / "lab" / "nginx.conf"
@@ -122,7 +122,7 @@ class Cluster:
         name = f"node{number}"
         partition = self.lab.create(
             place, name, "x86-64", FIRST + number, start=False, variant="-cluster", memory_mib=MEMBER_MIB, processors=1,
-            kernel_options="lpm.journal=0 lpm.mem=8 lpm.rate=1",
+            kernel_options="lpm.journal=0 lpm.mem=1 lpm.rate=0 lpm.verify=0 lpm.tick=0",
             disks=[{"name": "disk0", "pool": "san", "file": f"{name}.raw", "format": "raw", "size_mib": 16},
                    {"name": "root", "pool": "san", "file": f"{name}-root.raw", "format": "raw", "size_mib": ROOT_MIB}])
         root = partition.disk(self.lab, 1)
