@@ -67,7 +67,7 @@ def test_the_switchover_is_not_counted_from_an_earlier_stop(pair):
     """QEMU, stopped by an error of a disk or by somebody, does not say STOP again at its switchover."""
     pair.create(memory_mib=256)
     pair.says_more(pair.a)
-    pair.begin(pair.a, pair.b, raw=True, channels=0, max_rate=50_000)
+    pair.begin(pair.a, pair.b, raw=True, channels=0, max_rate=10_000)
     wait_for(lambda: pair.status(pair.a)["phase"] == "copy", "copying")
     monitor(pair.a, pair.profile["uuid"], "stop")
     time.sleep(SWITCHOVER_S + 0.5)
