@@ -127,6 +127,20 @@ def test_a_blackout_with_the_script_loses_nobody(cluster):
     assert tokens(cluster) == [USUAL_MS] * 3
 
 
+@pytest.mark.long
+def test_a_failure_during_the_move_is_asked_again_and_leaves_no_trace(cluster):
+    """Pacemaker notes the time of a refresh in its configuration."""
+    number = home(cluster)
+    configuration = cluster.configuration()
+    script(cluster, number, "premigrate", policy="unmanage")
+    cluster.run(number, "crm_resource", "--fail", "-r", "app", "-N", f"node{number}")
+    wait_for(lambda: "<failure " in cluster.run(number, "crm_mon", "-1", "--output-as=xml").stdout, 30, "a failure of the service", 0.3)
+    told = script(cluster, number, "postmigrate", policy="unmanage").stdout
+    assert "recorded a failure of app" in told
+    assert cluster.configuration() == configuration
+    assert home(cluster) == number
+
+
 def test_one_member_at_a_time(cluster):
     number = home(cluster)
     other = number % 3 + 1
