@@ -141,7 +141,7 @@ def move_while_it_writes(lab, partition, moves, **limits):
     for target in ("system-b", "system-a") * (moves // 2):
         witness = Witness(lab, partition)
         try:
-            status = lab.migrate(partition.name, target, **limits)
+            status = lab.migrate(partition.name, target, timeout=400, **limits)
             assert status["state"] == "completed", (target, status["error"], status["findings"])
             assert status["verify"]["pages"] == whole_mib(lab, partition) * 256, status["verify"]
             assert status["verify"]["repaired"] == status["verify"]["differing"], status["verify"]
@@ -157,7 +157,7 @@ def move_while_it_writes(lab, partition, moves, **limits):
 def test_added_memory_that_is_written_to(lab, create):
     """Software emulation does not see all that is written to added memory: docs/decisions/added-memory-under-emulation.md."""
     partition = create("system-a", "writer", "x86-64", 46, processors=1, memory_max_mib=256 + 128,
-                       kernel_options="memhp_default_state=online lpm.mem=24 lpm.rate=100")
+                       kernel_options="memhp_default_state=online lpm.mem=24 lpm.rate=30")
     inside = Inside(lab, partition)
     add_memory(lab, inside)
     write_in_added_memory(lab, inside)
@@ -170,7 +170,7 @@ def test_added_memory_that_is_written_to(lab, create):
 @pytest.mark.parametrize("processors, modules", [(1, 2), (2, 1), (2, 2)])
 def test_added_memory_that_is_written_to_for_long(lab, create, processors, modules):
     partition = create("system-a", "writer", "x86-64", 46, processors=processors, memory_max_mib=256 + 128 * modules,
-                       kernel_options="memhp_default_state=online lpm.mem=48 lpm.rate=100")
+                       kernel_options="memhp_default_state=online lpm.mem=48 lpm.rate=30")
     inside = Inside(lab, partition)
     add_memory(lab, inside, modules)
     write_in_added_memory(lab, inside)
