@@ -6,6 +6,7 @@ typedef struct {
     void *data;
     void *owner;
     guint timer; /* 0: done() was called */
+    gint ended;  /* atomic: the thread is through */
 } Background;
 
 /* Main loop only. Threads cannot be ended, so those that hang are what there may not be many of. */
@@ -37,8 +38,12 @@ static gboolean on_ended(gpointer data)
 static gboolean on_late(gpointer data)
 {
     Background *background = data;
-    bool never_ran = g_queue_remove(&waiting, background);
+    bool never_ran;
 
+    if (g_atomic_int_get(&background->ended)) {
+        return G_SOURCE_CONTINUE; /* it is this loop that is late: on_ended() comes next */
+    }
+    never_ran = g_queue_remove(&waiting, background);
     background->timer = 0;
     background->ops->done(background->data, true, background->owner);
     if (never_ran) {
@@ -52,6 +57,7 @@ static gpointer run(gpointer data)
     Background *background = data;
 
     background->ops->work(background->data);
+    g_atomic_int_set(&background->ended, 1);
     g_idle_add_full(G_PRIORITY_DEFAULT, on_ended, background, NULL);
     return NULL;
 }

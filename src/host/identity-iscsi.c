@@ -82,12 +82,17 @@ static json_t *try_paths(const Job *job, const GPtrArray *portals, const char *i
     for (guint i = 0; i < portals->len; i++) {
         paths[i] = (Path){job, portals->pdata[i], identity, NULL};
         if (is_other(job, portals->pdata[i])) {
-            threads[i] = g_thread_new("path", try_path, &paths[i]);
+            threads[i] = g_thread_try_new("path", try_path, &paths[i], NULL);
+            if (!threads[i]) {
+                try_path(&paths[i]);
+            }
         }
     }
     for (guint i = 0; i < portals->len; i++) {
-        if (threads[i]) {
-            g_thread_join(threads[i]);
+        if (is_other(job, portals->pdata[i])) {
+            if (threads[i]) {
+                g_thread_join(threads[i]);
+            }
             json_array_append_new(list, path_json(paths[i].portal, paths[i].reason));
             g_free(paths[i].reason);
         }

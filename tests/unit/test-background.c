@@ -76,10 +76,24 @@ static void storage_that_hangs_takes_no_more_threads_than_there_may_be(void)
     g_free(text);
 }
 
+/* The deadline passed while this loop stood still, not the storage. */
+static void a_late_loop_calls_no_storage_late(void)
+{
+    Storage storage = {0};
+    run(&storage, 1, SOON_MS);
+    g_usleep(4 * SOON_MS * 1000);
+    while (storage.freed < 1) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpuint(storage.done, ==, 1);
+    g_assert_cmpuint(storage.late, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/background/bound",
                     storage_that_hangs_takes_no_more_threads_than_there_may_be);
+    g_test_add_func("/background/late-loop", a_late_loop_calls_no_storage_late);
     return g_test_run();
 }
