@@ -316,6 +316,39 @@ def test_nobody_takes_over_from_a_member_that_is_there(cluster):
     cluster.run(peer, "rm", "-f", "/run/lpm/heartbeat.abort")
 
 
+def test_only_the_move_that_is_in_force_is_let_go(cluster):
+    """A word for another migration, or for one that is over, changes nothing; neither does the end of another member's."""
+    number = home(cluster)
+    peer, third = [n for n in cluster.here if n != number]
+    script(cluster, number, "premigrate")
+    configuration = cluster.configuration()
+    try:
+        done = take_over(cluster, peer, third, "m0", patience=5)
+        assert done.returncode == 0 and "nothing is in force in this cluster for migration m0" in done.stdout, done.stdout
+        assert "for migration m0" in cluster.run(peer, SCRIPT, "abandon", "m0").stdout
+        cluster.run(peer, "env", "LPM_MIGRATION_ID=m0", SCRIPT, "postmigrate", "pmig")
+        assert all(token > 20000 for token in tokens(cluster)), "the move that goes on keeps its failure detection"
+        assert cluster.configuration() == configuration
+    finally:
+        script(cluster, number, "undopremigrate")
+    assert tokens(cluster) == [USUAL_MS] * 3
+
+
+def test_a_cluster_that_does_not_answer_keeps_no_lock(cluster):
+    """Putting back goes on where Pacemaker says nothing about its members any more: the next move need not wait for the lease."""
+    number = home(cluster)
+    script(cluster, number, "premigrate")
+    silent = cluster.directory(number) / "silent"
+    silent.mkdir(exist_ok=True)
+    (silent / "crm_mon").write_text("#!/bin/sh\nexit 1\n")
+    (silent / "crm_mon").chmod(0o755)
+    done = cluster.run(number, "env", f"PATH={silent}:/usr/sbin:/usr/bin:/sbin:/bin", "LPM_PACEMAKER_PATIENCE=5", "LPM_MIGRATION_ID=m1", SCRIPT, "restore", check=False)
+    assert done.returncode == 1 and "DR_ERROR" not in done.stdout, done.stdout
+    assert "openlpm-lock" not in cluster.configuration()
+    settled(cluster)
+    wait_for(lambda: tokens(cluster) == [USUAL_MS] * 3, 30, "the usual failure detection", 0.3)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("policy", ["manage", "unmanage"])
 def test_every_member_that_is_left_is_told_and_the_work_starts_once(cluster, policy):
