@@ -177,6 +177,9 @@ static void set_options(LpmPost *post, const LpmPostRequest *request)
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* A try that ends does not wait for a thread of libcurl that still asks for the name: with a
+     * name server that does not answer that holds up the main loop for many seconds. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "OpenLPM/" LPM_VERSION);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long)MIN(request->timeout_s, CONNECT_MAX_S));

@@ -7,6 +7,7 @@
 
 #include "host/partition.h"
 #include "host/server.h"
+#include "qga/text.h"
 
 #include <string.h>
 
@@ -21,6 +22,7 @@ typedef struct {
     LpmPartition *partition; /* owned reference */
     LpmRmcSeen seen;
     json_t *commands;
+    char *name; /* the profile may be replaced while questions are under way */
     char *agent_error, *agent_version, *os_name, *drmgr_error, *drmgr_said;
 } Diagnose;
 
@@ -45,6 +47,7 @@ static void end(Diagnose *job)
     json_object_set_new(answer, "rmc", json_string(rmc_of(seen)));
     lpm_rpc_request_return(job->request, answer);
     json_decref(job->commands);
+    g_free(job->name);
     g_free(job->agent_error);
     g_free(job->agent_version);
     g_free(job->os_name);
@@ -68,14 +71,10 @@ static bool is_gone(const Diagnose *job)
 /* A guest wrote it: one line of printable characters. */
 static char *clean(const char *text, gsize size)
 {
-    g_autofree char *copy = g_strndup(text ? text : "", MIN(size, (gsize)SAID_MAX));
-    char *line = g_utf8_make_valid(copy, -1);
+    g_autofree char *line = g_strndup(text ? text : "", size);
 
     line[strcspn(line, "\r\n")] = '\0';
-    for (char *c = line; *c; c++) {
-        *c = g_ascii_iscntrl(*c) ? ' ' : *c;
-    }
-    return line;
+    return lpm_qga_clean_text(line, SAID_MAX, false);
 }
 
 /* --- lpm-drmgr --- */
@@ -201,7 +200,8 @@ void lpm_verb_diagnose(LpmRpcRequest *request, json_t *arguments, void *data)
     job = g_new0(Diagnose, 1);
     job->request = request;
     job->partition = lpm_partition_ref(partition);
-    job->seen.partition = partition->profile->name;
+    job->name = g_strdup(partition->profile->name);
+    job->seen.partition = job->name;
     job->seen.own_version = LPM_VERSION;
     job->seen.running = partition->state == LPM_PARTITION_RUNNING;
     job->seen.profile_has = partition->profile->guest_agent;

@@ -7,7 +7,7 @@ enum {
     SHORTEST_S = 1,
     LONGEST_S = 600,
     NAMES_MAX = 8,
-    CHANGES_MAX = 32, /* the oldest are left out */
+    CHANGES_MAX = 32, /* of one move: each is an event, and a guest decides how many there are */
     WORDS_MAX = 256,
 };
 
@@ -41,16 +41,19 @@ static bool is_bad(const LpmWatch *watch, const char *name)
 
 static void note_change(LpmWatch *watch, const char *name, bool good, const char *said)
 {
+    size_t count = json_array_size(watch->changes);
+    if (count >= CHANGES_MAX) {
+        return;
+    }
     g_autofree char *cut = g_strndup(said, WORDS_MAX);
-    g_autofree char *words = g_utf8_make_valid(cut, -1);
+    g_autofree char *valid = g_utf8_make_valid(cut, -1);
+    g_autofree char *words =
+        g_strconcat(valid, count + 1 < CHANGES_MAX ? "" : " (no more is told of this move)", NULL);
     json_array_append_new(
         watch->changes,
         lpm_json_pack("{s:I, s:s, s:b, s:s}", "time_us",
                       (json_int_t)lpm_clock_realtime_us(watch->partition->host->clock), "name",
                       name, "good", good, "words", words));
-    if (json_array_size(watch->changes) > CHANGES_MAX) {
-        json_array_remove(watch->changes, 0);
-    }
 }
 
 /* One that was not asked to its end (its partition has moved, another phase goes before) says
