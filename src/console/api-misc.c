@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api.h"
 #include "checks/checks.h"
+#include "kinds.h"
 #include "listen.h"
 #include "systems.h"
 #include "webhook.h"
@@ -157,9 +158,11 @@ void lpm_api_events_stream(LpmHttpRequest *request, json_t *arguments, void *dat
         .object = lpm_json_str(arguments, "object", NULL),
         .after = lpm_json_int(arguments, "Last-Event-ID", lpm_json_int(arguments, "since", -1)),
     };
+    g_auto(GStrv) kinds = listen.kinds ? g_strsplit(listen.kinds, ",", -1) : NULL;
     GError *error = NULL;
 
-    if (!lpm_listeners_add(data, request, &listen, &error)) {
+    if (!lpm_event_kinds_check((const char *const *)kinds, &error) ||
+        !lpm_listeners_add(data, request, &listen, &error)) {
         fail(request, error);
     }
 }

@@ -225,7 +225,8 @@ static const LpmHttpArg events_args[] = {
 static const LpmHttpArg events_stream_args[] = {
     {"Last-Event-ID", LPM_HTTP_HEADER, 'i', false, "the number of the last one that is known"},
     {"since", LPM_HTTP_QUERY, 'i', false, "the same, for the first time"},
-    {"kinds", LPM_HTTP_QUERY, 's', false, "only of these, with commas between"},
+    {"kinds", LPM_HTTP_QUERY, 's', false,
+     "only of these, with commas between; one that cannot be is an error"},
     {"object", LPM_HTTP_QUERY, 's', false,
      "only of this system, partition (its migrations, too) or migration"},
     END};
@@ -524,8 +525,8 @@ const LpmHttpRoute lpm_api_routes[] = {
      "Where events are sent ([webhooks](../guide/events.md)), by the console's configuration. "
      "`state` is `ok`, or `failing`: the last try was not taken, `error` says why,\n`attempts` how "
      "often this event was tried, `next_us` when it is tried again. `waiting` events are still to "
-     "be sent (1,000: or more), `given_up` were tried for too long or\nrefused, `lost` were thrown "
-     "away by the history before. `events` is null: all kinds.",
+     "be sent (100: or more), `given_up` were tried for too long or\nrefused, `lost` were thrown "
+     "away by the history before. `events` is null: all kinds but `webhook`.",
      "{\"webhooks\": [{\"name\": \"chat\", \"url\": \"https://chat.example/lpm\", \"events\": "
      "[\"migration\"], \"state\": \"ok\", \"waiting\": 0,\n   \"delivered\": 12, \"given_up\": 0, "
      "\"lost\": 0, \"attempts\": 0, \"error\": null, \"last_ok_us\": 0, \"next_us\": null}]}"},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include "kinds.h"
 #include "model/model.h"
 
 #include <string.h>
@@ -294,6 +295,10 @@ static bool read_webhook(LpmConsoleConfig *config, GKeyFile *keys, const char *g
                              "%s: [%s] secret must be the absolute path of a file with the key of "
                              "the signatures",
                              file, group);
+    }
+    if (!lpm_event_kinds_check((const char *const *)webhook->events, error)) {
+        g_prefix_error(error, "%s: [%s] events: ", file, group);
+        return false;
     }
     return true;
 }

@@ -56,7 +56,7 @@ void lpm_console_close(LpmConsole *console);
 bool lpm_console_init(const LpmConsoleConfig *config, bool write_config,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* events.c: a line in the log and in GET /v1/events. @user may be NULL. */
+/* events.c: a line in the log and in GET /v1/events. @kind: one of kinds.c. @user may be NULL. */
 void lpm_event_add(LpmConsole *console, const char *kind, const char *object, const char *user,
                    const char *format, ...) G_GNUC_PRINTF(5, 6);
 bool lpm_events_load(LpmConsole *console, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -78,18 +78,18 @@ static bool read_batch(Listener *listener, GString *text)
     return json_array_size(batch) > 0;
 }
 
-/* What there is, as long as it takes it. */
+/* One batch: what is sent calls again when it is taken. */
 static void pump(Listener *listener)
 {
-    while (lpm_http_stream_is_drained(listener->stream)) {
-        g_autoptr(GString) text = g_string_new(NULL);
+    g_autoptr(GString) text = g_string_new(NULL);
 
-        if (!read_batch(listener, text)) {
-            break;
-        }
-        if (text->len > 0) {
-            lpm_http_stream_send(listener->stream, text->str);
-        }
+    if (!lpm_http_stream_is_drained(listener->stream) || !read_batch(listener, text)) {
+        return;
+    }
+    if (text->len > 0) {
+        lpm_http_stream_send(listener->stream, text->str);
+    } else {
+        lpm_listeners_wake(listener->console); /* nothing was for it; others have their turn now */
     }
 }
 

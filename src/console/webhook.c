@@ -9,10 +9,10 @@
 #include <gnutls/gnutls.h>
 #include <string.h>
 
-#define BATCH        50   /* events that are looked at at a time */
-#define SAVE_EVERY   500  /* unwanted events that are passed without writing it down */
-#define WAITING_MAX  1000 /* more are not counted */
-#define BACK_OFF_S   1    /* doubled by each failure */
+#define BATCH        50  /* events that are looked at at a time */
+#define SAVE_EVERY   500 /* unwanted events that are passed without writing it down */
+#define WAITING_MAX  100 /* more are not counted: each is read for it */
+#define BACK_OFF_S   1   /* doubled by each failure */
 #define BACK_OFF_MAX 300
 #define REFUSALS_MAX 3 /* of one event by an answer that is about this event */
 
@@ -91,10 +91,13 @@ static bool is_wanted(const Webhook *hook, const json_t *event)
 {
     g_autofree char *kinds = hook->config->events ? g_strjoinv(",", hook->config->events) : NULL;
 
-    /* It is not told about itself: that would never end. */
-    return lpm_event_is_of(event, kinds) &&
-           !(strcmp(lpm_json_str(event, "kind", ""), LPM_KIND_WEBHOOK) == 0 &&
-             strcmp(lpm_json_str(event, "object", ""), hook->name) == 0);
+    /* It is not told about itself, and of others only where that is asked for: two receivers that
+     * fail would keep each other busy for ever. */
+    if (strcmp(lpm_json_str(event, "kind", ""), LPM_KIND_WEBHOOK) == 0 &&
+        (!kinds || !*kinds || strcmp(lpm_json_str(event, "object", ""), hook->name) == 0)) {
+        return false;
+    }
+    return lpm_event_is_of(event, kinds);
 }
 
 /* The event that was tried is over: delivered, or given up. */
@@ -278,6 +281,8 @@ static bool look(Webhook *hook)
                             " were thrown away before they could be sent",
                             hook->name, hook->settled + 1, number - 1);
             hook->settled = number - 1;
+            hook->first_try_us = 0; /* of one that was thrown away */
+            hook->attempts = 0;
         }
         if (is_wanted(hook, event)) {
             hook->event = json_incref(event);

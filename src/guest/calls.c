@@ -153,6 +153,15 @@ static void tell_log(const char *name, const DrResult *result)
     dr_json_list_end();
 }
 
+/* A fact that fills its room may have lost its end: half a name in a list is none. */
+static void drop_cut_word(char *fact)
+{
+    char *space = strlen(fact) == DR_VALUE_SIZE - 1 ? strrchr(fact, ' ') : NULL;
+    if (space) {
+        *space = '\0';
+    }
+}
+
 /* LPM_FACT=NAME=VALUE: what is for lpm-host and the console, not for people. */
 static void tell_facts(const DrResult *result)
 {
@@ -160,6 +169,7 @@ static void tell_facts(const DrResult *result)
     for (size_t i = 0; i < result->n_pairs; i++) {
         char fact[DR_VALUE_SIZE];
         dr_copy(fact, sizeof fact, result->pairs[i].value);
+        drop_cut_word(fact);
         char *value = strchr(fact, '=');
         if (strcmp(result->pairs[i].name, "LPM_FACT") == 0 && value) {
             *value++ = '\0';

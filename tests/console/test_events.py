@@ -113,6 +113,13 @@ def test_only_what_is_wanted(console, tmp_path):
         listener.close()
 
 
+def test_one_that_lies_behind_many_that_are_not_wanted(console):
+    invite(console, *(f"system-{i}" for i in range(120)))  # more than are read at a time, twice
+    listener = Listener(console, "?since=0&object=system-119")
+    assert listener.event()["id"] == "120"
+    listener.close()
+
+
 def test_what_is_not_kept_any_more_is_told(quick):
     listener = Listener(quick, "?since=0")
     assert listener.block()["id"] == "0"
@@ -148,7 +155,7 @@ def test_too_many_listeners_are_told_so_and_gone_ones_do_not_count(quick):
 
 
 def test_keep_alives_tell_the_number(quick):
-    listener = Listener(quick, "?kinds=nothing")
+    listener = Listener(quick, "?kinds=store")
     assert listener.block()["id"] == "0"
     invite(quick, "one")
     while (block := listener.block())["id"] != "1":
@@ -158,7 +165,7 @@ def test_keep_alives_tell_the_number(quick):
 
 
 @pytest.mark.parametrize("query, headers, status", [
-    ("", {"token": "LPMT-wrong"}, 403), ("?since=x", {}, 400), ("?other=1", {}, 400), ("", {"Last_Event_ID": "x1"}, 400)])
+    ("", {"token": "LPMT-wrong"}, 403), ("?since=x", {}, 400), ("?other=1", {}, 400), ("?kinds=system,nothing", {}, 400), ("", {"Last_Event_ID": "x1"}, 400)])
 def test_refused_as_other_routes(shared_console, query, headers, status):
     listener = Listener(shared_console, query, **headers)
     assert listener.response.status == status and "error" in json.loads(listener.response.read())

@@ -227,6 +227,16 @@ def test_what_is_too_old_is_given_up(console, receiver):
     assert any("given up" in message for message in told(console))
 
 
+def test_two_that_fail_do_not_feed_each_other(console):
+    for name, port in zip(("chat", "tickets"), free_ports(2), strict=True):
+        configure(console, port, name)
+    console.start()
+    invite(console, "one")
+    console.wait(lambda: all(each["attempts"] >= 2 for each in console.rest("GET", "/v1/webhooks")["webhooks"]), "failures")
+    assert len(told(console)) == 2  # and neither is told to anybody
+    assert [each["waiting"] for each in console.rest("GET", "/v1/webhooks")["webhooks"]] == [1, 1]
+
+
 def test_what_the_history_has_thrown_away_is_counted(console):
     port, = free_ports(1)
     configure(console, port, head="history=10\n")
@@ -280,7 +290,8 @@ def test_who_the_receiver_is_must_be_proven(console, known):
     ("[webhook x]\nsecret=/s\n", "url"), ("[webhook x]\nurl=ftp://a/\nsecret=/s\n", "https://"),
     ("[webhook x]\nurl=https://me:word@a/\nsecret=/s\n", "password"), ("[webhook x]\nurl=https://a/\n", "secret"),
     ("[webhook x]\nurl=https://a/\nsecret=s\n", "secret"), ("[webhook a/b]\nurl=https://a/\nsecret=/s\n", "a/b"),
-    ("[webhook x]\nurl=https://a/\nsecret=/s\ntimeout_s=0\n", "timeout_s"), ("[webhook x]\nurl=https://a/\nother=1\n", "other")])
+    ("[webhook x]\nurl=https://a/\nsecret=/s\ntimeout_s=0\n", "timeout_s"), ("[webhook x]\nurl=https://a/\nother=1\n", "other"),
+    ("[webhook x]\nurl=https://a/\nsecret=/s\nevents=system;migrations\n", '"migrations"; there are migration, ')])
 def test_wrong_configuration_is_named(tmp_path, text, named):
     path = tmp_path / "console.conf"
     path.write_text("[console]\naddresses=a\n" + text)

@@ -118,6 +118,14 @@ def test_what_a_script_tells_for_the_console(guest):
     assert lines[0]["facts"] == [{"name": "cluster_members", "value": "3"}, {"name": "a_b", "value": 'x="y'}]
 
 
+def test_half_a_name_in_a_fact_that_is_too_long_is_none(guest):
+    names = [f"member-{i:02}" for i in range(40)]
+    guest.script("web", f"echo LPM_FACT=cluster_standby='{' '.join(names)}'; echo 'LPM_FACT=short=one two'")
+    long, short = guest.phase("check")[2][0]["facts"]
+    told = long["value"].split(" ")
+    assert len(told) > 20 and told == names[:len(told)] and short == {"name": "short", "value": "one two"}
+
+
 def test_watching_between_pre_and_the_end(guest):
     """Only those that are named, only while the move lasts, and nothing of it is written down."""
     guest.script("web", "[ $1 = watchmigrate ] && echo DR_ERROR=it is down && exit 10; exit 0")
