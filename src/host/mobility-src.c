@@ -133,12 +133,13 @@ static gboolean switchover_too_long(gpointer data)
 }
 
 /*
- * The partition stands still meanwhile, and may wait for a system that is dead. Not in post-copy:
- * there is no way back from it.
+ * The partition stands still meanwhile, and may wait for a system that is dead. Not in post-copy
+ * once QEMU was told to go on: there is no way back from it.
  */
 static bool must_hurry(const SrcMove *move)
 {
-    return move->base.links.lost_us > 0 && !move->base.postcopy && !move->going_postcopy;
+    bool no_way_back = move->base.postcopy || (move->going_postcopy && move->continued);
+    return move->base.links.lost_us > 0 && !no_way_back;
 }
 
 static gboolean hurry(gpointer data)
@@ -168,7 +169,9 @@ static void limit_switchover(SrcMove *move)
         left_ms = MIN(left_ms, LOST_LIMIT_MS);
         if (move->hurry_timer == 0) {
             unsigned trip_ms = (unsigned)(migration->round_trip_us / 1000);
-            move->hurry_timer = g_timeout_add(MAX(HURRY_MS, 2 * trip_ms), hurry, move);
+            /* An attempt begins after the pause, and must not be given up before it can answer. */
+            unsigned every_ms = MAX(HURRY_MS, LPM_DIAL_PAUSE_MS + 2 * trip_ms);
+            move->hurry_timer = g_timeout_add(every_ms, hurry, move);
         }
     }
     g_clear_handle_id(&move->limit_timer, g_source_remove);
@@ -237,6 +240,8 @@ static void ready_to_switch(LpmMigration *migration, const GError *error)
             lpm_mover_send(migration->mover, LPM_STREAM_RATE, &message);
         }
         lpm_mig_ref(migration);
+        move->continued = true;
+        limit_switchover(move); /* post-copy: what was armed for a lost link must not end it now */
         LPM_CRASH_POINT("src", "continue", "before");
         lpm_qmp_migrate_continue(qmp_of(move), continued, move);
         LPM_CRASH_POINT("src", "continue", "after");

@@ -53,6 +53,7 @@ typedef struct SrcMove {
     bool whole;               /* and the target has found it right */
     LpmSrcGoOn scripts_go_on; /* once they were told; NULL */
     /* switchover */
+    bool continued; /* migrate-continue was sent */
     bool peer_loaded, offering;
     int64_t stop_mono_us, offer_mono_us; /* of the last STOP without a RESUME; 0: none */
     int64_t switch_mono_us;              /* when QEMU came to pre-switchover */
