@@ -663,8 +663,9 @@ static void on_running(const GError *error, void *data)
         return;
     }
     if (!lpm_partition_has_activated(partition, &failure)) {
-        fail(activation, failure);
-        return;
+        /* It runs, and is not ended for a full disk: tried again at each look (qemu.c). */
+        lpm_log_error(&(LpmLogFields){.partition = partition->profile->name}, "%s",
+                      failure->message);
     }
     g_free(partition->current_mode);
     partition->current_mode = g_strdup(activation->plan->mode);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/watch.h"
 
+#include "host/migration.h"
+
 #include <string.h>
 
 enum {
@@ -101,11 +103,19 @@ static void on_answer(json_t *result, void *data)
     ask_later(watch);
 }
 
+/* Its state stays what it was while a move has it; asking it then would fail for nothing. */
+static bool stands_still(const LpmWatch *watch)
+{
+    const LpmMigration *migration = lpm_mobility_find(watch->partition->host, watch->migration);
+    return migration && migration->phase >= LPM_PHASE_SWITCHOVER && migration->phase < LPM_PHASE_N;
+}
+
 static gboolean on_time(gpointer data)
 {
     LpmWatch *watch = data;
     watch->timer = 0;
-    if (!watch->partition->agent || watch->partition->state != LPM_PARTITION_RUNNING) {
+    if (!watch->partition->agent || watch->partition->state != LPM_PARTITION_RUNNING ||
+        stands_still(watch)) {
         ask_later(watch);
         return G_SOURCE_REMOVE;
     }
