@@ -75,6 +75,7 @@ static void install_locked(Link *link, Transport *transport, uint64_t received)
     uint64_t now = clock_ns();
     link->transport = transport;
     link->used = true;
+    link->owed_ns = 0; /* the last one's debt */
     atomic_store(&link->heard_ns, now);
     atomic_store(&link->ping_due, true);
     for (unsigned i = 0; i < mover->n_links; i++)
@@ -369,12 +370,13 @@ static bool kernel_is_silent(Link *link, uint64_t now_ns)
 {
     pthread_mutex_lock(&link->mover->link_lock);
     uint64_t silent_ms = link->up ? kernel_silent_ms(link->transport) : 0;
-    pthread_mutex_unlock(&link->mover->link_lock);
     if (silent_ms == 0)
         link->owed_ns = 0;
     else if (link->owed_ns == 0)
         link->owed_ns = now_ns;
-    return silent_ms > SYSTEM_SILENT_MS && now_ns - link->owed_ns >= OWED_NS;
+    bool silent = silent_ms > SYSTEM_SILENT_MS && now_ns - link->owed_ns >= OWED_NS;
+    pthread_mutex_unlock(&link->mover->link_lock);
+    return silent;
 }
 
 /*
@@ -402,12 +404,14 @@ static bool is_silent(Link *link, uint64_t now_ns, char reason[TRANSPORT_REASON_
 static void forgive_own_stop(Mover *mover, uint64_t now_ns)
 {
     uint64_t since_ns = mover->watched_ns ? now_ns - mover->watched_ns : 0;
+    pthread_mutex_lock(&mover->link_lock);
     for (unsigned i = 0; i < mover->n_links; i++) {
         if (since_ns > LATE_NS)
             mover->links[i].owed_ns = 0;
         if (since_ns > OWN_STOP_NS)
             atomic_store(&mover->links[i].heard_ns, now_ns);
     }
+    pthread_mutex_unlock(&mover->link_lock);
     mover->watched_ns = now_ns;
 }
 

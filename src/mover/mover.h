@@ -68,9 +68,9 @@ typedef struct {
     _Atomic bool ping_due;
     _Atomic uint64_t pong_stamp; /* 0: none due */
     _Atomic uint64_t heard_ns;
-    uint64_t owed_ns; /* main thread: since when the other kernel owes an answer; 0: it does not */
-    uint64_t nudges;  /* seen by the sender */
+    uint64_t nudges; /* seen by the sender */
     /* What follows is under the mover's link_lock. */
+    uint64_t owed_ns; /* since when the other kernel owes an answer; 0: it does not */
     Transport *transport;
     bool up;
     bool sending;           /* the sender uses the transport */
