@@ -157,7 +157,7 @@ class Installation(Lab):
     def console_config(self):
         return {"console": {"state_dir": self.dir / "console" / "state", "name": "console",
                             "addresses": self.address("console"), "listen": self.address("console"),
-                            "https_port": REST_PORT, "rpc_port": RPC_PORT}}
+                            "https_port": REST_PORT, "rpc_port": RPC_PORT, "takeover": "auto"}}
 
     @property
     def client_file(self):

@@ -33,6 +33,7 @@ static const KeyRow console_rows[] = {
     {"max_systems", TYPE_INT, OFFSET(max_systems), 1, 10000},
     {"events_alive_s", TYPE_INT, OFFSET(events_alive_s), 1, 25},
     {"history", TYPE_INT64, OFFSET(history), 10, 1000000},
+    {"takeover", TYPE_TEXT, OFFSET(takeover), 0, 0},
     {NULL, TYPE_TEXT, 0, 0, 0},
 };
 
@@ -100,6 +101,7 @@ LpmConsoleConfig *lpm_console_config_new(void)
     config->max_systems = 1000;
     config->events_alive_s = 15; /* less than the 30 s after which much on the way gives up */
     config->history = 1000;
+    config->takeover = g_strdup("alarm");
     config->fencing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, fencing_free);
     config->webhooks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, webhook_free);
     return config;
@@ -115,6 +117,7 @@ void lpm_console_config_free(LpmConsoleConfig *config)
     g_strfreev(config->addresses);
     g_free(config->listen);
     g_free(config->data_dir);
+    g_free(config->takeover);
     g_hash_table_unref(config->fencing);
     g_hash_table_unref(config->webhooks);
     g_free(config);
@@ -354,6 +357,11 @@ LpmConsoleConfig *lpm_console_config_load(const char *file, GError **error)
     }
     if (!config->addresses[0]) {
         lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] addresses is missing", file, GROUP);
+        return NULL;
+    }
+    if (strcmp(config->takeover, "alarm") != 0 && strcmp(config->takeover, "auto") != 0) {
+        lpm_error_set(error, LPM_ERROR_USAGE, "%s: [%s] takeover: \"%s\" is neither alarm nor auto",
+                      file, GROUP, config->takeover);
         return NULL;
     }
     return g_steal_pointer(&config);

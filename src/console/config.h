@@ -37,6 +37,7 @@ typedef struct {
     int max_systems;      /* joined and invited */
     int events_alive_s;   /* so often something is said to those who listen for events */
     int64_t history;      /* ended migrations, and events, that are kept */
+    char *takeover;       /* "alarm", or "auto": a lost cluster member's word is enough */
     GHashTable *fencing;  /* name of system -> LpmFencing */
     GHashTable *webhooks; /* name -> LpmWebhookConfig */
 } LpmConsoleConfig;

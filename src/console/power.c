@@ -17,6 +17,8 @@
 #define CALL_TIMEOUT_MS 10000
 #define WAIT_DEFAULT_S  60
 #define WAIT_MAX_S      600
+/* A QEMU whose monitor lpm-host could not reach is in error, too, and may well serve. */
+#define HANGS_AFTER_US (15 * G_TIME_SPAN_SECOND)
 
 typedef enum { POWER_OFF, POWER_ON, POWER_MOVING, POWER_UNKNOWN } Verdict;
 
@@ -29,7 +31,9 @@ typedef struct {
     bool off;            /* it is to be made so */
     bool gone;           /* only if it is lost: one that runs, or moves, is left alone */
     bool crashed;        /* its process has ended unasked, or hangs */
+    bool has_process;    /* such a one's process is there still, or may be */
     bool touched;        /* something was done for that */
+    int64_t hangs_us;    /* monotonic: since when it is seen like that without a break; 0: not */
     int64_t deadline_us; /* monotonic */
     int64_t asked_us;    /* monotonic: when the move was told to stop last; 0: never */
     char *system;        /* where it is; NULL: not found */
@@ -89,6 +93,7 @@ static Verdict judge_row(Power *power, const json_t *row)
     }
     say(power, g_strdup_printf("it is %s on system %s", state, system));
     power->crashed = power->crashed && strcmp(state, "error") == 0;
+    power->has_process = power->has_process || lpm_json_bool(row, "process", true);
     return POWER_ON;
 }
 
@@ -103,6 +108,7 @@ static Verdict judge(Power *power, const json_t *rows, const json_t *unreachable
 
     g_clear_pointer(&power->system, g_free);
     power->crashed = true; /* until one is seen that is not */
+    power->has_process = false;
     json_array_foreach (rows, i, row) {
         if (strcmp(lpm_json_str(row, "name", ""), power->partition) == 0) {
             Verdict verdict = judge_row(power, row);
@@ -288,11 +294,25 @@ static void stop_move(Power *power)
     look_later(power);
 }
 
+/* One that was lost, and no other, may be switched off: whether that is certain yet. */
+static bool is_gone(Power *power)
+{
+    int64_t now = lpm_clock_monotonic_us(power->console->clock);
+
+    if (power->hangs_us == 0) {
+        power->hangs_us = now;
+    }
+    return !power->has_process || now - power->hangs_us >= HANGS_AFTER_US;
+}
+
 static void on_looked(json_t *rows, json_t *unreachable, void *data)
 {
     Power *power = data;
     Verdict verdict = judge(power, rows, unreachable);
 
+    if (verdict != POWER_ON || !power->crashed) {
+        power->hangs_us = 0;
+    }
     /* It counts right after it was said: later it may have been started again. */
     g_clear_pointer(&power->dead, g_free);
     if (!power->system && verdict == POWER_OFF) {
@@ -305,6 +325,8 @@ static void on_looked(json_t *rows, json_t *unreachable, void *data)
         end_with(power, false);
     } else if (verdict == POWER_ON && power->gone && !power->crashed) {
         end_alive(power);
+    } else if (verdict == POWER_ON && power->gone && !is_gone(power)) {
+        look_later(power);
     } else if (verdict == POWER_ON) {
         switch_off(power);
     } else if (verdict == POWER_MOVING && !power->gone) {

@@ -11,8 +11,10 @@
 enum {
     WAIT_DEFAULT_S = 60,
     WAIT_MAX_S = 120,
-    AUTO_WAIT_S = 120,    /* systems may still have to connect */
-    ANSWER_AFTER_S = 150, /* the cluster's word may take longer: events tell of it */
+    AUTO_WAIT_S = 120, /* systems may still have to connect */
+    ALERT_LOOK_S = 2,
+    ANSWER_AFTER_S = 170, /* `lpm` waits 180 s; the cluster's word may take longer: events tell */
+    EVENTS_MAX = 10000,   /* that are searched when the console starts */
     TOLD_TIMEOUT_MS = 630000,
     STANDBYS_MAX = 16,
     SHORTLY_S = 3600,
@@ -25,6 +27,8 @@ typedef struct {
     json_t *standbys, *results;
     unsigned pending, good;
     guint timer;
+    int64_t asked_us, deadline_us; /* monotonic: of the request; that an alarm may wait for */
+    bool refused;                  /* it would be taken over without a word, were that allowed */
 } Takeover;
 
 /* One of the members that are left. */
@@ -254,7 +258,10 @@ static void on_off(const GError *error, void *data)
     }
     takeover->pending = (unsigned)json_array_size(takeover->standbys);
     if (takeover->request) {
-        takeover->timer = g_timeout_add_seconds(ANSWER_AFTER_S, answer_now, takeover);
+        int64_t waited_us = lpm_clock_monotonic_us(takeover->console->clock) - takeover->asked_us;
+        int64_t left_s = ANSWER_AFTER_S - waited_us / G_TIME_SPAN_SECOND;
+
+        takeover->timer = g_timeout_add_seconds((guint)MAX(left_s, 1), answer_now, takeover);
     }
     json_array_foreach (takeover->standbys, i, name) {
         Standby *standby = g_new0(Standby, 1);
@@ -314,6 +321,7 @@ void lpm_api_partition_takeover(LpmHttpRequest *request, json_t *arguments, void
     g_autoptr(GError) error = NULL;
 
     takeover->request = request;
+    takeover->asked_us = lpm_clock_monotonic_us(takeover->console->clock);
     takeover->user = g_strdup(lpm_http_request_user(request));
     if (wait_s < 1 || wait_s > WAIT_MAX_S) {
         lpm_error_set(&error, LPM_ERROR_USAGE, "\"wait_s\" must be from 1 to %d", WAIT_MAX_S);
@@ -330,61 +338,139 @@ void lpm_api_partition_takeover(LpmHttpRequest *request, json_t *arguments, void
 
 /* --- by itself --- */
 
-/* Policy alert: somebody has to know, and to say the word. */
-static void on_looked(json_t *rows, json_t *unreachable, void *data)
+typedef enum { SEEN_NOTHING, SEEN_LOST, SEEN_ALIVE } Seen;
+
+/* A half that only waits, and a system that does not answer, say nothing of it either way. */
+static Seen judge(const char *partition, const json_t *rows, const char **ret_reason)
 {
-    Takeover *takeover = data;
-    bool lost = true, known = json_array_size(unreachable) == 0;
+    Seen seen = SEEN_NOTHING;
     json_t *row;
     size_t i;
 
     json_array_foreach (rows, i, row) {
         const char *state = lpm_json_str(row, "state", "unknown");
 
-        if (strcmp(lpm_json_str(row, "name", ""), takeover->partition) == 0) {
-            lost = lost && (strcmp(state, "error") == 0 || strcmp(state, "not-activated") == 0);
+        if (strcmp(lpm_json_str(row, "name", ""), partition) != 0 ||
+            strcmp(state, "incoming") == 0 || strcmp(state, "unknown") == 0) {
+            continue;
+        }
+        if (strcmp(state, "error") != 0 && strcmp(state, "not-activated") != 0) {
+            return SEEN_ALIVE;
+        }
+        seen = SEEN_LOST;
+        if (strcmp(state, "not-activated") == 0) { /* in order, it may be */
+            *ret_reason = lpm_json_str(row, "reason", "switched off");
         }
     }
-    if (lost) {
+    return seen;
+}
+
+static void look(Takeover *takeover);
+
+static gboolean look_again(gpointer data)
+{
+    Takeover *takeover = data;
+
+    takeover->timer = 0;
+    look(takeover);
+    return G_SOURCE_REMOVE;
+}
+
+/* Policy alert: somebody has to know, and to say the word. */
+static void on_looked(json_t *rows, json_t *unreachable, void *data)
+{
+    Takeover *takeover = data;
+    const char *reason = NULL;
+    Seen seen = judge(takeover->partition, rows, &reason);
+    bool known = json_array_size(unreachable) == 0;
+
+    if (seen == SEEN_NOTHING &&
+        lpm_clock_monotonic_us(takeover->console->clock) < takeover->deadline_us) {
+        takeover->timer = g_timeout_add_seconds(ALERT_LOOK_S, look_again, takeover);
+        return;
+    }
+    if (seen == SEEN_LOST) {
         lpm_event_add(takeover->console, "alarm", takeover->partition, NULL,
-                      "it was lost in migration %s%s; it is member %s of a cluster, whose other "
-                      "members take its work over with: lpm cluster takeover %s",
-                      takeover->migration, known ? "" : ", as far as systems answer",
-                      takeover->member, takeover->partition);
+                      "it %s in migration %s%s%s%s; it is member %s of a cluster, whose other "
+                      "members take its work over with: lpm cluster takeover %s%s",
+                      reason ? "has ended" : "was lost", takeover->migration, reason ? ": " : "",
+                      reason ? reason : "", known ? "" : ", as far as systems answer",
+                      takeover->member, takeover->partition,
+                      takeover->refused ? " (it asks for that by itself, LPM_TAKEOVER=auto, which "
+                                          "\"takeover\" in this console's configuration does not "
+                                          "allow)"
+                                        : "");
     }
     takeover_free(takeover);
 }
 
+static void look(Takeover *takeover)
+{
+    lpm_fleet_list_whole(takeover->console, on_looked, takeover);
+}
+
+static bool is_automatic(const LpmMove *move)
+{
+    return strcmp(lpm_json_str(cluster_script(move), "facts.cluster_takeover", ""), "auto") == 0;
+}
+
+/* Who takes over, and from whom, are the moved guest's words: it must not by itself have scripts
+ * called in others' partitions unless whoever runs the console trusts all guests so far. */
+static bool is_allowed(const LpmConsole *console)
+{
+    return strcmp(console->config->takeover, "auto") == 0;
+}
+
 void lpm_takeover_consider(const LpmMove *move)
 {
-    const json_t *script = cluster_script(move);
-    bool automatic = strcmp(lpm_json_str(script, "facts.cluster_takeover", ""), "auto") == 0;
+    LpmConsole *console = move->console;
     Takeover *takeover;
+    bool automatic;
 
-    if (!script || !move->started || move->state != LPM_MOB_DRV_FAILED) {
+    if (!cluster_script(move) || !move->started || move->state != LPM_MOB_DRV_FAILED) {
         return;
     }
-    takeover = takeover_new(move->console, move->partition, move);
-    if (automatic && json_array_size(takeover->standbys) > 0) {
-        lpm_power_off(move->console, move->partition, true, AUTO_WAIT_S, on_off, takeover);
-    } else {
-        lpm_fleet_list_whole(move->console, on_looked, takeover);
+    takeover = takeover_new(console, move->partition, move);
+    automatic = is_automatic(move) && json_array_size(takeover->standbys) > 0;
+    if (automatic && is_allowed(console)) {
+        lpm_power_off(console, move->partition, true, AUTO_WAIT_S, on_off, takeover);
+        return;
     }
+    takeover->refused = automatic;
+    takeover->deadline_us =
+        lpm_clock_monotonic_us(console->clock) + AUTO_WAIT_S * G_TIME_SPAN_SECOND;
+    look(takeover);
+}
+
+/* Whether the alarm of @move is among @events: NULL, they could not be read. */
+static bool has_alarm(const json_t *events, const LpmMove *move)
+{
+    json_t *event;
+    size_t i;
+
+    json_array_foreach (events, i, event) {
+        if (strcmp(lpm_json_str(event, "kind", ""), "alarm") == 0 &&
+            strcmp(lpm_json_str(event, "object", ""), move->partition) == 0 &&
+            strstr(lpm_json_str(event, "message", ""), move->id)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void lpm_takeover_resume(LpmConsole *console)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GList) moves = lpm_moves_sorted(console);
+    g_autoptr(json_t) events = lpm_events_list(console, 0, EVENTS_MAX, NULL);
     int64_t since_us = lpm_clock_realtime_us(console->clock) - SHORTLY_S * G_TIME_SPAN_SECOND;
 
     for (GList *at = moves; at; at = at->next) {
         const LpmMove *move = at->data;
         bool newest = g_hash_table_add(seen, move->partition);
-        bool automatic =
-            strcmp(lpm_json_str(cluster_script(move), "facts.cluster_takeover", ""), "auto") == 0;
 
-        if (newest && automatic && lpm_move_is_over(move) && move->ended_us > since_us) {
+        if (newest && lpm_move_is_over(move) && move->ended_us > since_us &&
+            ((is_automatic(move) && is_allowed(console)) || !has_alarm(events, move))) {
             lpm_takeover_consider(move);
         }
     }

@@ -85,12 +85,13 @@ static json_t *row_of(const LpmPartition *partition)
 
     lpm_partition_size(partition, &memory_mib, &processors);
     return lpm_json_pack(
-        "{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:s, s:s, s:s?, s:s?, s:o}", "name", profile->name,
-        "uuid", profile->uuid, "family", lpm_family_name(profile->family), "state",
-        lpm_partition_state_name(state_of(partition)), "reason", partition->reason, "processors",
-        processors, "memory_mib", (json_int_t)memory_mib, "profile", lpm_profile_current(profile),
-        "preferred_mode", profile->preferred_mode, "current_mode", partition->current_mode,
-        "migration", partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
+        "{s:s, s:s, s:s, s:s, s:s?, s:b, s:i, s:I, s:s, s:s, s:s?, s:s?, s:o}", "name",
+        profile->name, "uuid", profile->uuid, "family", lpm_family_name(profile->family), "state",
+        lpm_partition_state_name(state_of(partition)), "reason", partition->reason, "process",
+        partition->pid != 0, "processors", processors, "memory_mib", (json_int_t)memory_mib,
+        "profile", lpm_profile_current(profile), "preferred_mode", profile->preferred_mode,
+        "current_mode", partition->current_mode, "migration",
+        partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
 }
 
 static int compare_names(const void *one, const void *other)

@@ -233,7 +233,8 @@ class FakeHost:
     def do_partition_list(self, _):
         return {"partitions": [{"name": p["name"], "uuid": p["uuid"], "family": "x86-64", "state": p["state"],
                                 "processors": 2, "memory_mib": 256, "preferred_mode": "default",
-                                "current_mode": "x86-64-v3", "migration": None} for p in self.partitions.values()]}
+                                "current_mode": "x86-64-v3", "migration": None,
+                                **{key: p[key] for key in ("reason", "process") if key in p}} for p in self.partitions.values()]}
 
     def do_partition_show(self, arguments):
         partition = self.find(arguments)

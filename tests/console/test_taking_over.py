@@ -3,6 +3,7 @@
 
 import pytest
 
+from conftest import join_two
 from consolerun import Refused
 from fakehost import Failure
 
@@ -47,9 +48,9 @@ class Members:
         self.console.wait(lambda: self.console.rest("GET", f"/v1/migrations/{migration}")["state"] == "moving", "the copy")
         return migration
 
-    def end(self, migration, state="error"):
+    def end(self, migration, state="error", process=False):
         """The move is aborted on both sides; the partition is then in @state."""
-        self.source.partitions["web1"]["state"] = state
+        self.source.partitions["web1"].update(state=state, process=process)
         error = {"class": "aborted", "desc": "QEMU has ended"}
         for host in (self.source, self.target):
             host.enter(host.moves[migration], "cleaned", outcome="aborted", error=error)
@@ -60,8 +61,15 @@ class Members:
 
 
 @pytest.fixture
-def members(console, pair):
-    return lambda mode: Members(console, pair, mode)
+def members(console, tmp_path):
+    def make(mode, allowed=True):
+        if allowed and mode == "auto":
+            with open(console.state / "console.conf", "a") as config:
+                config.write("takeover=auto\n")
+            console.kill()
+            console.start()
+        return Members(console, join_two(console, tmp_path), mode)
+    return make
 
 
 def test_auto_takes_over_by_itself_once(members, console):
@@ -84,6 +92,44 @@ def test_alert_raises_an_alarm_and_waits_for_the_word(members, console):
     assert (answer["finished"], answer["member"], answer["migration"]) == (True, "node1", migration)
     assert answer["standbys"] == [{"partition": "web2", "result": "ok", "words": "node1 has left"}]
     assert len(m.taken) == 1
+
+
+def test_the_lost_partition_s_own_word_is_not_enough(members, console):
+    """Whoever runs the console has to allow it; and a console that starts again does not raise the alarm again."""
+    m = members("auto", allowed=False)
+    m.end(m.move())
+    alarm = console.wait(lambda: m.said("alarm"), "the alarm")
+    assert "it was lost in migration" in alarm[0] and "LPM_TAKEOVER=auto" in alarm[0] and m.taken == []
+    console.kill()
+    console.start()
+    console.wait(lambda: not console.rest("GET", "/v1/partitions")["unreachable"], "the systems", 30)
+    assert m.said("alarm") == alarm and m.taken == []
+
+
+def test_the_alarm_of_a_console_that_was_away(members, console):
+    m = members("alert")
+    migration = m.move()
+    console.kill()
+    m.source.partitions["web1"].update(state="not-activated", reason="shut down by its operating system")
+    for host in (m.source, m.target):
+        host.enter(host.moves[migration], "cleaned", outcome="aborted", error={"class": "aborted", "desc": "QEMU has ended"})
+    m.target.add("web1", state="incoming")  # a half that has not ended says nothing
+    console.start()
+    alarm = console.wait(lambda: m.said("alarm"), "the alarm", 30)
+    assert f"it has ended in migration {migration}: shut down by its operating system" in alarm[0]
+
+
+def test_one_that_only_its_monitor_does_not_answer_for_is_left_alone(members, console):
+    m = members("alert")
+    m.end(m.move(), process=True)
+    with pytest.raises(Refused) as refused:
+        console.rest("POST", "/v1/partitions/web1/takeover", {"wait_s": 2})
+    assert "is not known to be off: it is error on system system-a" in str(refused.value)
+    assert "partition-stop" not in m.source.calls and m.taken == []
+    m.source.partitions["web1"]["state"] = "running"
+    with pytest.raises(Refused) as refused:
+        console.rest("POST", "/v1/partitions/web1/takeover", {"wait_s": 2})
+    assert "is not lost" in str(refused.value)
 
 
 def test_a_partition_that_runs_after_its_move_has_failed_keeps_its_work(members, console):
