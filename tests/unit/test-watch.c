@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a watch keeps of what the guest says: how much of it is an event is not the guest's choice.
  */
+#include "host/migration.h"
 #include "host/watch.h"
 
 #define CHANGES_MAX 32
 
-static int count; /* calls of the guest */
+static int count;          /* calls of the guest */
+static LpmMigration *move; /* that has the partition; NULL: none */
+
+LpmMigration *lpm_mobility_find(LpmHost *host, const char *id)
+{
+    (void)host;
+    g_assert_cmpstr(id, ==, "m");
+    return move;
+}
 
 /* The guest: each script fails, each time with other words. */
 LpmScriptsCall *lpm_scripts_call(LpmPartition *partition, LpmScriptsPhase phase,
@@ -93,9 +102,45 @@ static void test_only_the_first_changes(void)
     json_decref(last);
 }
 
+static gboolean on_time(gpointer data)
+{
+    *(bool *)data = true;
+    return G_SOURCE_REMOVE;
+}
+
+static void test_not_while_it_stands_still(void)
+{
+    LpmHost host = {.clock = lpm_clock_system()};
+    LpmPartition partition = {
+        .host = &host, .state = LPM_PARTITION_RUNNING, .agent = (LpmQga *)&host};
+    LpmMigration switching = {.phase = LPM_PHASE_SWITCHOVER};
+    g_autoptr(json_t) pre =
+        json_pack("{s:[{s:s, s:{s:s}}]}", "scripts", "name", "all/0", "facts", "watch_s", "1");
+    json_t *last = NULL;
+    LpmWatch *watch =
+        lpm_watch_new(&partition, &(LpmScriptsAbout){.migration = "m"}, pre, NULL, on_news, &last);
+    bool over = false;
+
+    count = 0;
+    move = &switching;
+    g_timeout_add(2500, on_time, &over);
+    while (!over) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpint(count, ==, 0);
+    switching.phase = LPM_PHASE_COPY;
+    while (count == 0) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    move = NULL;
+    lpm_watch_free(watch);
+    json_decref(last);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/watch/only-the-first-changes", test_only_the_first_changes);
+    g_test_add_func("/watch/not-while-it-stands-still", test_not_while_it_stands_still);
     return g_test_run();
 }
