@@ -12,6 +12,6 @@ typedef enum {
 
 /*
  * @behind_us: of this system's clock, at least so much; below 0: ahead. @stood_us: how long the
- * partition stood still, below 0: not known. @least_us: below it nothing is done.
+ * partition stood still, at most. @least_us: below it nothing is done.
  */
 LpmClockVerdict lpm_clock_judge(int64_t behind_us, int64_t stood_us, int64_t least_us);

@@ -18,7 +18,7 @@ enum {
 
 typedef struct {
     LpmPartition *partition; /* owned reference */
-    int64_t stood_us;
+    int64_t stood_us, most_us;
     int64_t begun_us, asked_us,
         asked_mono_us; /* realtime; realtime and monotonic of the question */
     int64_t behind_us, after_us, round_us;
@@ -37,6 +37,13 @@ static const LpmClock *clock_of(const Clock *clock)
 static int64_t least_us(const Clock *clock)
 {
     return (int64_t)clock->partition->host->config->clock_step_ms * US_PER_MS;
+}
+
+static LpmClockVerdict verdict_of(const Clock *clock, int64_t behind_us)
+{
+    int64_t stood_us = clock->stood_us < 0 ? clock->most_us : clock->stood_us;
+
+    return lpm_clock_judge(behind_us, stood_us, least_us(clock));
 }
 
 static void end(Clock *clock, const char *result, const char *error)
@@ -141,7 +148,7 @@ static void set(Clock *clock)
 
 static void end_set(Clock *clock)
 {
-    LpmClockVerdict verdict = lpm_clock_judge(clock->after_us, clock->stood_us, least_us(clock));
+    LpmClockVerdict verdict = verdict_of(clock, clock->after_us);
     g_autofree char *words =
         g_strdup_printf("it was %.1f s behind%s%s", (double)clock->behind_us / G_USEC_PER_SEC,
                         verdict == LPM_CLOCK_RIGHT ? "" : " and still is wrong: ",
@@ -156,7 +163,7 @@ static void judge(Clock *clock)
 {
     g_autofree char *words = NULL;
 
-    switch (lpm_clock_judge(clock->behind_us, clock->stood_us, least_us(clock))) {
+    switch (verdict_of(clock, clock->behind_us)) {
     case LPM_CLOCK_RIGHT:
         end(clock, "right", "");
         return;
@@ -219,7 +226,8 @@ static void look(Clock *clock)
                  clock->partition->host->config->agent_timeout_ms, on_time, clock);
 }
 
-bool lpm_guest_clock(LpmPartition *partition, int64_t stood_us, LpmGuestClockDone done, void *data)
+bool lpm_guest_clock(LpmPartition *partition, int64_t stood_us, int64_t most_us,
+                     LpmGuestClockDone done, void *data)
 {
     int64_t least = (int64_t)partition->host->config->clock_step_ms * US_PER_MS;
     Clock *clock;
@@ -231,6 +239,7 @@ bool lpm_guest_clock(LpmPartition *partition, int64_t stood_us, LpmGuestClockDon
     clock = g_new0(Clock, 1);
     clock->partition = lpm_partition_ref(partition);
     clock->stood_us = stood_us;
+    clock->most_us = most_us;
     clock->done = done;
     clock->data = data;
     clock->begun_us = lpm_clock_realtime_us(clock_of(clock));

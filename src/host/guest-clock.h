@@ -16,7 +16,8 @@ typedef void (*LpmGuestClockDone)(const json_t *result, void *data);
 
 /*
  * Looks at the clock and sets it where that is needed; @stood_us is how long the partition stood
- * still, below 0: not known. False: nothing is done and @done is not called (no agent, a time of
- * its own, off by configuration, it stood still too shortly to matter).
+ * still, below 0: not known, but not longer than @most_us. False: nothing is done and @done is not
+ * called (no agent, a time of its own, off by configuration, it stood still too shortly to matter).
  */
-bool lpm_guest_clock(LpmPartition *partition, int64_t stood_us, LpmGuestClockDone done, void *data);
+bool lpm_guest_clock(LpmPartition *partition, int64_t stood_us, int64_t most_us,
+                     LpmGuestClockDone done, void *data);

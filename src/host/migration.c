@@ -218,6 +218,9 @@ static json_t *document(const LpmMigration *migration, unsigned state)
         "options", options_json(&migration->options));
     json_object_set_new(json, "self", json_string(migration->self));
     json_object_set_new(json, "epoch", json_integer((json_int_t)migration->base_epoch));
+    if (migration->stood_since_us > 0) {
+        json_object_set_new(json, "stood_since_us", json_integer(migration->stood_since_us));
+    }
     json_object_set_new(json, "postcopy", json_boolean(migration->postcopy));
     if (migration->profile) {
         json_object_set(json, "profile", migration->profile);
@@ -260,6 +263,16 @@ static bool write_entry(LpmMigration *migration, unsigned state, json_t *json, G
     return true;
 }
 
+/* For who takes it up after a restart, and must know how long that was at most. */
+static void note_standstill(LpmMigration *migration, unsigned to)
+{
+    unsigned entry = migration->side == LPM_MOB_SRC ? (unsigned)LPM_MOB_SRC_SWITCH
+                                                    : (unsigned)LPM_MOB_DST_LOADED;
+    if (to == entry) {
+        migration->stood_since_us = lpm_clock_realtime_us(migration->host->clock);
+    }
+}
+
 bool lpm_mig_journal(LpmMigration *migration, LpmMobEvent event, GError **error)
 {
     unsigned to = 0;
@@ -268,6 +281,7 @@ bool lpm_mig_journal(LpmMigration *migration, LpmMobEvent event, GError **error)
             error, LPM_ERROR_INTERNAL, "migration %s: no edge \"%s\" leaves \"%s\"", migration->id,
             lpm_mob_event_name(event), lpm_mob_state_name(migration->side, migration->journal));
     }
+    note_standstill(migration, to);
     if (!write_entry(migration, to, document(migration, to), error)) {
         return false;
     }
@@ -409,6 +423,7 @@ bool lpm_mig_load(LpmMigration *migration, const json_t *json, GError **error)
     migration->active = lpm_json_bool(json, "active", true);
     migration->postcopy = lpm_json_bool(json, "postcopy", false);
     migration->started_us = lpm_json_int(json, "started_us", migration->started_us);
+    migration->stood_since_us = lpm_json_int(json, "stood_since_us", 0);
     migration->profile = json_incref(lpm_json_at(json, "profile"));
     migration->runtime = json_incref(lpm_json_at(json, "runtime"));
     migration->words = json_incref(lpm_json_at(json, "words"));

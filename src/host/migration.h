@@ -24,6 +24,7 @@ enum {
     LPM_MIG_QUICK_ANSWER_MS = 50,
     LPM_MIG_HOLD_MS = 50, /* events, while the partition stands still for us */
     LPM_MIG_EXPLAIN_MS = 300,
+    LPM_MIG_SWITCHOVER_LIMIT_MS = 5000, /* and the blackout limit */
     LPM_MIG_DEFAULT_BLACKOUT_MS = 300,
     LPM_MIG_CHANNELS_MAX = 1, /* QEMU's: see docs/decisions/multifd.md before raising it */
 };
@@ -114,6 +115,7 @@ struct LpmMigration {
     char *stuck;  /* why its partition or its arbiter cannot be found; NULL */
     bool damaged; /* its journal cannot be read: nothing is done */
     int64_t started_us;
+    int64_t stood_since_us; /* realtime: of the first entry that knows it to stand still; 0: none */
 
     unsigned journal; /* LpmMobSrcJournal or LpmMobDstJournal, as written down */
     json_t *words;    /* what people vouched for: an array, in the journal; NULL: nothing */

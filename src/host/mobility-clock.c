@@ -27,6 +27,22 @@ static void on_looked(const json_t *result, void *data)
     looked_free(looked);
 }
 
+/*
+ * What a standstill of which nobody can say how long it was cannot have exceeded: the switchover's
+ * own limit up to the journal entry that knows of it, and all the time since.
+ */
+static int64_t most_us(const LpmMigration *migration)
+{
+    const LpmMoveOptions *options = &migration->options;
+    int64_t limit_ms = LPM_MIG_SWITCHOVER_LIMIT_MS + options->max_blackout_ms;
+    int64_t since_ms = options->offer_timeout_ms;
+    if (migration->stood_since_us > 0) {
+        int64_t now_us = lpm_clock_realtime_us(migration->host->clock);
+        since_ms = MAX(0, now_us - migration->stood_since_us) / 1000;
+    }
+    return (limit_ms + since_ms) * 1000;
+}
+
 void lpm_mig_clock_arrived(LpmMigration *migration, int64_t stood_us)
 {
     if (migration->clock_looked || !migration->active || !migration->partition ||
@@ -39,7 +55,7 @@ void lpm_mig_clock_arrived(LpmMigration *migration, int64_t stood_us)
     looked->id = g_strdup(migration->id);
     looked->partition = g_strdup(migration->name);
     looked->uuid = g_strdup(migration->uuid);
-    if (!lpm_guest_clock(migration->partition, stood_us, on_looked, looked)) {
+    if (!lpm_guest_clock(migration->partition, stood_us, most_us(migration), on_looked, looked)) {
         looked_free(looked);
     }
 }
@@ -52,5 +68,7 @@ void lpm_mig_clock_ended(LpmMigration *migration, bool completed)
     } else if (migration->side == LPM_MOB_SRC && !completed && stopped > 0) {
         int64_t now = lpm_clock_monotonic_us(migration->host->clock);
         lpm_mig_clock_arrived(migration, now - stopped); /* it has run on since: at most so much */
+    } else if (migration->side == LPM_MOB_SRC && !completed && migration->stood_since_us > 0) {
+        lpm_mig_clock_arrived(migration, -1); /* lpm-host was started anew in between */
     }
 }

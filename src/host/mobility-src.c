@@ -20,9 +20,8 @@ enum {
     LINK_AGAIN_MS = 20,
     HURRY_MS = 150, /* between two attempts to connect; the kernel's own come after 1 s and more */
     LINK_JUST_NOW_MS = 30000, /* the arbiter may be behind the same link, and comes back later */
-    SWITCHOVER_LIMIT_MS = 5000,
-    LOST_LIMIT_MS = 700,    /* the same while the link is lost */
-    VERIFY_MS_PER_MIB = 10, /* several times what hashing takes */
+    LOST_LIMIT_MS = 700,      /* the same while the link is lost */
+    VERIFY_MS_PER_MIB = 10,   /* several times what hashing takes */
 };
 
 static LpmLogFields fields_of(const SrcMove *move)
@@ -162,7 +161,8 @@ static void limit_switchover(SrcMove *move)
         migration->options.verify
             ? (unsigned)lpm_runtime_file_mib(migration->partition->runtime) * VERIFY_MS_PER_MIB
             : 0;
-    move->limit_ms = SWITCHOVER_LIMIT_MS + (unsigned)migration->options.max_blackout_ms + verify;
+    move->limit_ms =
+        LPM_MIG_SWITCHOVER_LIMIT_MS + (unsigned)migration->options.max_blackout_ms + verify;
     int64_t left_ms = MAX(0, (int64_t)move->limit_ms - stood_us / 1000);
     if (must_hurry(move)) {
         move->limit_ms = LOST_LIMIT_MS;
