@@ -246,8 +246,9 @@ static void on_hint(DstMove *move, const LpmStreamHint *hint)
 }
 
 /*
- * A record that was changed between prepare and start would make this half take the offer for
- * another move's, and what has come would be discarded: in post-copy too late.
+ * A record that was changed between prepare and start would make this half take the record for
+ * another move's, and what has come would be discarded: in post-copy too late. So nothing may come
+ * from here on, however long the record takes to be read.
  */
 static void on_begun(DstMove *move, const json_t *message)
 {
@@ -261,6 +262,8 @@ static void on_begun(DstMove *move, const json_t *message)
                   "the ownership record of partition %s was changed by another move between "
                   "prepare and start; nothing was copied yet, start the move again",
                   migration->name);
+    lpm_mover_abort(migration->mover, error->message);
+    migration->mover = NULL;
     lpm_dst_trouble(move, error);
 }
 

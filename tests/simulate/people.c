@@ -100,6 +100,7 @@ static void begin_at_source(Sim *sim)
     if (accept(sim, s, false) &&
         source->base_revision != target->base_revision) { /* the source's first word */
         SIM_TELL(sim, "the record was changed between prepare and start");
+        sim_mover_end(sim, 1 - s); /* nothing may come any more, however long its look takes */
         sim_host_trouble(sim, 1 - s);
     }
 }
