@@ -80,10 +80,16 @@ class Player:
             self.stage = None
 
 
+def end_once(*_):
+    """A second SIGTERM must not break into what the first one has cleaned up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
+
+
 def worker(number, play, todo, done):
     """Plays what is in todo, on a lab of its own, until there is None in it, or SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, end_once)
     player = Player(f"f{os.getpid() % 100000}{chr(ord('a') + number)}")
     try:
         while (item := todo.get()) is not None:
@@ -100,7 +106,7 @@ def play_all(items, labs, play, tell):
     workers = [multiprocessing.Process(target=worker, args=(i, play, todo, done)) for i in range(labs)]
     for one in workers:
         one.start()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, end_once)
     try:
         while len(results) < len(items):
             results.append(done.get())
