@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """fence_openlpm, as a cluster calls it: off means that no copy of the partition runs anywhere."""
 
+import os
+import signal
 import subprocess
 import xml.etree.ElementTree as tree
 from pathlib import Path
@@ -52,6 +54,17 @@ def test_off_and_on(lab, fenced):
     assert agent(lab, "status", fenced.name).returncode == OFF
     assert agent(lab, "off", fenced.name).returncode == 0, "what is off stays off"
     assert agent(lab, "on", fenced.name).returncode == 0
+    lab.wait_for_partition(fenced.address)
+
+
+def test_one_that_has_died_is_off_and_a_reboot_starts_it(lab, fenced):
+    for pid in emulators(lab, fenced.name):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: lab.rest("GET", f"/v1/partitions/{fenced.name}")["state"] == "error", 10, "its death to be seen", 0.1)
+    assert agent(lab, "status", fenced.name).returncode == OFF
+    assert f"{fenced.name},off" in agent(lab, "list-status").stdout.split()
+    done = agent(lab, "reboot", fenced.name)
+    assert done.returncode == 0, done.stderr
     lab.wait_for_partition(fenced.address)
 
 

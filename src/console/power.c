@@ -30,14 +30,12 @@ typedef struct {
     char *partition;
     bool off;            /* it is to be made so */
     bool gone;           /* only if it is lost: one that runs, or moves, is left alone */
-    bool crashed;        /* its process has ended unasked, or hangs */
-    bool has_process;    /* such a one's process is there still, or may be */
+    bool crashed;        /* wherever it is on, its process hangs */
     bool touched;        /* something was done for that */
     int64_t hangs_us;    /* monotonic: since when it is seen like that without a break; 0: not */
     int64_t deadline_us; /* monotonic */
     int64_t asked_us;    /* monotonic: when the move was told to stop last; 0: never */
     char *system;        /* where it is; NULL: not found */
-    char *dead;          /* system that has just said that it has no process of it; NULL */
     char *why;           /* what was seen last, for people */
     GError *refused;     /* of the last partition-stop; NULL */
 } Power;
@@ -47,7 +45,6 @@ static void power_free(Power *power)
     g_clear_error(&power->refused);
     g_free(power->partition);
     g_free(power->system);
-    g_free(power->dead);
     g_free(power->why);
     g_free(power);
 }
@@ -72,7 +69,7 @@ static LpmMove *unfinished(const Power *power)
     return NULL;
 }
 
-/* What one system's row says. An error state is a process that hangs, or one that is gone. */
+/* What one system's row says. An error state is a process that hangs, or one that has ended. */
 static Verdict judge_row(Power *power, const json_t *row)
 {
     const char *system = lpm_json_str(row, "system", "?");
@@ -88,12 +85,11 @@ static Verdict judge_row(Power *power, const json_t *row)
         return POWER_MOVING;
     }
     if (strcmp(state, "not-activated") == 0 ||
-        (strcmp(state, "error") == 0 && g_strcmp0(system, power->dead) == 0)) {
+        (strcmp(state, "error") == 0 && !lpm_json_bool(row, "process", true))) {
         return POWER_OFF;
     }
     say(power, g_strdup_printf("it is %s on system %s", state, system));
     power->crashed = power->crashed && strcmp(state, "error") == 0;
-    power->has_process = power->has_process || lpm_json_bool(row, "process", true);
     return POWER_ON;
 }
 
@@ -108,7 +104,6 @@ static Verdict judge(Power *power, const json_t *rows, const json_t *unreachable
 
     g_clear_pointer(&power->system, g_free);
     power->crashed = true; /* until one is seen that is not */
-    power->has_process = false;
     json_array_foreach (rows, i, row) {
         if (strcmp(lpm_json_str(row, "name", ""), power->partition) == 0) {
             Verdict verdict = judge_row(power, row);
@@ -257,10 +252,7 @@ static void on_stopped(json_t *result, const GError *error, void *data)
 
     (void)result;
     g_clear_error(&power->refused);
-    if (g_error_matches(error, LPM_ERROR, LPM_ERROR_STATE)) {
-        g_free(power->dead);
-        power->dead = g_strdup(power->system);
-    } else if (error) {
+    if (error) {
         power->refused = g_error_copy(error);
     }
     look_later(power);
@@ -302,7 +294,7 @@ static bool is_gone(Power *power)
     if (power->hangs_us == 0) {
         power->hangs_us = now;
     }
-    return !power->has_process || now - power->hangs_us >= HANGS_AFTER_US;
+    return now - power->hangs_us >= HANGS_AFTER_US;
 }
 
 static void on_looked(json_t *rows, json_t *unreachable, void *data)
@@ -313,8 +305,6 @@ static void on_looked(json_t *rows, json_t *unreachable, void *data)
     if (verdict != POWER_ON || !power->crashed) {
         power->hangs_us = 0;
     }
-    /* It counts right after it was said: later it may have been started again. */
-    g_clear_pointer(&power->dead, g_free);
     if (!power->system && verdict == POWER_OFF) {
         end_not_found(power);
     } else if (verdict == POWER_OFF) {

@@ -85,7 +85,7 @@ static void on_refused(gpointer data)
     stop_free(stop);
 }
 
-/* STATE says that there is no QEMU, and others rely on it: nothing but that is reported so. */
+/* STATE says that there is no QEMU: nothing but that is reported so. */
 static bool may_begin(Stop *stop)
 {
     LpmPartition *partition = stop->partition;
