@@ -9,16 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from consolerun import Console  # noqa: E402
-from fakehost import FakeHost  # noqa: E402
-
-
-def join_two(console, directory):
-    source, target = FakeHost(directory, "system-a"), FakeHost(directory, "system-b")
-    source.other, target.other = target, source
-    source.add("web1")
-    source.join(console)
-    target.join(console)
-    return source, target
+from fakehost import join_two  # noqa: E402
 
 
 @pytest.fixture

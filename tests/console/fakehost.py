@@ -385,3 +385,12 @@ def record(owner, uuid, revision, peer="", state=1, broken=False):
     library.XXH3_64bits.restype = ctypes.c_uint64
     checksum = library.XXH3_64bits(body, ctypes.c_size_t(len(body))) ^ (1 if broken else 0)
     return base64.b64encode(body + checksum.to_bytes(8, "little")).decode()
+
+
+def join_two(console, directory):
+    source, target = FakeHost(directory, "system-a"), FakeHost(directory, "system-b")
+    source.other, target.other = target, source
+    source.add("web1")
+    source.join(console)
+    target.join(console)
+    return source, target

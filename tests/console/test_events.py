@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from conftest import join_two
 from consolerun import PROGRAM, Console
+from fakehost import join_two
 
 LPM = PROGRAM.parents[1] / "cli" / "lpm"
 

@@ -3,9 +3,8 @@
 
 import pytest
 
-from conftest import join_two
 from consolerun import Refused
-from fakehost import Failure
+from fakehost import Failure, join_two
 
 SAID = {"phase": "takeover", "result": "ok", "error": "", "ms": 1, "version": "0.1.0",
         "scripts": [{"kind": "script", "name": "all/pacer", "answer": "yes", "words": "", "log": [{"level": "info", "text": "node1 has left"}]}]}

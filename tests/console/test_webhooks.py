@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from conftest import join_two
 from consolerun import PROGRAM, Console, free_ports, run_program
+from fakehost import join_two
 
 LPM = PROGRAM.parents[1] / "cli" / "lpm"
 SECRET = "a key that only the two of us have"
