@@ -263,11 +263,13 @@ class Pair:
                             runtime=facts["runtime"] or {}, active=active, key=self.key, options=options)
         return where
 
-    def begin(self, source, target, active=True, **options):
-        where = self.prepare(source, target, active, **options)
+    def start_prepared(self, source, target, where, active=True, **options):
         extra = {key: where[key] for key in ("addresses", "port", "image_key") if key in where} if active else {}
         source.call("migration-start", migration=self.migration, partition=self.profile["name"], target=target.name,
                     active=active, key=self.key, options=options, **extra)
+
+    def begin(self, source, target, active=True, **options):
+        self.start_prepared(source, target, self.prepare(source, target, active, **options), active, **options)
         return self.migration
 
     def status(self, system):

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -203,6 +204,24 @@ def test_source_dies_before_it_began(pair):
     assert len(failures) == 1 and failures[0].error_class == "state" and "before it began" in str(failures[0])
     pair.ends(pair.b, "aborted")
     assert pair.states()[1] is None
+
+
+def test_another_move_between_prepare_and_start(pair):
+    """The target prepared for a partition whose record has been changed since: nothing is copied to it."""
+    pair.create()
+    where = pair.prepare(pair.a, pair.b)
+    wanted = pair.migration, pair.key
+    pair.migration = secrets.token_hex(16)
+    pair.start_prepared(pair.a, pair.b, {**where, "port": 1}, retry_ms=0)  # nobody is there
+    pair.ends(pair.a, "aborted")
+    assert pair.a.call("partition-show", partition="p1")["record"]["state"] == "BACK"
+    pair.migration, pair.key = wanted
+    pair.start_prepared(pair.a, pair.b, where)
+    status = pair.ends(pair.b, "aborted")
+    assert "was changed by another move between prepare and start" in status["error"]["desc"], status
+    assert pair.ends(pair.a, "aborted")["stream_bytes"] == 0
+    assert pair.states() == ["running", None]
+    pair.move(pair.a, pair.b)
 
 
 def test_recovered_before_it_began(pair):
