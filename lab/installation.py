@@ -109,12 +109,12 @@ class Installation(Lab):
             shutil.chown(node, QEMU_USER)
         return ["sh", "-c", 'mount --bind "$0" /dev/userfaultfd && exec "$@"', node]
 
-    def start_host(self, place, changes=None, environment=None):
-        """Starts lpm-host on a system (again), and waits until its local socket answers."""
+    def start_host(self, place, changes=None, environment=None, under=()):
+        """Starts lpm-host on a system (again), and waits until its local socket answers. under: words before the program."""
         path = self.dir / place / "host.conf"
         if changes is not None or not path.exists():
             path.write_text(ini(self.host_config(place, changes)))
-        child = self.start(place, f"lpm-host-{place}", *self.with_page_faults(), program("lpm-host"), "--config", path,
+        child = self.start(place, f"lpm-host-{place}", *self.with_page_faults(), *under, program("lpm-host"), "--config", path,
                            env={**self.environment, **(environment or {})})
 
         def ready():
@@ -125,11 +125,11 @@ class Installation(Lab):
         wait_for(ready, 20, f"lpm-host on {place}")
         return child
 
-    def start_host_again(self, place, changes):
+    def start_host_again(self, place, changes, under=()):
         """Ends lpm-host on a system and starts it with another configuration; partitions there run on."""
         os.kill(self.pid(f"lpm-host-{place}"), signal.SIGTERM)
         wait_for(lambda: f"lpm-host-{place}" not in self.recorded_processes(), 10, f"end of lpm-host on {place}")
-        self.start_host(place, changes)
+        self.start_host(place, changes, under=under)
         self.wait_for_system(place)
 
     def wait_for_system(self, place, timeout=30):
