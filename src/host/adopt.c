@@ -8,6 +8,7 @@
 #include "host/partition.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define ADOPT_TIMEOUT_MS 5000
 
@@ -100,11 +101,9 @@ static void on_connected(LpmQmp *qmp, const GError *error, void *data)
     }
 }
 
-static void adopt(Adoption *adoption, LpmPartition *partition, const json_t *document)
+static void adopt(Adoption *adoption, LpmPartition *partition, const json_t *document, int pidfd)
 {
     pid_t pid = (pid_t)lpm_json_int(document, "pid", 0);
-    int pidfd =
-        pid > 0 ? lpm_process_open(pid, (uint64_t)lpm_json_int(document, "start_time", 0)) : -1;
     g_autofree char *socket = lpm_qemu_path(partition, "qmp.sock");
     LpmQmpHandlers handlers;
     One *one;
@@ -149,39 +148,83 @@ static void load_profile(LpmHost *host, const char *uuid, const json_t *json, bo
     }
 }
 
-void lpm_adopt_all(LpmHost *host, LpmHostDone done, void *data)
+static void pidfd_free(gpointer value)
 {
-    Adoption *adoption = g_new0(Adoption, 1);
-    g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) profiles = lpm_store_list(host->store, LPM_KIND_PROFILE, &error);
-    g_autoptr(json_t) runtimes =
-        profiles ? lpm_store_list(host->store, LPM_KIND_RUNTIME, &error) : NULL;
+    if (GPOINTER_TO_INT(value) >= 0) {
+        close(GPOINTER_TO_INT(value));
+    }
+}
+
+/*
+ * The QEMUs that live, by uuid; -1: has ended. All of them before anything is done about one: a
+ * partition is not said to be off because this program could not look, and the next try finds all
+ * as it was.
+ */
+static GHashTable *open_all(json_t *runtimes, GError **error)
+{
+    g_autoptr(GHashTable) pidfds = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, pidfd_free);
     const char *uuid;
     json_t *document;
 
-    adoption->host = host;
-    adoption->done = done;
-    adoption->data = data;
-    adoption->open = 1;
-    if (!runtimes) {
-        done(error, data);
-        g_free(adoption);
-        return;
+    json_object_foreach (runtimes, uuid, document) {
+        pid_t pid = (pid_t)lpm_json_int(document, "pid", 0);
+        uint64_t start_time = (uint64_t)lpm_json_int(document, "start_time", 0);
+        int pidfd = -1;
+
+        if (pid > 0 && !lpm_process_open(pid, start_time, &pidfd, error)) {
+            g_prefix_error(error, "the QEMU of partition %s: ",
+                           lpm_json_str(document, "runtime.profile.name", uuid));
+            return NULL;
+        }
+        g_hash_table_insert(pidfds, (gpointer)uuid, GINT_TO_POINTER(pidfd));
     }
-    json_object_foreach (profiles, uuid, document) {
-        load_profile(host, uuid, document, true);
-    }
+    return g_steal_pointer(&pidfds);
+}
+
+static void adopt_each(Adoption *adoption, json_t *runtimes, GHashTable *pidfds)
+{
+    LpmHost *host = adoption->host;
+    const char *uuid;
+    json_t *document;
+
     json_object_foreach (runtimes, uuid, document) {
         LpmPartition *partition = lpm_host_find(host, uuid, NULL);
+        gpointer pidfd;
 
         if (!partition) {
             /* It came in and is not ours yet: its profile is only in what it runs with. */
             load_profile(host, uuid, lpm_json_at(document, "runtime.profile"), false);
             partition = lpm_host_find(host, uuid, NULL);
         }
-        if (partition) {
-            adopt(adoption, partition, document);
+        if (partition && g_hash_table_steal_extended(pidfds, uuid, NULL, &pidfd)) {
+            adopt(adoption, partition, document, GPOINTER_TO_INT(pidfd));
         }
     }
+}
+
+void lpm_adopt_all(LpmHost *host, LpmHostDone done, void *data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) profiles = lpm_store_list(host->store, LPM_KIND_PROFILE, &error);
+    g_autoptr(json_t) runtimes =
+        profiles ? lpm_store_list(host->store, LPM_KIND_RUNTIME, &error) : NULL;
+    g_autoptr(GHashTable) pidfds = runtimes ? open_all(runtimes, &error) : NULL;
+    Adoption *adoption;
+    const char *uuid;
+    json_t *document;
+
+    if (!pidfds) {
+        done(error, data);
+        return;
+    }
+    adoption = g_new0(Adoption, 1);
+    adoption->host = host;
+    adoption->done = done;
+    adoption->data = data;
+    adoption->open = 1;
+    json_object_foreach (profiles, uuid, document) {
+        load_profile(host, uuid, document, true);
+    }
+    adopt_each(adoption, runtimes, pidfds);
     one_less(adoption);
 }

@@ -76,13 +76,15 @@ void lpm_qemu_set_reset(LpmPartition *partition);
 
 /*
  * Loads all partitions from the database and takes over those that run. Before @done is called
- * every QEMU that lives has its state known.
+ * every QEMU that lives has its state known. INTERNAL error, and nothing was done, when it cannot
+ * be told of each whether it lives.
  */
 void lpm_adopt_all(LpmHost *host, LpmHostDone done, void *data);
 
 /* --- stop (deactivate.c) --- */
 
-/* @timeout_ms counts for an orderly stop: then TIMEOUT, and nothing was killed. */
+/* @timeout_ms counts for an orderly stop: then TIMEOUT, and nothing was killed. A hard one does not
+ * wait for an orderly stop or restart under way, which ends with ABORTED. */
 void lpm_partition_stop(LpmPartition *partition, bool hard, unsigned timeout_ms, LpmHostDone done,
                         void *data);
 /* @profile: as for lpm_partition_start(). */

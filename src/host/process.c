@@ -45,64 +45,113 @@ bool lpm_process_user(const char *name, uid_t *ret_uid, gid_t *ret_gid)
     return true;
 }
 
-bool lpm_process_start_time(pid_t pid, uint64_t *ret_start_time)
+/* The text of /proc/PID/stat after the command's name, which may hold anything, also spaces and
+ * parentheses; NULL, and errno is set. To be freed. */
+static char *read_stat(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
-    g_autofree char *text = NULL;
-    g_auto(GStrv) fields = NULL;
+    char text[4096]; /* three times what its 52 fields can take */
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : TEMP_FAILURE_RETRY(read(fd, text, sizeof(text) - 1));
+    int code = errno;
     const char *after;
 
-    if (pid <= 0 || !g_file_get_contents(path, &text, NULL, NULL)) {
-        return false;
+    if (fd >= 0) {
+        close(fd);
     }
-    /* The command's name may hold anything, also spaces and parentheses. */
+    if (got < 0) {
+        errno = code;
+        return NULL;
+    }
+    text[got] = '\0';
     after = strrchr(text, ')');
-    if (!after || after[1] != ' ' || after[2] == 'Z' || after[2] == 'X') {
+    if (!after || after[1] != ' ') {
+        errno = EPROTO;
+        return NULL;
+    }
+    return g_strdup(after + 2);
+}
+
+static bool start_time_from(const char *stat, uint64_t *ret_start_time)
+{
+    enum { START = 22 - 3 }; /* proc(5) */
+    g_auto(GStrv) fields = g_strsplit(stat, " ", START + 2);
+
+    if (g_strv_length(fields) < START + 2) {
         return false;
     }
-    fields = g_strsplit(after + 2, " ", 22);
-    if (g_strv_length(fields) < 21) {
-        return false;
-    }
-    *ret_start_time = g_ascii_strtoull(fields[19], NULL, 10);
+    *ret_start_time = g_ascii_strtoull(fields[START], NULL, 10);
     return true;
+}
+
+bool lpm_process_start_time(pid_t pid, uint64_t *ret_start_time)
+{
+    g_autofree char *stat = pid > 0 ? read_stat(pid) : NULL;
+
+    return stat && stat[0] != 'Z' && stat[0] != 'X' && start_time_from(stat, ret_start_time);
+}
+
+/* All its threads: the first one of a large process may be a zombie while others still write. */
+static bool has_ended(int pidfd)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+
+    return poll(&ended, 1, 0) > 0;
 }
 
 bool lpm_process_is_ending(pid_t pid, int pidfd)
 {
     enum { FLAGS = 9 - 3, PENDING = 31 - 3, FIELDS = PENDING + 2, EXITING = 4 }; /* proc(5) */
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
-    g_autofree char *text = NULL;
+    g_autofree char *stat = NULL;
     g_auto(GStrv) fields = NULL;
-    const char *after;
 
-    if (poll(&ended, 1, 0) > 0) {
+    if (has_ended(pidfd)) {
         return true;
     }
-    if (!g_file_get_contents(path, &text, NULL, NULL)) {
-        return true;
-    }
-    after = strrchr(text, ')');
-    fields = after && after[1] == ' ' ? g_strsplit(after + 2, " ", FIELDS) : NULL;
+    stat = read_stat(pid);
+    fields = stat ? g_strsplit(stat, " ", FIELDS) : NULL;
     if (!fields || g_strv_length(fields) < FIELDS) {
-        return false;
+        return has_ended(pidfd);
     }
     return g_ascii_strtoull(fields[FLAGS], NULL, 10) & EXITING ||
            g_ascii_strtoull(fields[PENDING], NULL, 10) & 1ULL << (SIGKILL - 1);
 }
 
-int lpm_process_open(pid_t pid, uint64_t start_time)
+/* It is not that one: nothing has the number now, or it is that of a thread of another process. */
+static bool is_not_there(int code)
+{
+    return code == ESRCH || code == EINVAL || code == ENOENT;
+}
+
+bool lpm_process_open(pid_t pid, uint64_t start_time, int *ret_pidfd, GError **error)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    g_autofree char *stat = NULL;
     uint64_t now = 0;
+    int code;
 
-    /* Looked at after the pidfd is there, so that it can only be this very process. */
-    if (fd >= 0 && (!lpm_process_start_time(pid, &now) || now != start_time)) {
-        close(fd);
-        fd = -1;
+    *ret_pidfd = -1;
+    if (fd < 0) {
+        return is_not_there(errno) ||
+               lpm_error_set(error, LPM_ERROR_INTERNAL,
+                             "whether process %d lives cannot be told: pidfd_open: %s", (int)pid,
+                             g_strerror(errno));
     }
-    return fd;
+    /* Looked at after the pidfd is there, so that it can only be this very process. */
+    stat = has_ended(fd) ? NULL : read_stat(pid);
+    code = errno;
+    if (stat && start_time_from(stat, &now) && now == start_time) {
+        *ret_pidfd = fd;
+        return true;
+    }
+    if (now || has_ended(fd)) {
+        close(fd);
+        return true;
+    }
+    close(fd);
+    return lpm_error_set(error, LPM_ERROR_INTERNAL,
+                         "whether process %d lives cannot be told: /proc/%d/stat: %s", (int)pid,
+                         (int)pid, stat ? "it is not understood" : g_strerror(code));
 }
 
 void lpm_process_kill(int pidfd)

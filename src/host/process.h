@@ -42,8 +42,10 @@ void lpm_process_discard(LpmProcess *process);
 
 /* Start time of @pid; false when there is no such process, or only its zombie. */
 bool lpm_process_start_time(pid_t pid, uint64_t *ret_start_time);
-/* A pidfd of exactly that process, or -1 when it has ended. */
-int lpm_process_open(pid_t pid, uint64_t start_time);
+/* A pidfd of exactly that process, or -1 when it has ended for certain. INTERNAL error when that
+ * cannot be told, out of memory or descriptors, say: then it may well live. */
+bool lpm_process_open(pid_t pid, uint64_t start_time, int *ret_pidfd,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /*
  * Whether that process has ended, is on its way, or has got SIGKILL: a large one may take seconds
  * over its end, and its pidfd says so only then. What cannot be read of a live one is no sign.

@@ -9,6 +9,7 @@
 #include <glib-unix.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* --- configuration --- */
@@ -274,6 +275,17 @@ static void spawn_cat(int input, int output, LpmProcess *process)
     g_assert_true(good);
 }
 
+static int open_process(pid_t pid, uint64_t start_time)
+{
+    g_autoptr(GError) error = NULL;
+    int pidfd;
+    bool good = lpm_process_open(pid, start_time, &pidfd, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(good);
+    return pidfd;
+}
+
 static void wait_end(int pidfd)
 {
     GPollFD poll = {.fd = pidfd, .events = G_IO_IN};
@@ -301,10 +313,10 @@ static void test_process(void)
     g_assert_cmpint(write(in[1], "hello", 5), ==, 5);
     g_assert_cmpint(read(out[0], text, 5), ==, 5);
     g_assert_cmpstr(text, ==, "hello");
-    g_assert_cmpint(lpm_process_open(process.pid, process.start_time + 1), ==, -1);
+    g_assert_cmpint(open_process(process.pid, process.start_time + 1), ==, -1);
     lpm_process_kill(process.pidfd);
     wait_end(process.pidfd);
-    g_assert_cmpint(lpm_process_open(process.pid, process.start_time), ==, -1);
+    g_assert_cmpint(open_process(process.pid, process.start_time), ==, -1);
     lpm_process_discard(&process);
     for (int i = 0; i < 2; i++) {
         close(in[i]);
@@ -321,7 +333,7 @@ static void test_process_discard(void)
     g_assert_true(g_unix_open_pipe(in, FD_CLOEXEC, NULL));
     g_assert_true(g_unix_open_pipe(out, FD_CLOEXEC, NULL));
     spawn_cat(in[0], out[1], &process);
-    pidfd = lpm_process_open(process.pid, process.start_time);
+    pidfd = open_process(process.pid, process.start_time);
     g_assert_cmpint(pidfd, >=, 0);
     lpm_process_discard(&process);
     wait_end(pidfd);
@@ -347,6 +359,53 @@ static void test_process_no_program(void)
     g_assert_nonnull(strstr(error->message, "/nonexistent/qemu"));
     lpm_process_discard(&process);
     close(null);
+}
+
+/* --- adoption --- */
+
+static void on_not_adopted(const GError *error, void *data)
+{
+    g_assert_error(error, LPM_ERROR, LPM_ERROR_INTERNAL);
+    g_assert_nonnull(strstr(error->message, "the QEMU of partition p1"));
+    *(bool *)data = true;
+}
+
+/* Out of descriptors lpm-host cannot look whether a QEMU lives: it does not start then, and what
+ * finds that QEMU again is still in the database. "Ended" would be "off" for a fence agent. */
+static void test_adoption_cannot_look(void)
+{
+    static const char *const uuid = "6c1e4b6e-0000-4000-8000-000000000001";
+    g_autofree char *dir = g_dir_make_tmp("lpm-adopt-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "host.db", NULL);
+    LpmHostConfig config = {.name = (char *)"beta", .run_dir = dir};
+    LpmHost host = {.config = &config, .clock = lpm_clock_system()};
+    g_autoptr(json_t) before = NULL, after = NULL;
+    struct rlimit few, limit;
+    uint64_t start = 0;
+    bool told = false;
+
+    host.store = lpm_store_open(path, NULL);
+    g_assert_true(lpm_process_start_time(getpid(), &start));
+    before = lpm_json_pack("{s:I, s:I, s:{s:{s:s}}}", "pid", (json_int_t)getpid(), "start_time",
+                           (json_int_t)start, "runtime", "profile", "name", "p1");
+    g_assert_true(lpm_store_put(host.store, LPM_KIND_RUNTIME, uuid, before, NULL, NULL));
+    host.partitions = g_hash_table_new(g_str_hash, g_str_equal);
+
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    few = limit;
+    few.rlim_cur = 0;
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &few), ==, 0);
+    lpm_adopt_all(&host, on_not_adopted, &told);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+
+    g_assert_true(told);
+    g_assert_cmpuint(g_hash_table_size(host.partitions), ==, 0);
+    after = lpm_store_get(host.store, LPM_KIND_RUNTIME, uuid, NULL, NULL);
+    g_assert_true(json_equal(before, after));
+    g_hash_table_unref(host.partitions);
+    lpm_store_close(host.store);
+    (void)g_unlink(path);
+    (void)g_rmdir(dir);
 }
 
 /* --- verbs --- */
@@ -381,6 +440,7 @@ int main(int argc, char **argv)
     g_test_add_func("/process/run", test_process);
     g_test_add_func("/process/discard", test_process_discard);
     g_test_add_func("/process/no-program", test_process_no_program);
+    g_test_add_func("/adoption/cannot-look", test_adoption_cannot_look);
     g_test_add_func("/verbs", test_verbs);
     return g_test_run();
 }
