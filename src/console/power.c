@@ -36,13 +36,15 @@ typedef struct {
     int64_t deadline_us; /* monotonic */
     int64_t asked_us;    /* monotonic: when the move was told to stop last; 0: never */
     char *system;        /* where it is; NULL: not found */
-    char *why;           /* what was seen last, for people */
-    GError *refused;     /* of the last partition-stop; NULL */
+    GPtrArray *off_at; /* other systems whose rows say that it is off, and that are not asked yet */
+    char *why;         /* what was seen last, for people */
+    GError *refused;   /* of the last partition-stop; NULL */
 } Power;
 
 static void power_free(Power *power)
 {
     g_clear_error(&power->refused);
+    g_ptr_array_unref(power->off_at);
     g_free(power->partition);
     g_free(power->system);
     g_free(power->why);
@@ -103,6 +105,7 @@ static Verdict judge(Power *power, const json_t *rows, const json_t *unreachable
     size_t i;
 
     g_clear_pointer(&power->system, g_free);
+    g_ptr_array_set_size(power->off_at, 0);
     power->crashed = true; /* until one is seen that is not */
     json_array_foreach (rows, i, row) {
         if (strcmp(lpm_json_str(row, "name", ""), power->partition) == 0) {
@@ -112,6 +115,9 @@ static Verdict judge(Power *power, const json_t *rows, const json_t *unreachable
                 g_free(power->system);
                 power->system = g_strdup(lpm_json_str(row, "system", NULL));
                 worst = verdict;
+            }
+            if (verdict == POWER_OFF && found) { /* the first one is asked as it is */
+                g_ptr_array_add(power->off_at, g_strdup(lpm_json_str(row, "system", "?")));
             }
             found = true;
         }
@@ -205,8 +211,43 @@ static void look_later(Power *power)
     }
 }
 
-/* A system that was away when the move ended may have another word on it than those that answer:
- * the record decides, and whoever owns the partition has to be asked. */
+/* What partition-show says at @power->system, as judge_row() takes it. */
+static Verdict judge_shown(Power *power, const json_t *shown)
+{
+    g_autoptr(json_t) row = lpm_json_pack("{s:s, s:s, s:s?, s:b}", "system", power->system, "state",
+                                          lpm_json_str(shown, "state", "unknown"), "migration",
+                                          lpm_json_str(shown, "migration", NULL), "process",
+                                          !json_is_null(json_object_get(shown, "pid")));
+    const LpmMove *move = unfinished(power);
+
+    if (move) {
+        say(power,
+            g_strdup_printf("migration %s of it is %s", move->id, lpm_move_state_name(move)));
+        return POWER_MOVING;
+    }
+    return judge_row(power, row);
+}
+
+static void ask_owner(Power *power);
+
+/* An owner that has to be asked: one of those that were seen as off. */
+static bool take_owner(Power *power, const char *owner)
+{
+    guint index = 0;
+
+    if (!owner || !g_ptr_array_find_with_equal_func(power->off_at, owner, g_str_equal, &index)) {
+        return false;
+    }
+    g_free(power->system);
+    power->system = g_ptr_array_steal_index(power->off_at, index);
+    return true;
+}
+
+/*
+ * A system that was away when the move ended may have another word on it than those that answer:
+ * the record decides, and whoever owns the partition has to be asked. It may have been started, or
+ * set off on a move, since the rows were read: what its owner says along with the record counts.
+ */
 static void on_owner(json_t *result, const GError *error, void *data)
 {
     Power *power = data;
@@ -214,16 +255,24 @@ static void on_owner(json_t *result, const GError *error, void *data)
     const char *state = lpm_json_str(result, "record.state", "?");
     /* Offered or taken: its owner is the source still, and the target may run it. */
     bool handed = strcmp(state, "OFFER") == 0 || strcmp(state, "TAKEN") == 0;
+    bool owned = !error && !handed && g_strcmp0(owner, power->system) == 0;
+    Verdict verdict = owned ? judge_shown(power, result) : POWER_UNKNOWN;
 
-    if (!error && !handed && g_strcmp0(owner, power->system) == 0) {
-        end_with(power, true);
+    if (verdict == POWER_OFF || (verdict != POWER_UNKNOWN && !power->off)) {
+        end_with(power, verdict == POWER_OFF);
         return;
     }
-    say(power,
-        g_strdup_printf("it is off on system %s, but its record %s%s%s%s, and not all "
-                        "systems answer",
-                        power->system, owner ? "names " : "cannot be read", owner ? owner : "",
-                        handed ? " and says " : "", handed ? state : ""));
+    if (!error && !handed && !owned && take_owner(power, owner)) {
+        ask_owner(power);
+        return;
+    }
+    if (!owned) {
+        say(power,
+            g_strdup_printf("it is off on system %s, but its record %s%s%s%s, and not all "
+                            "systems answer",
+                            power->system, owner ? "names " : "cannot be read", owner ? owner : "",
+                            handed ? " and says " : "", handed ? state : ""));
+    }
     if (power->off) {
         look_later(power);
     } else {
@@ -231,19 +280,25 @@ static void on_owner(json_t *result, const GError *error, void *data)
     }
 }
 
-static void confirm(Power *power, const json_t *unreachable)
+static void ask_owner(Power *power)
 {
     LpmSystem *system = lpm_systems_need(power->console, power->system, NULL);
 
+    if (!system) {
+        look_later(power);
+        return;
+    }
+    lpm_system_ask(system, "partition-show", lpm_json_pack("{s:s}", "partition", power->partition),
+                   CALL_TIMEOUT_MS, on_owner, power);
+}
+
+static void confirm(Power *power, const json_t *unreachable)
+{
     if (json_array_size(unreachable) == 0) {
         end_with(power, true);
-    } else if (!system) {
-        look_later(power);
-    } else {
-        lpm_system_ask(system, "partition-show",
-                       lpm_json_pack("{s:s}", "partition", power->partition), CALL_TIMEOUT_MS,
-                       on_owner, power);
+        return;
     }
+    ask_owner(power);
 }
 
 static void on_stopped(json_t *result, const GError *error, void *data)
@@ -331,29 +386,33 @@ static void look(Power *power)
     lpm_fleet_list_whole(power->console, on_looked, power);
 }
 
-static void begin(LpmHttpRequest *request, const json_t *arguments, LpmConsole *console, bool off,
-                  int64_t wait_s)
+static Power *power_new(LpmConsole *console, const char *partition, bool off, int64_t wait_s)
 {
     Power *power = g_new0(Power, 1);
 
     power->console = console;
-    power->request = request;
-    power->partition = g_strdup(lpm_json_str(arguments, "partition", ""));
+    power->partition = g_strdup(partition);
+    power->off_at = g_ptr_array_new_with_free_func(g_free);
     power->off = off;
     power->deadline_us = lpm_clock_monotonic_us(console->clock) + wait_s * G_TIME_SPAN_SECOND;
+    return power;
+}
+
+static void begin(LpmHttpRequest *request, const json_t *arguments, LpmConsole *console, bool off,
+                  int64_t wait_s)
+{
+    Power *power = power_new(console, lpm_json_str(arguments, "partition", ""), off, wait_s);
+
+    power->request = request;
     look(power);
 }
 
 void lpm_power_off(LpmConsole *console, const char *partition, bool gone, int64_t wait_s,
                    LpmPowerDone done, void *data)
 {
-    Power *power = g_new0(Power, 1);
+    Power *power = power_new(console, partition, true, wait_s);
 
-    power->console = console;
-    power->partition = g_strdup(partition);
-    power->off = true;
     power->gone = gone;
-    power->deadline_us = lpm_clock_monotonic_us(console->clock) + wait_s * G_TIME_SPAN_SECOND;
     power->done = done;
     power->data = data;
     look(power);
