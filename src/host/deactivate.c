@@ -6,7 +6,7 @@
 
 #define AGENT_SHUTDOWN_MS 5000
 
-typedef struct {
+typedef struct LpmStop {
     LpmPartition *partition;
     bool hard;
     bool restart;
@@ -38,6 +38,7 @@ static void finish(Stop *stop, const GError *error)
 {
     g_clear_handle_id(&stop->timer, g_source_remove);
     stop->partition->busy = NULL;
+    stop->partition->orderly_stop = NULL;
     stop->over = true;
     stop->done(error, stop->data);
     stop_free(stop);
@@ -109,10 +110,27 @@ static Stop *stop_new(LpmPartition *partition, bool hard, unsigned timeout_ms, L
     return stop;
 }
 
+/* An orderly one may take minutes, or never be obeyed, and a fence agent must not wait for that. It
+ * is over then and starts nothing anew: whoever stops it hard is told that it is off. */
+static void overtake(Stop *stop)
+{
+    LpmPartition *partition = stop->partition;
+    g_autoptr(GError) error = NULL;
+
+    lpm_qemu_end_cancel(partition, on_gone, stop);
+    lpm_error_set(&error, LPM_ERROR_ABORTED,
+                  "partition %s: while it was %s a hard stop was asked for, which is done instead",
+                  partition->profile->name, partition->busy);
+    finish(stop, error);
+}
+
 static void begin(Stop *stop)
 {
     LpmPartition *partition = stop->partition;
 
+    if (stop->hard && partition->orderly_stop) {
+        overtake(partition->orderly_stop);
+    }
     if (!may_begin(stop)) {
         g_idle_add_once(on_refused, stop);
         return;
@@ -125,6 +143,7 @@ static void begin(Stop *stop)
         lpm_process_kill(partition->pidfd);
         return;
     }
+    partition->orderly_stop = stop;
     stop->timer = g_timeout_add(stop->timeout_ms, on_timeout, stop);
     stop->asking = true;
     if (partition->agent) {
@@ -169,6 +188,7 @@ static void on_gone(LpmPartition *partition, void *data)
     Stop *stop = data;
 
     g_clear_handle_id(&stop->timer, g_source_remove);
+    partition->orderly_stop = NULL;
     if (!stop->restart) {
         finish(stop, NULL);
         return;

@@ -169,6 +169,7 @@ struct LpmPartition {
                          of before */
     GList *end_waiters;               /* LpmEndWaiter: told once QEMU is gone */
     struct LpmActivation *activation; /* a start on its way */
+    struct LpmStop *orderly_stop;     /* its operating system was asked to shut down; NULL: no */
     guint timer;                      /* reconnects a lost QMP connection */
     GPtrArray *nonces;                /* of LpmNonce (facts.h), beside its disks; NULL: none */
     struct LpmDirty *dirty;           /* dirty.c: a measurement under way; NULL: none */

@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -295,6 +296,30 @@ def test_orderly_stop_that_is_not_obeyed_kills_nothing(host):
     assert refused.value.kind == "timeout"
     assert is_alive(pid)
     wait_for(lambda: host.state() == "running", "running again")
+
+
+@pytest.mark.parametrize("verb", ["partition-stop", "partition-restart"])
+def test_hard_stop_does_not_wait_for_an_orderly_one(host, verb):
+    """What fences a partition must not fail because somebody asked it to shut down, and what is off then stays off."""
+    uuid = host.create()["uuid"]
+    host.call("partition-start", partition="p1")
+    refused = []
+
+    def orderly():
+        with pytest.raises(Refused) as found:
+            host.call(verb, partition="p1", how="orderly", timeout_ms=50_000)
+        refused.append(found.value)
+    asking = threading.Thread(target=orderly)
+    asking.start()
+    wait_for(lambda: host.state() == "stopping", "asked to shut down")
+    assert host.call("partition-stop", partition="p1", how="hard")["state"] == "not-activated"
+    assert not qemus_of(uuid)
+    asking.join(SECONDS)
+    assert refused and refused[0].kind == "aborted" and "a hard stop was asked for" in str(refused[0])
+    shown = host.call("partition-show", partition="p1")
+    assert (shown["state"], shown["reason"]) == ("not-activated", None) and not qemus_of(uuid)
+    host.call("partition-start", partition="p1")  # nothing is left of either
+    assert host.state() == "running"
 
 
 def test_failed_start_says_why_and_leaves_nothing(host):
