@@ -182,14 +182,14 @@ static void check_cluster_margin(LpmCheckRun *run)
 
 static void check_cluster_limit(LpmCheckRun *run)
 {
-    int64_t lowered = lpm_json_int(run->facts, "options.cluster_blackout_ms", 0);
+    int64_t asked = lpm_json_int(run->facts, "options.asked_blackout_ms", 0); /* 0: not lowered */
     LpmCluster cluster;
 
-    if (lowered > 0 && lpm_cluster_read(lpm_json_at(run->facts, "guest.scripts"), &cluster)) {
+    if (asked > 0 && lpm_cluster_read(lpm_json_at(run->facts, "guest.scripts"), &cluster)) {
         lpm_check_fail(run, TEXT("partition %s", run->partition), what_it_bears(&cluster),
                        TEXT("up to %" G_GINT64_FORMAT
                             " ms were asked for; the move accepts %" G_GINT64_FORMAT " ms",
-                            lpm_json_int(run->facts, "options.asked_blackout_ms", 0), lowered),
+                            asked, lpm_cluster_bears_ms(&cluster)),
                        TEXT("nothing need be done; \"lpm-pacemaker setup\" on one member of the "
                             "cluster, once, lets it wait longer"));
     }

@@ -95,6 +95,9 @@ static void keep_options(LpmMove *move, const json_t *facts)
     json_object_set_new(move->options, "scripts", json_boolean(lpm_validation_has_scripts(facts)));
     if (bears > 0) {
         json_object_set_new(move->options, "cluster_blackout_ms", json_integer((json_int_t)bears));
+    }
+    /* Also where the cluster's no to a longer one is overruled. */
+    if (bears > 0 && lpm_json_int(move->options, "max_blackout_ms", 0) > bears) {
         json_object_set_new(move->options, "max_blackout_ms", json_integer((json_int_t)bears));
     }
 }

@@ -192,19 +192,24 @@ static json_t *fleet_facts(const LpmValidation *validation, const Target *target
     return lpm_json_pack("{s:o}", "macs_used", used);
 }
 
-/* A cluster that does not wait longer during the move sets the limit of the blackout. */
+/*
+ * What a cluster bears is written down whether or not the limit is within it now: it may be changed
+ * while the move runs. One that does not wait longer during the move has the limit lowered.
+ */
 static void fit_cluster(json_t *facts)
 {
     json_t *options = json_object_get(facts, "options");
     int64_t asked = lpm_json_int(options, "max_blackout_ms", 0);
     LpmCluster cluster;
-    int64_t lowered = lpm_cluster_read(lpm_json_at(facts, "guest.scripts"), &cluster)
-                          ? lpm_cluster_lower_ms(&cluster, asked)
-                          : 0;
 
+    if (!lpm_cluster_read(lpm_json_at(facts, "guest.scripts"), &cluster)) {
+        return;
+    }
+    int64_t bears = lpm_cluster_bears_ms(&cluster);
+    int64_t lowered = lpm_cluster_lower_ms(&cluster, asked);
+    json_object_set_new(options, "cluster_blackout_ms", json_integer((json_int_t)bears));
     if (lowered > 0) {
         json_object_set_new(options, "max_blackout_ms", json_integer((json_int_t)lowered));
-        json_object_set_new(options, "cluster_blackout_ms", json_integer((json_int_t)lowered));
         json_object_set_new(options, "asked_blackout_ms", json_integer((json_int_t)asked));
     }
 }

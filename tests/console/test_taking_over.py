@@ -15,7 +15,7 @@ class Members:
 
     def __init__(self, console, pair, mode):
         self.console, (self.source, self.target) = console, pair
-        self.taken, self.mode = [], mode
+        self.taken, self.mode, self.during = [], mode, "0"
         self.target.add("web2")
         self.source.verbs["scripts-check"] = lambda _: self.check()
         self.source.verbs["scripts-takeover"] = self.target.verbs["scripts-takeover"] = self.take
@@ -25,7 +25,8 @@ class Members:
         self.source.pace = 60  # the copy is harmed before it ends
 
     def check(self):
-        facts = {"cluster_node": "node1", "cluster_token_ms": "60000", "cluster_takeover": self.mode, "cluster_standby": "web2"}
+        facts = {"cluster_node": "node1", "cluster_token_ms": "60000", "cluster_takeover": self.mode, "cluster_standby": "web2",
+                 "cluster_during_ms": self.during}
         return {"phase": "check", "result": "ok", "error": "", "ms": 1, "version": "0.1.0", "start_us": 1,
                 "scripts": [{"kind": "script", "name": "all/pacer", "action": "checkmigrate", "answer": "yes", "words": "", "log": [], "facts": facts}]}
 
@@ -69,6 +70,23 @@ def members(console, tmp_path):
             console.start()
         return Members(console, join_two(console, tmp_path), mode)
     return make
+
+
+@pytest.mark.parametrize("during,bears", [("0", 30000), ("104000", 80000)])
+def test_the_limit_of_a_move_under_way_stays_within_what_the_cluster_bears(members, console, during, bears):
+    """Also where it was within that from the start, and where failure detection is lengthened."""
+    m = members("alert")
+    m.during = during
+    migration = m.move()
+    path = f"/v1/migrations/{migration}"
+    options = console.migration(migration)["options"]
+    assert (options["max_blackout_ms"], options["cluster_blackout_ms"]) == (300, bears)
+    refused = console.refused("PATCH", path, {"max_blackout_ms": bears + 1})
+    assert refused.error_class == "usage" and f"may be up to {bears}: the cluster" in str(refused)
+    assert console.migration(migration)["options"]["max_blackout_ms"] == 300
+    console.rest("PATCH", path, {"max_blackout_ms": bears})
+    assert console.migration(migration)["options"]["max_blackout_ms"] == bears
+    m.end(migration, "running", True)
 
 
 def test_auto_takes_over_by_itself_once(members, console):

@@ -15,8 +15,8 @@ static const struct {
       "{\"result\": \"ok\", \"scripts\": [{\"answer\": \"yes\", \"facts\": {\"cluster_members\": "
       "\"3\", \"cluster_token_ms\": \"9000\"}}]}",
       "partition web1", NULL, true},
-     "options.cluster_blackout_ms",
-     "4500"},
+     "options.asked_blackout_ms",
+     "5000"},
     {{"server.emulator-safe", X86, "options.verify", "false",
       "QEMU 10.0.2 (tcg) on system system-a", NULL, true},
      P "runtime",
