@@ -2,6 +2,8 @@
 """lpm-pacemaker on a real cluster of three members that are network namespaces: a member stands still as a partition does in its
 blackout, and is, or is not, declared lost."""
 
+import datetime
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +208,55 @@ def test_every_member_restores_itself_when_the_lease_ends(cluster):
     cluster.run(number, SCRIPT, "restore")
 
 
+def ends(cluster):
+    """When the lock, the longer failure detection and the blocks end, in seconds."""
+    text = cluster.configuration()
+    dates = re.findall(r'<date_expression id="openlpm-unmanage-[^>]* end="([^"]*)"', text)
+    return [int(n) for n in re.findall(r'name="until" value="(\d+)"', text)] + [
+        int(datetime.datetime.fromisoformat(date.replace("Z", "+00:00")).timestamp()) for date in dates]
+
+
+def test_a_copy_that_lasts_longer_than_the_lease_renews_it(cluster):
+    """All of it in one change; a member whose lock is gone changes nothing, and says so."""
+    number = home(cluster)
+    clean = cluster.configuration()
+    assert "LPM_FACT=watch_s=6\n" in script(cluster, number, "premigrate", policy="unmanage", lease=40).stdout
+    begun = cluster.configuration()
+    first = ends(cluster)
+    assert len(first) >= 4 and set(first) == {first[0]}
+    script(cluster, number, "watchmigrate", policy="unmanage", lease=40)
+    assert cluster.configuration() == begun, "most of the lease is left"
+    script(cluster, number, "watchmigrate", policy="unmanage", lease=3000)
+    later = ends(cluster)
+    assert len(later) == len(first) and set(later) == {later[0]} and later[0] > first[0] + 2000
+    assert cluster.configuration().count("<") == begun.count("<"), "nothing but the times is changed"
+    assert script(cluster, number, "watchmigrate", move="m2", policy="unmanage", lease=30000).returncode == 0
+    assert ends(cluster) == later
+    cluster.run(number, SCRIPT, "restore")
+    assert cluster.configuration() == clean
+    lost = script(cluster, number, "watchmigrate", policy="unmanage", lease=30000, check=False)
+    assert lost.returncode == VETO and "DR_ERROR=the lock of this move is not in the cluster's configuration any more" in lost.stdout, lost.stdout
+    assert cluster.configuration() == clean
+    script(cluster, number, "postmigrate", policy="unmanage")
+    assert cluster.configuration() == clean
+
+
+@pytest.mark.long
+def test_the_guards_hold_as_long_as_the_lease_is_renewed(cluster):
+    number, lease = home(cluster), 24
+    clean = cluster.configuration()
+    script(cluster, number, "premigrate", policy="unmanage", lease=lease)
+    until = time.monotonic() + 2.5 * lease
+    while time.monotonic() < until:
+        script(cluster, number, "watchmigrate", policy="unmanage", lease=lease)
+        assert all(token > 20000 for token in tokens(cluster))
+        text = cluster.run(number, "crm_mon", "-1").stdout
+        assert "(unmanaged)" in next(line for line in text.splitlines() if "* app\t" in line)
+        time.sleep(2)
+    script(cluster, number, "postmigrate", policy="unmanage")
+    assert cluster.configuration() == clean and tokens(cluster) == [USUAL_MS] * 3
+
+
 def facts(done):
     """What the script told for the console."""
     return dict(line.removeprefix("LPM_FACT=").split("=", 1) for line in done.stdout.splitlines() if line.startswith("LPM_FACT="))
@@ -244,11 +295,11 @@ def test_a_failure_detection_that_stays_is_not_touched(cluster):
 def test_the_resources_are_watched_while_the_cluster_leaves_them_alone(cluster):
     """By their own monitors, or by a command; what fails is said, and nothing is done about it until the move has ended."""
     number = home(cluster)
-    assert "watch_s" not in script(cluster, number, "premigrate", policy="manage").stdout
+    assert "LPM_FACT=watch_s=300\n" in script(cluster, number, "premigrate", policy="manage").stdout, "for the lease alone"
     script(cluster, number, "postmigrate")
     configuration = cluster.configuration()
     begun = script(cluster, number, "premigrate", policy="unmanage")
-    assert "LPM_FACT=watch_s=10" in begun.stdout
+    assert "LPM_FACT=watch_s=10\n" in begun.stdout
     assert script(cluster, number, "watchmigrate", policy="unmanage").returncode == 0
     cluster.run(number, "rm", "/run/resource-agents/Dummy-app.state")
     seen = script(cluster, number, "watchmigrate", policy="unmanage", check=False)
