@@ -18,7 +18,7 @@ help:
 	@echo "make bench        side by side with QEMU's own migration (ROWS=list shows its rows; PAIRS=5)"
 	@echo "make fuzz         every fuzz target for SECONDS=30"
 	@echo "make sanitize     the movers' tests under ThreadSanitizer, then AddressSanitizer (also in check-long)"
-	@echo "make install      to DESTDIR and PREFIX, by meson"
+	@echo "make install      to DESTDIR and PREFIX, by meson; without DESTDIR also makes the users and tells systemd"
 
 deps:
 	@scripts/deps $(DEPS)
@@ -32,6 +32,7 @@ build: deps
 
 # What a target installs: scripts/deps says.
 demo: DEPS = demo
+install: DEPS = install
 fuzz: DEPS = fuzz
 
 demo: build
@@ -77,6 +78,7 @@ install: deps
 	@[ -f $(BUILD)-install/build.ninja ] || meson setup $(BUILD)-install --buildtype=release --prefix=$(or $(PREFIX),/usr/local)
 	@ninja -C $(BUILD)-install --quiet
 	DESTDIR="$(DESTDIR)" meson install -C $(BUILD)-install --no-rebuild
+	@[ -n "$(DESTDIR)" ] || scripts/settle "$(or $(PREFIX),/usr/local)"
 
 clean:
 	rm -rf $(BUILD) $(BUILD).log $(BUILD)-install build-fuzz build-fuzz.log build-sanitize-*

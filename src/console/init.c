@@ -5,11 +5,14 @@
 
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define CERT_DAYS 825
+/* Whom the unit runs the console as. */
+#define SERVICE_USER "lpm-console"
 
 static bool write_file(const char *directory, const char *name, const char *text, int mode,
                        GError **error)
@@ -27,7 +30,13 @@ static bool write_file(const char *directory, const char *name, const char *text
 static bool make_directory(const char *directory, GError **error)
 {
     g_autofree char *file = g_build_filename(directory, "admin.conf", NULL);
+    g_autofree char *parent = g_path_get_dirname(directory);
+    bool had_parent = g_file_test(parent, G_FILE_TEST_EXISTS);
 
+    /* The service's user passes through what is above: lpm-host's directory, as a rule. */
+    if (g_mkdir_with_parents(parent, 0711) != 0 || (!had_parent && chmod(parent, 0711) != 0)) {
+        return lpm_error_set(error, LPM_ERROR_STORAGE, "%s: %s", parent, g_strerror(errno));
+    }
     if (g_mkdir_with_parents(directory, 0700) != 0 || chmod(directory, 0700) != 0) {
         return lpm_error_set(error, LPM_ERROR_STORAGE, "%s: %s", directory, g_strerror(errno));
     }
@@ -106,6 +115,26 @@ static bool make_client_file(const LpmConsoleConfig *config, GError **error)
     return write_file(config->state_dir, "admin.conf", text, 0600, error);
 }
 
+/*
+ * Made by root, used by the service: without its user, or as somebody else, all stays as it is.
+ * Who dies before the end has systemd do it: it gives a service its StateDirectory.
+ */
+static bool hand_over(const char *directory, GError **error)
+{
+    const struct passwd *user = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
+    g_autoptr(GDir) files = user ? g_dir_open(directory, 0, NULL) : NULL;
+    bool good = !user || (files && lchown(directory, user->pw_uid, user->pw_gid) == 0);
+    const char *name;
+
+    while (good && files && (name = g_dir_read_name(files))) {
+        g_autofree char *path = g_build_filename(directory, name, NULL);
+
+        good = lchown(path, user->pw_uid, user->pw_gid) == 0;
+    }
+    return good || lpm_error_set(error, LPM_ERROR_STORAGE, "%s cannot be given to user %s: %s",
+                                 directory, SERVICE_USER, g_strerror(errno));
+}
+
 /* The client file comes last: with it the console is there. */
 bool lpm_console_init(const LpmConsoleConfig *config, bool write_config, GError **error)
 {
@@ -113,5 +142,5 @@ bool lpm_console_init(const LpmConsoleConfig *config, bool write_config, GError 
 
     return make_directory(config->state_dir, error) && make_identity(config, error) &&
            (!write_config || write_file(config->state_dir, "console.conf", text, 0600, error)) &&
-           make_client_file(config, error);
+           make_client_file(config, error) && hand_over(config->state_dir, error);
 }

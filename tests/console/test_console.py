@@ -2,13 +2,18 @@
 """lpm-console without moves: init, who may do what, joining, records, partitions, odd systems."""
 
 import json
+import pathlib
+import shutil
 import socket
 import ssl
+import subprocess
+import tempfile
 import time
+import urllib.request
 
 import pytest
 
-from consolerun import ROOT, Console, Refused, run_program
+from consolerun import ENVIRONMENT, PROGRAM, ROOT, Console, Refused, free_ports, run_program
 from fakehost import Client, Drop, Failure, FakeHost, Hang, Raw, anonymous_context, join, make_request, record
 
 UUID = "6f1c1d2e-0b7a-4d8f-9c55-0123456789ab"
@@ -25,6 +30,42 @@ def test_init_does_not_overwrite(console):
     assert again.returncode == 4 and "admin.conf" in again.stderr
     assert (console.state / "admin.conf").read_text() == before
     assert (console.state.stat().st_mode & 0o777, (console.state / "key.pem").stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def test_what_init_makes_belongs_to_the_user_of_the_service(tmp_path):
+    """Made by root, used by lpm-console, with the directory beside lpm-host's: the user is in a user list of this test's own."""
+    users = tmp_path / "passwd"
+    users.write_text(pathlib.Path("/etc/passwd").read_text() + "lpm-console:x:64990:64990::/nonexistent:/usr/sbin/nologin\n")
+    parent = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))  # above tmp_path others may not pass
+    state = parent / "openlpm" / "console"
+    program, environment = shutil.copy(PROGRAM, parent), {**ENVIRONMENT, "LPM_DATA_DIR": shutil.copytree(ROOT / "data", parent / "data")}
+    https, rpc = free_ports(2)
+    try:
+        parent.chmod(0o711)
+        subprocess.run(["unshare", "--mount", "sh", "-c", 'umask 077; mount --bind "$0" /etc/passwd && exec "$@"', users, program,
+                        "init", "--state", state, "--address", "127.0.0.1", "--https-port", str(https), "--rpc-port", str(rpc)],
+                       check=True, timeout=20, env=environment)
+        assert state.parent.stat().st_mode & 0o777 == 0o711
+        made = [state, *state.iterdir()]
+        assert len(made) > 5 and {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(64990, 64990)}
+        served = subprocess.Popen(["setpriv", "--reuid=64990", "--regid=64990", "--clear-groups", program, "--state", state],
+                                  env=environment)
+        try:
+            context = ssl.create_default_context(cafile=state / "ca.pem")
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    url = f"https://127.0.0.1:{https}/v1/health"
+                    assert urllib.request.urlopen(url, context=context, timeout=10).status == 200
+                    break
+                except OSError:
+                    assert served.poll() is None and time.monotonic() < deadline
+                    time.sleep(0.05)
+        finally:
+            served.kill()
+            served.wait()
+    finally:
+        shutil.rmtree(parent)
 
 
 @pytest.mark.parametrize("argv, code", [
