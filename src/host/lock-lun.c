@@ -512,6 +512,6 @@ void lpm_lock_lun_leave(LpmLockLun *lun, bool keep)
     lun->used_us = g_get_monotonic_time();
     g_mutex_lock(&lun->mutex);
     lun->taken = false;
-    g_cond_signal(&lun->cond);
+    g_cond_broadcast(&lun->cond); /* the one that is woken may be out of time */
     g_mutex_unlock(&lun->mutex);
 }
