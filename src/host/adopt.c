@@ -138,7 +138,7 @@ static void load_profile(LpmHost *host, const char *uuid, const json_t *json, bo
 {
     g_autoptr(GError) error = NULL;
     LpmProfile *profile = lpm_profile_from_json(json, &error);
-    LpmPartition *partition = profile ? lpm_partition_add(host, profile, &error) : NULL;
+    LpmPartition *partition = profile ? lpm_partition_load(host, profile, &error) : NULL;
 
     if (partition) {
         partition->stored = stored;

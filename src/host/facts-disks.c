@@ -116,19 +116,21 @@ void lpm_facts_disks(LpmHost *host, const LpmProfile *profile, const char *uuid,
 {
     g_autoptr(json_t) json = lpm_profile_to_json(profile);
     Round *round = g_new0(Round, 1);
+    size_t n_disks;
 
     round->host = host;
     round->profile = lpm_profile_from_json(json, NULL);
+    n_disks = round->profile ? round->profile->n_disks : 0;
     round->rows = json_array();
     round->drivers = drivers;
     round->row = row;
     round->done = done;
     round->data = data;
     round->pending = 1; /* until all have been asked */
-    for (size_t i = 0; i < round->profile->n_disks; i++) {
+    for (size_t i = 0; i < n_disks; i++) {
         json_array_append_new(round->rows, json_object());
     }
-    for (size_t i = 0; i < round->profile->n_disks; i++) {
+    for (size_t i = 0; i < n_disks; i++) {
         ask_driver(round, i);
         look_at(round, i, uuid);
     }

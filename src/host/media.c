@@ -253,6 +253,36 @@ static bool resolve(Change *change, GError **error)
     return ops && ops->activate(host, &at, true, uid, gid, &change->place, error);
 }
 
+/* @definition with the new medium in the drive at @index is still one that can be read again. */
+static bool stays_sound(const Change *change, const json_t *definition, GError **error)
+{
+    g_autoptr(json_t) json = json_deep_copy(definition);
+    json_t *row = json_array_get(json_object_get(json, "disks"), change->index);
+    g_autoptr(LpmProfile) profile = NULL;
+
+    json_object_set_new(row, "pool", json_string(change->pool));
+    json_object_set_new(row, "file", json_string(change->file));
+    profile = lpm_profile_from_json(json, error);
+    return profile != NULL;
+}
+
+/* What is written down without being sound would be lost, with the partition, at the next start of
+ * lpm-host. */
+static bool check_sound(const Change *change, GError **error)
+{
+    const LpmPartition *partition = change->partition;
+    const json_t *built = lpm_json_at(partition->runtime, "profile");
+    g_autoptr(json_t) json = lpm_profile_to_json(partition->profile);
+
+    if (change->file && (!stays_sound(change, json, error) ||
+                         (partition->pid && built && !stays_sound(change, built, error)))) {
+        g_prefix_error(error, "partition %s, drive %s: this medium cannot be put in: ",
+                       partition->profile->name, partition->profile->disks[change->index].name);
+        return false;
+    }
+    return true;
+}
+
 static void begin(Change *change)
 {
     LpmPartition *partition = change->partition;
@@ -302,7 +332,7 @@ void lpm_verb_media(LpmRpcRequest *request, json_t *arguments, void *data)
     change->old_pool = g_strdup(partition->profile->disks[index].at.pool);
     change->force = lpm_json_bool(arguments, "force", false);
     change->place.secret_fd = -1;
-    if (!resolve(change, &error)) {
+    if (!check_sound(change, &error) || !resolve(change, &error)) {
         change_end(change, error);
         return;
     }

@@ -67,7 +67,9 @@ static const char *shared_mac(const LpmProfile *one, const LpmProfile *other)
     return NULL;
 }
 
-static bool is_free(LpmHost *host, const LpmProfile *profile, GError **error)
+/* @macs: also whether they are free; what does not change them says false. */
+static bool is_free(LpmHost *host, const LpmProfile *profile, const LpmPartition *except, bool macs,
+                    GError **error)
 {
     GHashTableIter iter;
     gpointer value;
@@ -75,8 +77,11 @@ static bool is_free(LpmHost *host, const LpmProfile *profile, GError **error)
     g_hash_table_iter_init(&iter, host->partitions);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const LpmProfile *other = ((LpmPartition *)value)->profile;
-        const char *mac = shared_mac(profile, other);
+        const char *mac = macs ? shared_mac(profile, other) : NULL;
 
+        if (value == except) {
+            continue;
+        }
         if (strcmp(other->uuid, profile->uuid) == 0) {
             return lpm_error_set(error, LPM_ERROR_EXISTS,
                                  "%s has partition %s with UUID %s already", lpm_host_name(host),
@@ -98,15 +103,16 @@ static bool is_free(LpmHost *host, const LpmProfile *profile, GError **error)
     return true;
 }
 
-LpmPartition *lpm_partition_add(LpmHost *host, LpmProfile *profile, GError **error)
+bool lpm_partition_is_free(const LpmPartition *partition, const LpmProfile *changed, bool macs,
+                           GError **error)
 {
-    LpmPartition *partition;
+    return is_free(partition->host, changed, partition, macs, error);
+}
 
-    if (!is_free(host, profile, error)) {
-        lpm_profile_free(profile);
-        return NULL;
-    }
-    partition = g_new0(LpmPartition, 1);
+static LpmPartition *insert(LpmHost *host, LpmProfile *profile)
+{
+    LpmPartition *partition = g_new0(LpmPartition, 1);
+
     partition->host = host;
     partition->refs = 1;
     partition->profile = profile;
@@ -115,6 +121,31 @@ LpmPartition *lpm_partition_add(LpmHost *host, LpmProfile *profile, GError **err
     partition->run_dir = g_build_filename(host->config->run_dir, "partitions", profile->uuid, NULL);
     g_hash_table_insert(host->partitions, g_strdup(profile->uuid), partition);
     return partition;
+}
+
+LpmPartition *lpm_partition_add(LpmHost *host, LpmProfile *profile, GError **error)
+{
+    if (!is_free(host, profile, NULL, true, error)) {
+        lpm_profile_free(profile);
+        return NULL;
+    }
+    return insert(host, profile);
+}
+
+LpmPartition *lpm_partition_load(LpmHost *host, LpmProfile *profile, GError **error)
+{
+    g_autoptr(GError) taken = NULL;
+
+    if (g_hash_table_contains(host->partitions, profile->uuid)) {
+        lpm_error_set(error, LPM_ERROR_EXISTS, "UUID %s is there twice", profile->uuid);
+        lpm_profile_free(profile);
+        return NULL;
+    }
+    if (!is_free(host, profile, NULL, true, &taken)) {
+        lpm_log_warning(&(LpmLogFields){.partition = profile->name},
+                        "%s; it is there all the same: change one of the two", taken->message);
+    }
+    return insert(host, profile);
 }
 
 LpmPartition *lpm_partition_add_new(LpmHost *host, LpmProfile *profile, GError **error)
@@ -278,6 +309,8 @@ bool lpm_partition_attach(LpmPartition *partition, const LpmMigrationLink *link,
         !lpm_partition_check_settled(partition, "be moved", error)) {
         return false;
     }
+    /* From now on the connection is the migration's alone. */
+    g_clear_handle_id(&partition->announce_timer, g_source_remove);
     partition->link = link;
     return true;
 }

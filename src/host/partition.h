@@ -36,12 +36,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmPlan, lpm_plan_free)
 LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error);
 /* For a partition that comes in: the same machine as @runtime says. */
 LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GError **error);
+/* What it was built as while it has a QEMU, which its profile may have left behind; else a copy of
+ * its profile. To be lpm_profile_free()d. */
+LpmProfile *lpm_partition_built(const LpmPartition *partition, GError **error);
 /* partition.runtime of docs/spec/facts.md, from a plan and its argv. New reference. */
 json_t *lpm_plan_runtime(const LpmHost *host, const LpmPlan *plan, char *const *argv);
 /* Device models on a command line, each once. New reference to an array. */
 json_t *lpm_plan_devices(char *const *argv);
 /* Mode that a start now would give: POWER its ceiling, x86-64 the mode; NULL: none. g_free(). */
 char *lpm_plan_pending_mode(const LpmPartition *partition);
+/* Whether its disks may be deleted with it: no other partition here has one of them; STATE. */
+bool lpm_plan_may_delete(const LpmPartition *partition, GError **error);
 /* Whether only a QEMU started anew can give the partition what its profile now asks for. */
 bool lpm_plan_needs_new_qemu(const LpmPartition *partition);
 
@@ -93,6 +98,13 @@ void lpm_partition_restart(LpmPartition *partition, const char *profile, bool ha
 
 /* --- table (partition.c) --- */
 
+/* One that this system had before: whatever else has its name or MAC addresses is warned of only,
+ * since it may run. As lpm_partition_add() else. */
+LpmPartition *lpm_partition_load(LpmHost *host, LpmProfile *profile, GError **error);
+/* Whether the name, and with @macs the MAC addresses, of its profile @changed belong to no other
+ * partition here; EXISTS. */
+bool lpm_partition_is_free(const LpmPartition *partition, const LpmProfile *changed, bool macs,
+                           GError **error);
 /* BUSY when an operation or a migration is under way, naming it. */
 bool lpm_partition_check_idle(const LpmPartition *partition, const char *what, GError **error);
 /* BUSY while it may have less than its runtime says (grow.h). */

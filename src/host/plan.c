@@ -3,6 +3,7 @@
  */
 #include "host/emulator.h"
 #include "host/partition.h"
+#include "host/storage.h"
 
 #include <string.h>
 
@@ -25,6 +26,18 @@ static LpmProfile *copy_profile(const LpmProfile *profile, GError **error)
     g_autoptr(json_t) json = lpm_profile_to_json(profile);
 
     return lpm_profile_from_json(json, error);
+}
+
+LpmProfile *lpm_partition_built(const LpmPartition *partition, GError **error)
+{
+    const json_t *built = partition->pid ? lpm_json_at(partition->runtime, "profile") : NULL;
+    LpmProfile *profile =
+        built ? lpm_profile_from_json(built, error) : copy_profile(partition->profile, error);
+
+    if (!profile) {
+        g_prefix_error(error, "partition %s: what it runs with: ", partition->profile->name);
+    }
+    return profile;
 }
 
 static bool check_machine(const LpmHost *host, const LpmEmulator *emulator,
@@ -112,6 +125,126 @@ static bool pin(const LpmHost *host, const LpmEmulator *emulator, LpmProfile *pr
     return true;
 }
 
+/* --- disks of other partitions --- */
+
+/* Two pools may be one directory. */
+static bool same_file(const LpmHost *host, const LpmFileRef *one, const LpmFileRef *other)
+{
+    g_autofree char *path = NULL, *other_path = NULL;
+
+    if (!one->file || g_strcmp0(one->file, other->file) != 0) {
+        return false;
+    }
+    if (g_strcmp0(one->pool, other->pool) == 0) {
+        return true;
+    }
+    path = lpm_host_file_path(host, one, NULL);
+    other_path = lpm_host_file_path(host, other, NULL);
+    return path && g_strcmp0(path, other_path) == 0;
+}
+
+/* A disk of @profile that @other has too, where one of the two may write. */
+static const LpmDisk *shared_disk(const LpmHost *host, const LpmProfile *profile,
+                                  const LpmProfile *other)
+{
+    for (size_t i = 0; i < profile->n_disks; i++) {
+        for (size_t j = 0; j < other->n_disks; j++) {
+            if (same_file(host, &profile->disks[i].at, &other->disks[j].at) &&
+                !(profile->disks[i].read_only && other->disks[j].read_only)) {
+                return &profile->disks[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Another partition here that has a disk of @profile: in what it runs with, or, unless @running,
+ * in what is defined. NULL: none. */
+static const LpmPartition *find_sharer(const LpmPartition *partition, const LpmProfile *profile,
+                                       bool running, const LpmDisk **ret_disk)
+{
+    const LpmHost *host = partition->host;
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, host->partitions);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const LpmPartition *other = value;
+        g_autoptr(LpmProfile) built = NULL;
+
+        if (other == partition || (running && !other->pid && !other->activation)) {
+            continue;
+        }
+        built = lpm_partition_built(other, NULL);
+        *ret_disk = built ? shared_disk(host, profile, built) : NULL;
+        if (!*ret_disk && !running) {
+            *ret_disk = shared_disk(host, profile, other->profile);
+        }
+        if (*ret_disk) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+/* For files QEMU's own lock would say it, less well; a LUN or an export has none. */
+static bool check_running(const LpmPartition *partition, const LpmProfile *profile, GError **error)
+{
+    const LpmDisk *disk;
+    const LpmPartition *other = find_sharer(partition, profile, true, &disk);
+
+    return !other || lpm_error_set(error, LPM_ERROR_STORAGE,
+                                   "partition %s: its disk %s, %s of pool %s, is in use by "
+                                   "partition %s, which is active here, and two would write to "
+                                   "it; stop that one, or give one of them another disk",
+                                   profile->name, disk->name, disk->at.file, disk->at.pool,
+                                   other->profile->name);
+}
+
+/* What comes in is the other system's word, and must not reach what other partitions have here. */
+static bool check_others(const LpmPartition *partition, const LpmProfile *profile, GError **error)
+{
+    const LpmDisk *disk;
+    const LpmPartition *other;
+
+    if (strcmp(profile->uuid, partition->profile->uuid) != 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "partition %s: its runtime says UUID %s, its profile %s",
+                             partition->profile->name, profile->uuid, partition->profile->uuid);
+    }
+    other = find_sharer(partition, profile, false, &disk);
+    return !other || lpm_error_set(error, LPM_ERROR_STORAGE,
+                                   "partition %s: its disk %s, file %s of pool %s, belongs to "
+                                   "partition %s here; correct the profile at its source",
+                                   profile->name, disk->name, disk->at.file, disk->at.pool,
+                                   other->profile->name);
+}
+
+bool lpm_plan_may_delete(const LpmPartition *partition, GError **error)
+{
+    for (size_t i = 0; i < partition->profile->n_disks; i++) {
+        LpmDisk *disk = &partition->profile->disks[i];
+        const LpmProfile one = {.disks = disk, .n_disks = 1};
+        const LpmDisk *shared;
+        const LpmPartition *other =
+            disk->read_only || strcmp(lpm_storage_kind(partition->host, &disk->at), "file") != 0
+                ? NULL
+                : find_sharer(partition, &one, false, &shared);
+
+        if (other) {
+            return lpm_error_set(error, LPM_ERROR_STATE,
+                                 "partition %s: its disk %s, file %s of pool %s, is one of "
+                                 "partition %s too; nothing was deleted: delete it without its "
+                                 "disks, or give the other one another disk",
+                                 partition->profile->name, disk->name, disk->at.file, disk->at.pool,
+                                 other->profile->name);
+        }
+    }
+    return true;
+}
+
+/* --- the plan itself --- */
+
 LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error)
 {
     LpmHost *host = partition->host;
@@ -125,7 +258,8 @@ LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error)
         lpm_profile_drop_others(plan->profile);
     }
     if (!plan->profile || !pin(host, emulator, plan->profile, error) ||
-        !check_machine(host, emulator, plan->profile, error)) {
+        !check_machine(host, emulator, plan->profile, error) ||
+        !check_running(partition, plan->profile, error)) {
         return NULL;
     }
     mode = mode_at_activation(host, emulator, plan->profile);
@@ -142,54 +276,6 @@ LpmPlan *lpm_plan_activation(LpmPartition *partition, GError **error)
         return NULL;
     }
     return g_steal_pointer(&plan);
-}
-
-static bool same_file(const LpmFileRef *one, const LpmFileRef *other)
-{
-    return one->file && g_strcmp0(one->pool, other->pool) == 0 &&
-           g_strcmp0(one->file, other->file) == 0;
-}
-
-/* Whether @other may go on with its disk when @profile gets @disk. */
-static bool leaves_alone(const LpmProfile *profile, const LpmDisk *disk, const LpmProfile *other,
-                         GError **error)
-{
-    for (size_t i = 0; i < other->n_disks; i++) {
-        const LpmDisk *theirs = &other->disks[i];
-
-        if (same_file(&disk->at, &theirs->at) && !(disk->read_only && theirs->read_only)) {
-            return lpm_error_set(error, LPM_ERROR_STORAGE,
-                                 "partition %s: its disk %s, file %s of pool %s, belongs to "
-                                 "partition %s here; correct the profile at its source",
-                                 profile->name, disk->name, disk->at.file, disk->at.pool,
-                                 other->name);
-        }
-    }
-    return true;
-}
-
-/* What comes in is the other system's word, and must not reach what other partitions have here. */
-static bool check_others(const LpmPartition *partition, const LpmProfile *profile, GError **error)
-{
-    GHashTableIter iter;
-    gpointer value;
-
-    if (strcmp(profile->uuid, partition->profile->uuid) != 0) {
-        return lpm_error_set(error, LPM_ERROR_USAGE,
-                             "partition %s: its runtime says UUID %s, its profile %s",
-                             partition->profile->name, profile->uuid, partition->profile->uuid);
-    }
-    g_hash_table_iter_init(&iter, partition->host->partitions);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const LpmPartition *other = value;
-
-        for (size_t i = 0; other != partition && i < profile->n_disks; i++) {
-            if (!leaves_alone(profile, &profile->disks[i], other->profile, error)) {
-                return false;
-            }
-        }
-    }
-    return true;
 }
 
 LpmPlan *lpm_plan_incoming(LpmPartition *partition, const json_t *runtime, GError **error)

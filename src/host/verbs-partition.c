@@ -385,8 +385,8 @@ static void verb_create(LpmRpcRequest *request, json_t *arguments, void *data)
 /* --- change --- */
 
 /* What no change may touch, and what only a partition that is not activated can change. */
-static const char *const fixed[] = {"uuid", "family", "machine", "interrupt_mode"};
-static const char *const inactive_only[] = {"name", "arbiter"};
+static const char *const fixed[] = {"uuid", "family", "machine"};
+static const char *const inactive_only[] = {"name", "arbiter", "interrupt_mode"};
 
 /* What a partition's profiles are is changed by verbs of their own. */
 static const char *const profiles[] = {"profile", "default_profile", "profiles"};
@@ -432,19 +432,6 @@ static bool may_change(const LpmPartition *partition, const json_t *changes, GEr
     return lpm_partition_check_idle(partition, "be changed", error);
 }
 
-/* A changed name or MAC must be as free as a new partition's. */
-static bool is_unique(LpmHost *host, const LpmPartition *partition, const LpmProfile *changed,
-                      GError **error)
-{
-    LpmPartition *other = lpm_host_find(host, changed->name, NULL);
-
-    if (other && other != partition) {
-        return lpm_error_set(error, LPM_ERROR_EXISTS, "%s has a partition %s already",
-                             lpm_host_name(host), changed->name);
-    }
-    return true;
-}
-
 static LpmProfile *changed_profile(const LpmPartition *partition, json_t *changes, GError **error)
 {
     g_autoptr(json_t) json = lpm_profile_to_json(partition->profile);
@@ -478,7 +465,8 @@ static void verb_change(LpmRpcRequest *request, json_t *arguments, void *data)
         profile = changed_profile(partition, changes, &error);
     }
     if (!profile || !lpm_verb_check_profiles(host, profile, &error) ||
-        !is_unique(host, partition, profile, &error) ||
+        !lpm_partition_is_free(partition, profile, json_object_get(changes, "networks") != NULL,
+                               &error) ||
         !record_stays(partition, changes, profile, &error) ||
         !lpm_partition_redefine(partition, g_steal_pointer(&profile), &error)) {
         lpm_rpc_request_fail(request, error);
@@ -561,8 +549,8 @@ static void on_delete_record(const GError *error, void *data)
         const LpmDisk *disk = &partition->profile->disks[i];
         const LpmStorageOps *ops = lpm_storage_for(call->host, &disk->at, &failure);
 
-        /* A medium is not the partition's own. */
-        if (ops && disk->media != LPM_MEDIA_OPTICAL) {
+        /* A medium is not the partition's own, nor is what it may only read. */
+        if (ops && !disk->read_only) {
             (void)ops->remove(call->host, disk, &failure);
         }
     }
@@ -589,8 +577,9 @@ static void verb_delete(LpmRpcRequest *request, json_t *arguments, void *data)
     if (partition->pid || partition->activation) {
         lpm_error_set(&error, LPM_ERROR_STATE, "partition %s is %s; stop it first",
                       partition->profile->name, lpm_partition_state_name(partition->state));
-    } else {
-        (void)lpm_partition_check_idle(partition, "be deleted", &error);
+    } else if (lpm_partition_check_idle(partition, "be deleted", &error) &&
+               lpm_json_bool(arguments, "disks", false)) {
+        (void)lpm_plan_may_delete(partition, &error);
     }
     if (error) {
         lpm_rpc_request_fail(request, error);

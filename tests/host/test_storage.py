@@ -130,3 +130,43 @@ def test_media_change_while_it_runs_and_when_not(host):  # noqa: F811
     for name, words in (("disk0", "not an optical drive"), ("cd7", "has no drive cd7")):
         with pytest.raises(Refused, match=words):
             host.call("partition-media", partition="p1", disk=name)
+
+
+def test_a_medium_that_the_profile_cannot_have(host):  # noqa: F811
+    """It would be written down, and then be a definition that lpm-host itself refuses at its next start."""
+    for name in ("one.iso", "a\x01b.iso"):
+        (host.base / "disks" / name).write_bytes(bytes(1 << 20))
+    host.create(disks=[{"name": "disk0", "pool": "disks", "file": "p1.raw", "size_mib": 16}, drive(), drive(name="cd1", file="one.iso")])
+    before = host.call("partition-show", partition="p1")["profile"]
+    for file, words in (("one.iso", "p1, drive cd0: this medium cannot be put in.*as in disks"), ("a\x01b.iso", "cannot be put in.*file")):
+        with pytest.raises(Refused, match=words):
+            host.call("partition-media", partition="p1", disk="cd0", file=file)
+    assert host.call("partition-show", partition="p1")["profile"] == before
+    assert [row["name"] for row in host.call("partition-facts", partition="p1")["disks"]] == ["disk0", "cd0", "cd1"]
+
+
+def test_disks_of_others_are_left_alone(nbd):
+    """Deleted, or written to by two."""
+    shared = {"name": "shared", "pool": "disks", "file": "shared.raw", "read_only": True}
+    with_pool(nbd, "other", path=nbd.base / "disks")
+    (nbd.base / "disks" / "shared.raw").write_bytes(bytes(1 << 20))
+    nbd.create(disks=disk("disks", "p1.raw", size_mib=1) + [shared])
+    nbd.create(name="p2", disks=disk("other", "p1.raw") + [shared])
+    with pytest.raises(Refused, match="p1: its disk disk0, file p1.raw of pool disks, is one of partition p2 too; nothing was deleted"):
+        nbd.call("partition-delete", partition="p1", disks=True)
+    assert nbd.call("partition-show", partition="p1")["record"]["owner"] == "system-t", "nothing was begun"
+    nbd.call("partition-delete", partition="p2")
+    nbd.call("partition-delete", partition="p1", disks=True)
+    assert (nbd.base / "disks" / "shared.raw").exists() and not (nbd.base / "disks" / "p1.raw").exists()
+
+    for name in ("p3", "p4"):
+        nbd.create(name=name, disks=disk("nbd", "disk") + [{**SMALL, "file": f"{name}.raw"}])
+    assert nbd.call("partition-start", partition="p3") == {"state": "running"}
+    with pytest.raises(Refused, match="p4: its disk disk0, disk of pool nbd, is in use by partition p3, which is active here"):
+        nbd.call("partition-start", partition="p4")
+    # What p3 runs with counts, not what it will have.
+    nbd.call("partition-change", partition="p3", changes={"disks": [{**SMALL, "file": "p3.raw"}]})
+    with pytest.raises(Refused, match="in use by partition p3"):
+        nbd.call("partition-start", partition="p4")
+    nbd.call("partition-stop", partition="p3", how="hard")
+    assert nbd.call("partition-start", partition="p4") == {"state": "running"}
