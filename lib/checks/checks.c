@@ -56,8 +56,45 @@ static GPtrArray *sorted(GPtrArray *findings)
     return result;
 }
 
-GPtrArray *lpm_checks_run(const json_t *facts, const LpmCompat *compat)
+/* What a running partition keeps until it is started anew, and what the target builds it with. */
+static const char *const built_members[] = {
+    "processors", "memory_mib",  "memory_backing", "huge_pages_kib", "boot", "disks",
+    "networks",   "guest_agent", "console",        "firmware",       "tpm",  NULL};
+
+/*
+ * Of a running partition the profile may have been changed for its next start: the checks look at
+ * what is going to move, which is what it was built as. A new reference.
+ */
+static json_t *as_it_runs(const json_t *facts)
 {
+    const json_t *built = lpm_json_at(facts, "partition.runtime.profile");
+    const json_t *profile = lpm_json_at(facts, "partition.profile");
+    json_t *all, *partition, *mixed;
+
+    if (!lpm_json_bool(facts, "options.active", true) || !lpm_json_at(built, "memory_mib") ||
+        !json_is_object(profile)) {
+        return json_incref((json_t *)facts);
+    }
+    mixed = json_copy((json_t *)profile);
+    for (size_t i = 0; built_members[i]; i++) {
+        json_t *value = json_object_get(built, built_members[i]);
+
+        if (value) {
+            json_object_set(mixed, built_members[i], value);
+        } else {
+            json_object_del(mixed, built_members[i]);
+        }
+    }
+    partition = json_copy(json_object_get(facts, "partition"));
+    json_object_set_new(partition, "profile", mixed);
+    all = json_copy((json_t *)facts);
+    json_object_set_new(all, "partition", partition);
+    return all;
+}
+
+GPtrArray *lpm_checks_run(const json_t *facts_given, const LpmCompat *compat)
+{
+    g_autoptr(json_t) facts = as_it_runs(facts_given);
     LpmCheckRun run = {
         .facts = facts,
         .compat = compat,

@@ -59,6 +59,10 @@ static void check_locks_one(LpmCheckRun *run, const LpmDiskFacts *disk)
 {
     bool hidden = lpm_disk_is_hidden(disk);
 
+    /* It writes nothing, and many may read. */
+    if (lpm_disk_is_optical(disk) || lpm_json_bool(disk->profile, "read_only", false)) {
+        return;
+    }
     /* Elsewhere it is reservations and the ownership record that say so. */
     if (g_str_equal(lpm_disk_kind(&disk->here), "file")) {
         check_holders(run, disk, &disk->here, run->source);

@@ -8,6 +8,7 @@
 #include "host/logs.h"
 #include "host/network.h"
 #include "host/pagestore.h"
+#include "host/partition.h"
 #include "host/storage.h"
 
 #include <string.h>
@@ -16,7 +17,7 @@ enum { NODES_MS = 1000 }; /* for where its memory is */
 
 typedef struct {
     LpmPartition *partition;
-    LpmProfile *profile; /* as it was when asked: it may be changed meanwhile */
+    LpmProfile *profile; /* as it was built, when asked: it may be changed meanwhile */
     json_t *facts;
     json_t *boot_files;
     size_t next_boot;
@@ -37,7 +38,7 @@ static void on_boot(const char *digest, void *data);
 static void ask_mobility(Job *job);
 static void on_mobility(const GError *error, void *data);
 
-static void set_networks(const LpmPartition *partition, json_t *facts);
+static void set_networks(const Job *job);
 
 /* With what it was given since its start. */
 static void set_size(const LpmPartition *partition, json_t *facts)
@@ -146,11 +147,19 @@ static void ask_nodes(Job *job)
 
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
 {
-    Job *job = g_new0(Job, 1);
-    json_t *profile = lpm_profile_to_json(partition->profile);
+    g_autoptr(GError) error = NULL;
+    LpmProfile *built = lpm_partition_built(partition, &error);
+    json_t *profile;
+    Job *job;
 
+    if (!built) {
+        done(NULL, error, data);
+        return;
+    }
+    profile = lpm_profile_to_json(partition->profile);
+    job = g_new0(Job, 1);
     job->partition = lpm_partition_ref(partition);
-    job->profile = lpm_profile_from_json(profile, NULL);
+    job->profile = built;
     job->done = done;
     job->data = data;
     job->boot_files = json_array();
@@ -158,7 +167,7 @@ void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data)
         lpm_json_pack("{s:o, s:s, s:s, s:o}", "profile", profile, "state",
                       lpm_partition_state_name(partition->state), "other_move",
                       partition->link ? partition->link->id : "", "boot_files", job->boot_files);
-    set_networks(partition, job->facts);
+    set_networks(job);
     set_size(partition, job->facts);
     lpm_images_facts(partition->host, partition->profile->uuid, job->facts);
     ask_nodes(job);
@@ -285,16 +294,16 @@ static void on_disks(json_t *rows, void *data)
     ask_boot(job);
 }
 
-static void set_networks(const LpmPartition *partition, json_t *facts)
+static void set_networks(const Job *job)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < partition->profile->n_networks; i++) {
-        const LpmNetwork *network = &partition->profile->networks[i];
+    for (size_t i = 0; i < job->profile->n_networks; i++) {
+        const LpmNetwork *network = &job->profile->networks[i];
         LpmNetworkLook look;
         json_t *row = NULL;
 
-        lpm_network_look(partition->host, network, &look);
+        lpm_network_look(job->partition->host, network, &look);
         row = lpm_json_pack("{s:s, s:s, s:i, s:s}", "name", network->name, "switch",
                             network->switch_name, "vlan", network->vlan, "bridge", look.bridge);
         if (look.mtu) {
@@ -305,7 +314,7 @@ static void set_networks(const LpmPartition *partition, json_t *facts)
         }
         json_array_append_new(list, row);
     }
-    json_object_set_new(facts, "networks", list);
+    json_object_set_new(job->facts, "networks", list);
 }
 
 static void ask_boot(Job *job)

@@ -12,7 +12,8 @@
 
 typedef struct {
     LpmHost *host;
-    LpmProfile *profile;
+    LpmProfile *profile; /* as it runs: what its QEMU here would be built as */
+    LpmProfile *later;   /* as it is defined: what it would be here at its next start */
     json_t *runtime;
     json_t *nonces;
     json_t *facts;
@@ -31,6 +32,16 @@ static void on_mobility(const GError *error, void *data);
 
 /* --- what needs no waiting --- */
 
+static bool has_mac(const LpmProfile *profile, const char *mac)
+{
+    for (size_t i = 0; i < profile->n_networks; i++) {
+        if (g_ascii_strcasecmp(profile->networks[i].mac, mac) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /*
  * The same partition is no conflict when it is here without being ours: it came in, or was left
  * behind. Mobility says so for one that the record gives to somebody else.
@@ -45,21 +56,20 @@ static void set_conflicts(const Job *job)
     g_hash_table_iter_init(&iter, job->host->partitions);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const LpmProfile *other = ((LpmPartition *)value)->profile;
-        bool same = strcmp(other->uuid, job->profile->uuid) == 0;
+        bool same = strcmp(other->uuid, job->later->uuid) == 0;
 
         if (same && ((LpmPartition *)value)->stored) {
             uuid_used = other->name;
         }
-        if (!same && strcmp(other->name, job->profile->name) == 0) {
+        if (!same && strcmp(other->name, job->later->name) == 0) {
             name_used = other->uuid;
         }
-        for (size_t i = 0; !same && i < job->profile->n_networks; i++) {
-            for (size_t j = 0; j < other->n_networks; j++) {
-                if (!g_ascii_strcasecmp(job->profile->networks[i].mac, other->networks[j].mac)) {
-                    json_array_append_new(macs,
-                                          lpm_json_pack("{s:s, s:s}", "mac", other->networks[j].mac,
-                                                        "partition", other->name));
-                }
+        for (size_t j = 0; !same && j < other->n_networks; j++) {
+            const char *mac = other->networks[j].mac;
+
+            if (has_mac(job->profile, mac) || has_mac(job->later, mac)) {
+                json_array_append_new(
+                    macs, lpm_json_pack("{s:s, s:s}", "mac", mac, "partition", other->name));
             }
         }
     }
@@ -143,9 +153,14 @@ void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *ru
 {
     Job *job = g_new0(Job, 1);
     g_autoptr(json_t) json = lpm_profile_to_json(profile);
+    const json_t *built = lpm_json_at(runtime, "profile");
 
     job->host = host;
-    job->profile = lpm_profile_from_json(json, NULL);
+    job->later = lpm_profile_from_json(json, NULL);
+    job->profile = lpm_profile_from_json(built ? built : json, NULL);
+    if (!job->profile) {
+        job->profile = lpm_profile_from_json(json, NULL); /* migration-prepare says what is wrong */
+    }
     job->runtime = runtime ? json_deep_copy(runtime) : json_object();
     job->nonces = nonces ? json_deep_copy(nonces) : json_array();
     job->done = done;
@@ -205,7 +220,7 @@ static void ask_boot(Job *job)
     } else if (at) {
         on_boot(NULL, job);
     } else if (hooks && hooks->target_facts) {
-        hooks->target_facts(job->host, job->profile, job->facts, on_mobility, job);
+        hooks->target_facts(job->host, job->later, job->facts, on_mobility, job);
     } else {
         on_mobility(NULL, job);
     }
@@ -232,5 +247,6 @@ static void on_mobility(const GError *error, void *data)
     json_decref(job->runtime);
     json_decref(job->nonces);
     lpm_profile_free(job->profile);
+    lpm_profile_free(job->later);
     g_free(job);
 }

@@ -35,10 +35,11 @@ json_t *lpm_facts_numa(const LpmHost *host);
  * main loop. New reference.
  */
 json_t *lpm_facts_numa_of(pid_t pid, size_t n_nodes);
-/* Partition facts of one that is or is not active. The result is borrowed. */
+/* Partition facts of one that is or is not active: disks, networks and boot files are those that it
+ * runs with. The result is borrowed; @done may be called before this returns. */
 void lpm_facts_partition(LpmPartition *partition, LpmHostReply done, void *data);
-/* What stands in the way of a partition that is to come. All borrowed; copied where they must last.
- */
+/* What stands in the way of a partition that is to come: as @runtime says that it runs, else as
+ * @profile says. All borrowed; copied where they must last. */
 void lpm_facts_target(LpmHost *host, const LpmProfile *profile, const json_t *runtime,
                       const json_t *nonces, LpmHostReply done, void *data);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Nonces beside disks, and digests of boot files: whether two systems see the same files. */
 #include "host/facts.h"
+#include "host/partition.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -122,14 +123,15 @@ static bool lies_in_files(const LpmHost *host, const LpmDisk *disk)
 json_t *lpm_nonce_put(LpmPartition *partition)
 {
     json_t *list = json_array();
+    g_autoptr(LpmProfile) built = lpm_partition_built(partition, NULL);
 
     lpm_nonce_drop(partition);
     partition->nonces = g_ptr_array_new_with_free_func(nonce_free);
-    for (size_t i = 0; i < partition->profile->n_disks; i++) {
-        if (!lies_in_files(partition->host, &partition->profile->disks[i])) {
+    for (size_t i = 0; built && i < built->n_disks; i++) {
+        if (!lies_in_files(partition->host, &built->disks[i])) {
             continue;
         }
-        LpmNonce *nonce = put_one(partition->host, &partition->profile->disks[i]);
+        LpmNonce *nonce = put_one(partition->host, &built->disks[i]);
 
         g_ptr_array_add(partition->nonces, nonce);
         json_array_append_new(list, lpm_json_pack("{s:s, s:s, s:s, s:s}", "disk", nonce->disk,

@@ -4,12 +4,14 @@
 The partitions have an empty disk: their firmware runs, finds nothing to boot, and stays there.
 """
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -359,8 +361,9 @@ def test_names_are_unique_and_unknown_ones_named(host):
 
 def test_changes(host):
     host.create()
-    with pytest.raises(Refused, match="family cannot be changed"):
-        host.call("partition-change", partition="p1", changes={"family": "power"})
+    for changes, words in (({"family": "power"}, "family cannot be changed"), ({"interrupt_mode": "xics"}, "allowed only for family")):
+        with pytest.raises(Refused, match=words):
+            host.call("partition-change", partition="p1", changes=changes)
     host.call("partition-change", partition="p1", changes={"preferred_mode": "x86-64-v1", "name": "p2"})
     assert host.call("partition-start", partition="p2") == {"state": "running"}
     assert host.call("partition-show", partition="p2")["current_mode"] == "x86-64-v1"
@@ -373,6 +376,26 @@ def test_changes(host):
         host.call("partition-change", partition="p2", changes={"name": "p3"})
     host.call("partition-restart", partition="p2", how="hard")
     assert host.call("partition-show", partition="p2")["current_mode"] == shown["pending_mode"]
+
+
+def test_mac_addresses_are_unique_and_running_ones_kept(host):
+    lan = {"name": "net0", "switch": "lan", "mac": "52:54:00:00:00:01"}
+    host.create(networks=[lan])
+    host.create("p2")
+    with pytest.raises(Refused, match="p2: MAC address 52:54:00:00:00:01 belongs to partition p1 already") as refused:
+        host.call("partition-change", partition="p2", changes={"networks": [lan]})
+    assert refused.value.kind == "exists"
+    host.call("partition-change", partition="p1", changes={"networks": [{**lan, "switch": "dmz"}]})  # its own is no other's
+    host.call("partition-start", partition="p2")
+    pid = host.pid("p2")
+    host.end()
+    with contextlib.closing(sqlite3.connect(host.base / "state" / "host.db")) as database, database:
+        for key, text in database.execute("SELECT key, value FROM document WHERE kind = 'profile'").fetchall():
+            database.execute("UPDATE document SET value = ? WHERE kind = 'profile' AND key = ?",
+                             (json.dumps({**json.loads(text), "networks": [lan]}), key))
+    host.start()  # with two of one address, as an earlier release let happen
+    assert host.pid("p2") == pid and host.state("p2") == "running" and host.state("p1") == "not-activated"
+    host.call("partition-change", partition="p2", changes={"networks": []})
 
 
 def test_guest_reboot_becomes_a_restart_when_the_mode_changed(host):
@@ -438,6 +461,31 @@ def test_facts_and_target_check(host):
     checked = host.call("target-check", profile=facts["profile"], runtime=runtime, nonces=nonces)
     assert checked["machine_known"] is False and checked["unknown_devices"] == ["imagined-device"]
     assert checked["disks"][0]["nonce"] == ""
+
+
+def test_facts_are_of_what_runs(host):
+    """A profile that was changed for the next start says nothing about what a target is built from."""
+    host.create()
+    host.call("partition-start", partition="p1")
+    other = {"name": "disk0", "pool": "disks", "file": "other.qcow2", "format": "qcow2", "cache": "writeback"}
+    lan = {"name": "net0", "switch": "lan"}
+    host.call("partition-change", partition="p1", changes={"disks": [other], "networks": [lan], "memory_mib": 32})
+    shown = host.call("partition-show", partition="p1")["profile"]
+    assert (shown["disks"][0]["file"], shown["memory_mib"]) == ("other.qcow2", 32), "what it will have"
+
+    nonces = host.call("nonce-put", partition="p1")["nonces"]
+    facts = host.call("partition-facts", partition="p1")
+    assert facts["profile"] == shown and facts["networks"] == []
+    assert facts["disks"][0]["path"].endswith("/p1.qcow2") and facts["disks"][0]["cache"] == "none"
+    assert facts["disks"][0]["nonce"] == nonces[0]["nonce"]
+    checked = host.call("target-check", profile=facts["profile"], runtime=facts["runtime"], nonces=nonces)
+    assert checked["disks"][0]["path"].endswith("/p1.qcow2") and checked["disks"][0]["visible"] and checked["switches"] == []
+
+    host.call("partition-stop", partition="p1", how="hard")
+    facts = host.call("partition-facts", partition="p1")
+    assert facts["disks"][0]["path"].endswith("/other.qcow2") and len(facts["networks"]) == 1
+    checked = host.call("target-check", profile=facts["profile"], nonces=[])
+    assert not checked["disks"][0]["visible"] and len(checked["switches"]) == 1
 
 
 def test_somebody_else_holds_the_disk(host):
