@@ -166,7 +166,7 @@ static bool change(LpmStore *store, SqlId id, const char *kind, const char *key,
 bool lpm_store_put(LpmStore *store, const char *kind, const char *key, const json_t *value,
                    int64_t *ret_revision, GError **error)
 {
-    int64_t revision;
+    int64_t revision = 0;
 
     if (!change(store, SQL_PUT, kind, key, value, 0, &revision, error)) {
         return false;
@@ -180,7 +180,7 @@ bool lpm_store_put(LpmStore *store, const char *kind, const char *key, const jso
 bool lpm_store_cas(LpmStore *store, const char *kind, const char *key, int64_t expected,
                    const json_t *value, int64_t *ret_revision, GError **error)
 {
-    int64_t revision;
+    int64_t revision = 0;
 
     if (!change(store, expected ? SQL_UPDATE : SQL_INSERT, kind, key, value, expected, &revision,
                 error)) {

@@ -31,7 +31,7 @@ static bool iscsi_activate(LpmHost *host, const LpmFileRef *at, bool read_only G
                            GError **error)
 {
     const LpmPoolConfig *pool = lpm_host_config_pool(host->config, at->pool);
-    int lun;
+    int lun = 0;
 
     if (!read_lun(pool, at->file, &lun, error)) {
         return false;
