@@ -65,6 +65,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CliClient, cli_client_free)
  */
 json_t *cli_client_call(CliClient *client, const char *method, const char *path, json_t *body,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The next request may take @seconds (of an option that was given), and is not given up before. */
+void cli_client_expect(CliClient *client, int seconds);
 /* GETs @path and hands out the array @member of the answer, a new reference; NULL with @error, also
  * when there is no such array. */
 json_t *cli_client_list(CliClient *client, const char *path, const char *member,

@@ -8,13 +8,15 @@
 #define ANSWER_MAX      ((size_t)16 << 20)
 #define CONNECT_SECONDS 10L
 #define SILENCE_SECONDS 60L
-#define ANSWER_SECONDS  180L /* a start or an orderly stop may take as long */
+#define ANSWER_SECONDS  180 /* a start or an orderly stop may take as long */
+#define SLACK_SECONDS   60  /* for the console, on top of what it was given */
 
 struct CliClient {
     char *url;
     char *ca;
     char *token;
     CURL *curl;
+    int expected_s; /* how long the next request may take by its own word; 0: it says nothing */
 };
 
 static char *find_config(const char *path, GString *tried)
@@ -131,6 +133,14 @@ static void set_transport_error(const CliClient *client, CURLcode code, GError *
                         : ": is lpm-console running, and is the url in the client file right?");
 }
 
+/* Given up while the console may be at it still. */
+static bool is_unanswered(const CliClient *client, const char *method, CURLcode code)
+{
+    double connected_s = 0;
+    curl_easy_getinfo(client->curl, CURLINFO_APPCONNECT_TIME, &connected_s);
+    return code == CURLE_OPERATION_TIMEDOUT && connected_s > 0 && strcmp(method, "GET") != 0;
+}
+
 /* What every request has; the headers are to be freed after it. */
 static struct curl_slist *set_up(CliClient *client, const char *url, const char *more)
 {
@@ -157,7 +167,8 @@ static CURLcode perform(CliClient *client, const char *method, const char *url, 
     CURL *curl = client->curl;
     struct curl_slist *headers = set_up(client, url, "Content-Type: application/json");
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT,
+                     (long)MAX(ANSWER_SECONDS, client->expected_s + SLACK_SECONDS));
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_answer);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
     if (body != NULL)
@@ -165,6 +176,11 @@ static CURLcode perform(CliClient *client, const char *method, const char *url, 
     CURLcode code = curl_easy_perform(curl);
     curl_slist_free_all(headers);
     return code;
+}
+
+void cli_client_expect(CliClient *client, int seconds)
+{
+    client->expected_s = seconds;
 }
 
 json_t *cli_client_call(CliClient *client, const char *method, const char *path, json_t *body,
@@ -177,6 +193,14 @@ json_t *cli_client_call(CliClient *client, const char *method, const char *path,
         text = g_strdup("{}");
     g_autoptr(GString) answer = g_string_new(NULL);
     CURLcode code = perform(client, method, url, text, answer);
+    client->expected_s = 0;
+    if (is_unanswered(client, method, code)) {
+        lpm_error_set(error, LPM_ERROR_TIMEOUT,
+                      "console %s: no answer in time; what was asked for may still be done: look "
+                      "before you ask again",
+                      client->url);
+        return NULL;
+    }
     if (code != CURLE_OK) {
         set_transport_error(client, code, error);
         return NULL;

@@ -213,6 +213,7 @@ static bool partition_stop(Cli *cli, char **words, GError **error)
     json_t *body =
         hard ? lpm_json_pack("{s:s}", "how", "hard")
              : lpm_json_pack("{s:s, s:i}", "how", "orderly", "timeout_ms", timeout_s * 1000);
+    cli_client_expect(cli->client, timeout_s);
     return act(cli, "/v1/partitions/%s/stop", words[0], body, error);
 }
 
@@ -234,6 +235,8 @@ static bool partition_power(Cli *cli, char **words, GError **error)
                              words[1]);
     g_autofree char *path =
         cli_path(off ? "/v1/partitions/%s/power-off" : "/v1/partitions/%s/power", words[0]);
+    /* What is too long for the console is refused by it at once. */
+    cli_client_expect(cli->client, off ? CLAMP(timeout_s, 0, 3600) : 0);
     g_autoptr(json_t) answer =
         cli_client_call(cli->client, off ? "POST" : "GET", path,
                         off ? lpm_json_pack("{s:i}", "wait_s", timeout_s) : NULL, error);

@@ -26,6 +26,7 @@ from scripted import TOKEN, Answer, Raw, ScriptedConsole, failure, make_authorit
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "cli"
 LPM = pathlib.Path(os.environ.get("LPM_BUILD", ROOT / "build")).resolve() / "src" / "cli" / "lpm"
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 ID = "0123456789abcdef0123456789abcdef"
 SHOWN = f"/v1/migrations/{ID}"
 
@@ -657,3 +658,24 @@ def test_recover_says_what_it_waits_for(console):
     console.answers["POST", f"{SHOWN}/recover"] = migration(waiting_for=["s2"], note="s2 has to say whether it runs there")
     run = lpm(console, "migration", "recover", ID)
     assert run.returncode == 0 and "s2" in run.stdout and "not finished" in run.stdout
+
+
+def test_waits_as_long_as_it_was_told(console):
+    """The clock of `lpm` runs 100 times too fast; the console answers after what are more than 200 s to it."""
+    env = {**environment(console.client_file), "LD_PRELOAD": FAKETIME, "FAKETIME": "+0 x100",
+           "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+
+    def late(answer):
+        time.sleep(2.2)
+        return answer
+    console.answers["POST", "/v1/partitions/web1/stop"] = lambda: late({"state": "not-activated"})
+    console.answers["POST", "/v1/partitions/web1/power-off"] = lambda: late({"power": "off", "why": None})
+    console.answers["POST", "/v1/partitions/web1/restart"] = lambda: late({"state": "running"})
+    cases = [(["stop", "web1", "--timeout", "3000"], 0, "partition web1: not-activated"),
+             (["power", "web1", "off", "--timeout", "600"], 0, "partition web1 is off"),
+             (["restart", "web1"], 10, "no answer in time; what was asked for may still be done")]
+    runs = [subprocess.Popen([LPM, "partition", *words], env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE) for words, _, _ in cases]
+    for run, (words, code, said) in zip(runs, cases):
+        out, err = run.communicate(timeout=60)
+        assert (run.returncode, said in out + err) == (code, True), (words, out, err)
