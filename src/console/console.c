@@ -128,6 +128,7 @@ LpmConsole *lpm_console_open(LpmConsoleConfig *config, GError **error)
     console->config = config;
     console->clock = lpm_clock_system();
     console->creating = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    console->considered = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     console->users = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     if (!open_state(console, error) || !lpm_moves_load(console, error) ||
         !lpm_systems_load(console, error) || !listen_rpc(console, error) ||
@@ -150,6 +151,7 @@ void lpm_console_close(LpmConsole *console)
     lpm_webhooks_close(console);
     lpm_rpc_server_free(console->rpc);
     g_clear_pointer(&console->moves, g_hash_table_unref);
+    g_clear_pointer(&console->considered, g_hash_table_unref);
     g_clear_pointer(&console->systems, g_hash_table_unref);
     g_hash_table_unref(console->creating);
     g_hash_table_unref(console->users);

@@ -24,6 +24,7 @@ typedef struct {
     LpmHttpServer *http;
     GHashTable *systems;      /* name -> LpmSystem (systems.h), owned */
     GHashTable *moves;        /* migration id -> LpmMove (moves.h), owned */
+    GHashTable *considered;   /* migration id -> what takeover.c looks at now, borrowed */
     GHashTable *creating;     /* names of partitions that are being created, owned */
     GHashTable *users;        /* hash of API token -> name, owned; filled from the store */
     GList *listeners;         /* of events as they come; listen.h */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "moves.h"
 #include "options.h"
+#include "takeover.h"
 
 #include <string.h>
 
@@ -304,6 +305,8 @@ void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
 {
     LpmHalf *half = &move->halves[side];
     bool write = worth_writing(half->status, status);
+    bool left = !lpm_json_bool(lpm_json_at(half->status, "scripts"), "left", false) &&
+                lpm_json_bool(lpm_json_at(status, "scripts"), "left", false);
     g_autoptr(GError) error = NULL;
 
     note_verdict(move, half->status, status);
@@ -319,6 +322,9 @@ void lpm_half_set(LpmMove *move, LpmHalfSide side, json_t *status)
         lpm_move_touch(move);
     } else if (!lpm_move_save(move, &error)) {
         lpm_log_error(&(LpmLogFields){.migration = move->id}, "%s", error->message);
+    }
+    if (left && lpm_move_is_over(move)) { /* else at its end */
+        lpm_takeover_consider(move);
     }
 }
 

@@ -14,7 +14,7 @@ enum {
     AUTO_WAIT_S = 120, /* systems may still have to connect */
     ALERT_LOOK_S = 2,
     ANSWER_AFTER_S = 170, /* `lpm` waits 180 s; the cluster's word may take longer: events tell */
-    EVENTS_MAX = 10000,   /* that are searched when the console starts */
+    EVENTS_MAX = 10000,   /* that are searched for an alarm of before */
     TOLD_TIMEOUT_MS = 630000,
     STANDBYS_MAX = 16,
     SHORTLY_S = 3600,
@@ -29,6 +29,8 @@ typedef struct {
     guint timer;
     int64_t asked_us, deadline_us; /* monotonic: of the request; that an alarm may wait for */
     bool refused;                  /* it would be taken over without a word, were that allowed */
+    bool after;                    /* it was lost when it had moved */
+    bool again;                    /* there was news meanwhile */
 } Takeover;
 
 /* One of the members that are left. */
@@ -39,6 +41,11 @@ typedef struct {
 
 static void takeover_free(Takeover *takeover)
 {
+    GHashTable *considered = takeover->console->considered;
+
+    if (takeover->migration && g_hash_table_lookup(considered, takeover->migration) == takeover) {
+        g_hash_table_remove(considered, takeover->migration);
+    }
     g_clear_handle_id(&takeover->timer, g_source_remove);
     g_free(takeover->user);
     g_free(takeover->partition);
@@ -132,6 +139,18 @@ static void fail(Takeover *takeover, const GError *error)
                       error->message);
     }
     takeover_free(takeover);
+}
+
+/* It is not lost, as far as was seen: unless that was seen before the last news. */
+static void let_be(Takeover *takeover)
+{
+    LpmMove *move =
+        takeover->again ? g_hash_table_lookup(takeover->console->moves, takeover->migration) : NULL;
+
+    takeover_free(takeover);
+    if (move) {
+        lpm_takeover_consider(move);
+    }
 }
 
 static void finish(Takeover *takeover)
@@ -250,7 +269,7 @@ static void on_off(const GError *error, void *data)
         bool alive = g_error_matches(error, LPM_ERROR, LPM_ERROR_STATE);
 
         if (alive && !takeover->request) {
-            takeover_free(takeover); /* a move that failed, and harmed nothing */
+            let_be(takeover); /* a move that failed, and harmed nothing */
         } else {
             fail(takeover, error);
         }
@@ -391,17 +410,20 @@ static void on_looked(json_t *rows, json_t *unreachable, void *data)
     }
     if (seen == SEEN_LOST) {
         lpm_event_add(takeover->console, "alarm", takeover->partition, NULL,
-                      "it %s in migration %s%s%s%s; it is member %s of a cluster, whose other "
+                      "it %s %s migration %s%s%s%s; it is member %s of a cluster, whose other "
                       "members take its work over with: lpm cluster takeover %s%s",
-                      reason ? "has ended" : "was lost", takeover->migration, reason ? ": " : "",
-                      reason ? reason : "", known ? "" : ", as far as systems answer",
-                      takeover->member, takeover->partition,
+                      reason ? "has ended" : "was lost", takeover->after ? "right after" : "in",
+                      takeover->migration, reason ? ": " : "", reason ? reason : "",
+                      known ? "" : ", as far as systems answer", takeover->member,
+                      takeover->partition,
                       takeover->refused ? " (it asks for that by itself, LPM_TAKEOVER=auto, which "
                                           "\"takeover\" in this console's configuration does not "
                                           "allow)"
                                         : "");
+        takeover_free(takeover);
+        return;
     }
-    takeover_free(takeover);
+    let_be(takeover);
 }
 
 static void look(Takeover *takeover)
@@ -421,30 +443,9 @@ static bool is_allowed(const LpmConsole *console)
     return strcmp(console->config->takeover, "auto") == 0;
 }
 
-void lpm_takeover_consider(const LpmMove *move)
+static bool has_alarm(const LpmMove *move)
 {
-    LpmConsole *console = move->console;
-    Takeover *takeover;
-    bool automatic;
-
-    if (!cluster_script(move) || !move->started || move->state != LPM_MOB_DRV_FAILED) {
-        return;
-    }
-    takeover = takeover_new(console, move->partition, move);
-    automatic = is_automatic(move) && json_array_size(takeover->standbys) > 0;
-    if (automatic && is_allowed(console)) {
-        lpm_power_off(console, move->partition, true, AUTO_WAIT_S, on_off, takeover);
-        return;
-    }
-    takeover->refused = automatic;
-    takeover->deadline_us =
-        lpm_clock_monotonic_us(console->clock) + AUTO_WAIT_S * G_TIME_SPAN_SECOND;
-    look(takeover);
-}
-
-/* Whether the alarm of @move is among @events: NULL, they could not be read. */
-static bool has_alarm(const json_t *events, const LpmMove *move)
-{
+    g_autoptr(json_t) events = lpm_events_list(move->console, 0, EVENTS_MAX, NULL);
     json_t *event;
     size_t i;
 
@@ -458,19 +459,78 @@ static bool has_alarm(const json_t *events, const LpmMove *move)
     return false;
 }
 
+/* Its scripts were not told how it ended: what they have put in force is so still. */
+static bool is_left(const LpmMove *move)
+{
+    for (int side = 0; side < LPM_HALF_N; side++) {
+        if (lpm_json_bool(lpm_json_at(move->halves[side].status, "scripts"), "left", false)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Its end is what counts then. */
+static bool moves_anew(const LpmMove *move)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, move->console->moves);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const LpmMove *other = value;
+
+        if (!lpm_move_is_over(other) && strcmp(other->partition, move->partition) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void lpm_takeover_consider(const LpmMove *move)
+{
+    LpmConsole *console = move->console;
+    Takeover *takeover = g_hash_table_lookup(console->considered, move->id);
+    bool automatic, at_once;
+
+    if (!cluster_script(move) || !move->started || moves_anew(move) ||
+        (move->state != LPM_MOB_DRV_FAILED && !is_left(move))) {
+        return;
+    }
+    if (takeover) {
+        takeover->again = true;
+        return;
+    }
+    takeover = takeover_new(console, move->partition, move);
+    automatic = is_automatic(move) && json_array_size(takeover->standbys) > 0;
+    at_once = automatic && is_allowed(console);
+    if (!at_once && has_alarm(move)) {
+        takeover_free(takeover);
+        return;
+    }
+    takeover->after = move->state == LPM_MOB_DRV_COMPLETED;
+    g_hash_table_insert(console->considered, g_strdup(move->id), takeover);
+    if (at_once) {
+        lpm_power_off(console, move->partition, true, AUTO_WAIT_S, on_off, takeover);
+        return;
+    }
+    takeover->refused = automatic;
+    takeover->deadline_us =
+        lpm_clock_monotonic_us(console->clock) + AUTO_WAIT_S * G_TIME_SPAN_SECOND;
+    look(takeover);
+}
+
 void lpm_takeover_resume(LpmConsole *console)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GList) moves = lpm_moves_sorted(console);
-    g_autoptr(json_t) events = lpm_events_list(console, 0, EVENTS_MAX, NULL);
     int64_t since_us = lpm_clock_realtime_us(console->clock) - SHORTLY_S * G_TIME_SPAN_SECOND;
 
     for (GList *at = moves; at; at = at->next) {
         const LpmMove *move = at->data;
         bool newest = g_hash_table_add(seen, move->partition);
 
-        if (newest && lpm_move_is_over(move) && move->ended_us > since_us &&
-            ((is_automatic(move) && is_allowed(console)) || !has_alarm(events, move))) {
+        if (newest && lpm_move_is_over(move) && move->ended_us > since_us) {
             lpm_takeover_consider(move);
         }
     }

@@ -9,9 +9,10 @@
 #include "moves.h"
 
 /*
- * A move has ended without success, now or before the console was started: where its partition is
- * lost with it, an alarm says so, or the work is taken over, as the partition's script has said
- * (LPM_TAKEOVER). May be called again; then nothing is in force any more that would be let go.
+ * A move has ended without success, now or before the console was started, or its scripts could not
+ * be told of the end, as the partition did not run any more: where its partition is lost, an alarm
+ * says so, or the work is taken over, as the partition's script has said (LPM_TAKEOVER). May be
+ * called again; then nothing is in force any more that would be let go. Of other moves nothing.
  */
 void lpm_takeover_consider(const LpmMove *move);
 /* For those that ended shortly before the console was started. */

@@ -239,7 +239,8 @@ json_t *lpm_mig_scripts_json(const LpmHost *host, const char *id, bool brief)
             }
         }
     }
-    return lpm_json_pack("{s:s, s:o}", "todo", todo_of(scripts), "phases", phases);
+    return lpm_json_pack("{s:s, s:b, s:o}", "todo", todo_of(scripts), "left",
+                         lpm_json_bool(scripts->document, "left", false), "phases", phases);
 }
 
 /* To whoever follows the move; it may have ended long ago. */
@@ -482,7 +483,7 @@ bool lpm_mig_scripts_pre(LpmMigration *migration, LpmHostDone done, void *data)
     return true;
 }
 
-/* --- post and undo: until they have been told --- */
+/* --- post and undo: until they have been told, or there is nobody to tell --- */
 
 static void finish(Scripts *scripts, const char *how)
 {
@@ -519,6 +520,7 @@ static void attempt(Scripts *scripts)
     LpmPartition *partition =
         g_hash_table_lookup(scripts->host->partitions, lpm_json_str(scripts->document, "uuid", ""));
     if (!partition || partition->pid == 0) {
+        json_object_set_new(scripts->document, "left", json_true());
         finish(scripts, "is left to its next boot: it does not run here any more");
     } else if (partition->clock_busy) { /* what they do next has times in it */
         attempt_later(scripts, CLOCK_MS);

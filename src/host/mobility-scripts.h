@@ -50,5 +50,6 @@ void lpm_mig_clock_arrived(LpmMigration *migration, int64_t stood_us);
 void lpm_mig_clock_ended(LpmMigration *migration, bool completed);
 /* The move is cleaned: undoes what pre has begun, where the partition stayed. */
 void lpm_mig_scripts_ended(LpmMigration *migration, bool completed);
-/* {"todo", "phases"} for a status, without output where @brief; null: nothing. New reference. */
+/* {"todo", "left", "phases"} for a status, without output where @brief; null: nothing. New
+ * reference. */
 json_t *lpm_mig_scripts_json(const LpmHost *host, const char *id, bool brief);

@@ -15,12 +15,12 @@ class Members:
 
     def __init__(self, console, pair, mode):
         self.console, (self.source, self.target) = console, pair
-        self.taken, self.mode, self.during = [], mode, "0"
+        self.taken, self.mode, self.during, self.left = [], mode, "0", False
         self.target.add("web2")
         self.source.verbs["scripts-check"] = lambda _: self.check()
         self.source.verbs["scripts-takeover"] = self.target.verbs["scripts-takeover"] = self.take
         status = self.source.status
-        self.source.status = lambda move: {**status(move), "scripts": {"todo": "pre", "phases": [self.check()]}}
+        self.source.status = lambda move: {**status(move), "scripts": {"todo": "pre", "left": self.left, "phases": [self.check()]}}
         self.source.verbs["partition-stop"] = self.stop
         self.source.pace = 60  # the copy is harmed before it ends
 
@@ -55,6 +55,21 @@ class Members:
         for host in (self.source, self.target):
             host.enter(host.moves[migration], "cleaned", outcome="aborted", error=error)
         self.console.wait(lambda: self.console.rest("GET", f"/v1/migrations/{migration}")["finished"], "the end")
+
+    def complete(self):
+        """A move that ends well; web1 then runs at the target."""
+        self.source.pace = 0.05
+        migration = self.console.rest("POST", "/v1/migrations", {"partition": "web1", "target": "system-b", "options": {}})["migration"]
+        self.console.wait(lambda: self.console.rest("GET", f"/v1/migrations/{migration}")["state"] == "completed", "the move")
+        return migration
+
+    def dies_at_target(self, migration, tell=True):
+        """Before its scripts were told that it has moved: that is news of the move long after its end."""
+        self.target.partitions["web1"].update(state="error", process=False)
+        status = self.target.status
+        self.target.status = lambda move: {**status(move), "scripts": {"todo": "", "left": True, "phases": []}}
+        if tell:
+            self.target.emit("migration", self.target.status(self.target.moves[migration]))
 
     def said(self, kind):
         return [e["message"] for e in self.console.rest("GET", "/v1/events")["events"] if e["kind"] == kind and e["object"] == "web1"]
@@ -196,3 +211,51 @@ def test_nobody_to_tell(members, console):
     with pytest.raises(Refused) as refused:
         console.rest("POST", "/v1/partitions/web1/takeover", {})
     assert "web2: no script there speaks for a cluster" in str(refused.value)
+
+
+def test_one_that_dies_at_the_target_before_its_scripts_were_told(members, console):
+    m = members("auto")
+    migration = m.complete()
+    assert m.taken == []
+    m.dies_at_target(migration)
+    console.wait(lambda: any("is taken over: web2: node1 has left" in text for text in m.said("partition")), "the takeover")
+    assert [(t["partition"], t["migration"], t["member"]) for t in m.taken] == [("web2", migration, "node1")]
+
+
+def test_the_same_as_an_alarm_told_once(members, console):
+    m = members("alert")
+    migration = m.complete()
+    m.dies_at_target(migration, tell=False)  # the console hears of it when it has started anew
+    console.kill()
+    console.start()
+    alarm = console.wait(lambda: m.said("alarm"), "the alarm", 30)
+    assert f"it was lost right after migration {migration}" in alarm[0]
+    m.target.vanish(stay_away=False)
+    m.target.emit("migration", m.target.status(m.target.moves[migration]))
+    assert console.rest("POST", "/v1/partitions/web1/takeover", {})["finished"]
+    assert m.said("alarm") == alarm
+
+
+def test_a_move_that_failed_and_whose_partition_died_before_its_scripts_were_told(members, console):
+    m = members("alert")
+    migration = m.move()
+    m.end(migration, state="running")
+    assert m.said("alarm") == []
+    m.source.partitions["web1"].update(state="not-activated", reason="shut down by its operating system")
+    m.left = True
+    m.source.emit("migration", m.source.status(m.source.moves[migration]))
+    alarm = console.wait(lambda: m.said("alarm"), "the alarm")
+    assert f"it has ended in migration {migration}: shut down by its operating system" in alarm[0]
+
+
+def test_one_that_is_left_and_started_anew_is_not_lost(members, console):
+    m = members("auto")
+    migration = m.complete()
+    m.target.verbs["partition-start"]({"partition": "web1"})
+    status = m.target.status
+    m.target.status = lambda move: {**status(move), "scripts": {"todo": "", "left": True, "phases": []}}
+    lists = m.target.calls.count("partition-list")
+    m.target.emit("migration", m.target.status(m.target.moves[migration]))
+    console.wait(lambda: m.target.calls.count("partition-list") > lists, "it looks")
+    assert console.rest("GET", "/v1/partitions/web1/power")["power"] == "on"
+    assert m.taken == [] and m.said("alarm") == []

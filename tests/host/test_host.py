@@ -278,6 +278,23 @@ def test_lpm_host_dies_while_it_starts_a_partition(host, point, survives):
     assert len(qemus_of(uuid)) == 1
 
 
+def test_scripts_that_nobody_can_be_told_the_end_are_left_and_that_is_said(host):
+    """post was due when its QEMU ended: the console learns from "left" that a member of a cluster may be lost."""
+    uuid = host.create()["uuid"]
+    host.end()
+    migration = "5a" * 16
+    due = {"migration": migration, "partition": "p1", "uuid": uuid, "todo": "post", "begun_us": 1, "phases": []}
+    database = host.base / "state" / "host.db"
+    with contextlib.closing(sqlite3.connect(database)) as store, store:
+        store.execute("INSERT INTO document VALUES ('scripts', ?, 1, ?)", (migration, json.dumps(due)))
+    host.start()
+    wait_for(lambda: "post is left to its next boot" in (host.base / "log").read_text(), "post is over")
+    host.end()
+    with contextlib.closing(sqlite3.connect(database)) as store:
+        kept = json.loads(store.execute("SELECT value FROM document WHERE kind = 'scripts'").fetchone()[0])
+    assert kept == {**due, "todo": "", "left": True}
+
+
 def qemus_of(uuid):
     found = []
     for entry in Path("/proc").iterdir():
