@@ -230,7 +230,10 @@ def test_the_same_as_an_alarm_told_once(members, console):
     console.start()
     alarm = console.wait(lambda: m.said("alarm"), "the alarm", 30)
     assert f"it was lost right after migration {migration}" in alarm[0]
+    asked = m.target.calls.count("migration-list")
     m.target.vanish(stay_away=False)
+    console.wait(lambda: m.target.calls.count("migration-list") > asked, "it is asked for late news", 30)
+    console.wait(lambda: not console.rest("GET", "/v1/partitions")["unreachable"], "the systems", 30)
     m.target.emit("migration", m.target.status(m.target.moves[migration]))
     assert console.rest("POST", "/v1/partitions/web1/takeover", {})["finished"]
     assert m.said("alarm") == alarm
