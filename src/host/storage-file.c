@@ -16,7 +16,30 @@
 
 static bool file_serves(const LpmHost *host G_GNUC_UNUSED, const LpmPoolConfig *pool)
 {
-    return pool->kind == LPM_POOL_FILE && g_file_test(pool->path, G_FILE_TEST_IS_DIR);
+    return pool->kind == LPM_POOL_FILE;
+}
+
+/* Whether the pool itself is there: without it a file that is missing says nothing, and none is
+ * made. Waits as long as its file system does. */
+static bool check_directory(const char *pool, const char *path, const char *system, GError **error)
+{
+    return g_file_test(path, G_FILE_TEST_IS_DIR) ||
+           lpm_error_set(error, LPM_ERROR_STORAGE,
+                         "storage pool %s: %s is not a directory on %s; mount it or correct its "
+                         "path",
+                         pool, path, system);
+}
+
+/* Path of the file, as lpm_host_file_path(), in a pool that is there. */
+static char *path_in_pool(LpmHost *host, const LpmFileRef *at, GError **error)
+{
+    g_autofree char *path = lpm_host_file_path(host, at, error);
+
+    if (!path || !check_directory(at->pool, lpm_host_pool_path(host, at->pool, NULL),
+                                  lpm_host_name(host), error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&path);
 }
 
 /* --- create --- */
@@ -65,11 +88,16 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
     Create *create = g_new0(Create, 1);
     g_autofree char *size = g_strdup_printf("%" G_GINT64_FORMAT "M", disk->size_mib);
     g_autofree char *directory = NULL;
+    g_autoptr(GError) error = NULL;
 
     create->done = done;
     create->data = data;
     create->disk = g_strdup(disk->name);
-    create->path = lpm_host_file_path(host, &disk->at, NULL);
+    create->path = path_in_pool(host, &disk->at, &error);
+    if (!create->path) {
+        g_free(create->disk);
+        create->disk = g_strdup_printf("disk %s: %s", disk->name, error->message);
+    }
     if (create->path && disk->purpose == LPM_PURPOSE_FIRMWARE && disk->size_mib == 0 &&
         !g_file_test(create->path, G_FILE_TEST_EXISTS)) {
         const char *argv[] = {
@@ -129,7 +157,7 @@ static int open_regular(const char *path, bool read_only, struct stat *info, GEr
 static bool file_activate(LpmHost *host, const LpmFileRef *at, bool read_only, uid_t uid, gid_t gid,
                           LpmQemuDisk *ret, GError **error)
 {
-    g_autofree char *path = lpm_host_file_path(host, at, error);
+    g_autofree char *path = path_in_pool(host, at, error);
     struct stat info;
     bool good = true;
     int fd;
@@ -163,7 +191,7 @@ static bool file_activate(LpmHost *host, const LpmFileRef *at, bool read_only, u
 
 static bool file_remove(LpmHost *host, const LpmDisk *disk, GError **error)
 {
-    g_autofree char *path = lpm_host_file_path(host, &disk->at, error);
+    g_autofree char *path = path_in_pool(host, &disk->at, error);
 
     if (!path) {
         return false;
@@ -228,6 +256,7 @@ static void on_looked(const char *output, const GError *error, void *data)
 /* What only the file system can tell, which may be slow, or hang. */
 typedef struct {
     char *path, *uuid;
+    char *pool, *directory, *system; /* where it is */
     bool read_only, coherent;
     char *reason; /* NULL: the rest is known */
     char *locked_by;
@@ -239,7 +268,9 @@ static void see(void *data)
     Sight *sight = data;
     g_autoptr(GError) error = NULL;
     struct stat info;
-    int fd = open_regular(sight->path, sight->read_only, &info, &error);
+    int fd = check_directory(sight->pool, sight->directory, sight->system, &error)
+                 ? open_regular(sight->path, sight->read_only, &info, &error)
+                 : -1;
 
     if (fd < 0) {
         sight->reason = g_strdup(error->message);
@@ -282,6 +313,9 @@ static void sight_free(void *data)
     g_free(sight->locked_by);
     g_free(sight->reason);
     g_free(sight->uuid);
+    g_free(sight->pool);
+    g_free(sight->directory);
+    g_free(sight->system);
     g_free(sight->path);
     g_free(sight);
 }
@@ -307,6 +341,9 @@ static void file_look(LpmHost *host, const LpmDisk *disk, const char *uuid, LpmS
     sight = g_new0(Sight, 1);
     sight->path = g_strdup(job->look.path);
     sight->uuid = g_strdup(uuid);
+    sight->pool = g_strdup(disk->at.pool);
+    sight->directory = g_strdup(lpm_host_pool_path(host, disk->at.pool, NULL));
+    sight->system = g_strdup(lpm_host_name(host));
     sight->read_only = disk->read_only;
     lpm_background_run(&ops, LPM_IDENTITY_MS, sight, job);
 }

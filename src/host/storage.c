@@ -22,9 +22,8 @@ const LpmStorageOps *lpm_storage_for(const LpmHost *host, const LpmFileRef *at, 
             return drivers[i];
         }
     }
-    lpm_error_set(error, LPM_ERROR_STORAGE,
-                  "storage pool %s: %s is not a directory on %s; mount it or correct its path",
-                  pool->name, pool->path, lpm_host_name(host));
+    lpm_error_set(error, LPM_ERROR_UNSUPPORTED, "storage pool %s: %s has no driver for kind %s",
+                  pool->name, lpm_host_name(host), lpm_pool_kind_name(pool->kind));
     return NULL;
 }
 

@@ -25,7 +25,7 @@ typedef void (*LpmStorageLooked)(const LpmStorageLook *look, void *data);
 
 typedef struct {
     const char *kind;
-    /* Whether it can serve this pool. */
+    /* Whether it can serve this pool; nothing is looked at, which might hang. */
     bool (*serves)(const LpmHost *host, const LpmPoolConfig *pool);
     /* Makes the disk when it is not there and has a size; nothing else is changed. */
     void (*create)(LpmHost *host, const LpmDisk *disk, LpmHostDone done, void *data);

@@ -170,3 +170,23 @@ def test_disks_of_others_are_left_alone(nbd):
         nbd.call("partition-start", partition="p4")
     nbd.call("partition-stop", partition="p3", how="hard")
     assert nbd.call("partition-start", partition="p4") == {"state": "running"}
+
+
+def test_a_pool_that_is_not_there(host):  # noqa: F811
+    """Nothing is made or deleted where its file system is not mounted."""
+    away = host.base / "away"
+    with_pool(host, "away", path=away)
+    words = f"storage pool away: {away} is not a directory on system-t; mount it"
+    with pytest.raises(Refused, match=f"disk0: {words}"):
+        host.create(disks=disk("away", "p1.raw", size_mib=1))
+    assert not away.exists()
+    away.mkdir(mode=0o755)
+    host.create(disks=[SMALL, {**SMALL, "name": "disk1", "pool": "away"}])
+    away.rename(host.base / "moved")
+    assert words in host.call("partition-facts", partition="p1")["disks"][1]["reason"]
+    for verb, more in (("partition-start", {}), ("partition-delete", {"disks": True})):
+        with pytest.raises(Refused, match=words):
+            host.call(verb, partition="p1", **more)
+    (host.base / "moved").rename(away)
+    host.call("partition-delete", partition="p1", disks=True)
+    assert not list(away.glob("*.raw"))
