@@ -389,8 +389,12 @@ def test_changes(host):
     assert answer["pending_restart"] is True
     shown = host.call("partition-show", partition="p2")
     assert shown["current_mode"] == "x86-64-v1" and shown["pending_mode"] > "x86-64-v1"
-    with pytest.raises(Refused, match="name cannot be changed while it is activated"):
-        host.call("partition-change", partition="p2", changes={"name": "p3"})
+    for member, value in (("name", "p3"), ("interrupt_mode", "xics")):
+        with pytest.raises(Refused, match=f"{member} cannot be changed while it is activated"):
+            host.call("partition-change", partition="p2", changes={member: value})
+    host.create("power", family="power", memory_mib=256, interrupt_mode="dual")
+    host.call("partition-change", partition="power", changes={"interrupt_mode": "xics"})  # as processor.interrupts says
+    assert host.call("partition-show", partition="power")["profile"]["interrupt_mode"] == "xics"
     host.call("partition-restart", partition="p2", how="hard")
     assert host.call("partition-show", partition="p2")["current_mode"] == shown["pending_mode"]
 
