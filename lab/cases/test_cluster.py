@@ -143,6 +143,38 @@ def test_a_failure_during_the_move_is_asked_again_and_leaves_no_trace(cluster):
     assert home(cluster) == number
 
 
+def failed(cluster, number):
+    """Failures on record, each with its time."""
+    text = cluster.run(number, "crm_mon", "-1", "--output-as=xml").stdout
+    return sorted(re.findall(r'<failure op_key="([^"]*)".* last-rc-change="([^"]*)"', text))
+
+
+@pytest.mark.long
+def test_failures_of_before_the_move_stay_on_record(cluster):
+    """Whoever is to look into them finds them; one of the move itself is asked again."""
+    number = home(cluster)
+    cluster.run(number, "crm_resource", "--fail", "-r", "app", "-N", f"node{number}")
+    wait_for(lambda: failed(cluster, number), 30, "a failure of the service", 0.3)
+    settled(cluster)
+    assert home(cluster) == number, "the cluster started it again"
+    before = failed(cluster, number)
+    configuration = cluster.configuration()
+    for phase in ("postmigrate", "undopremigrate"):
+        script(cluster, number, "premigrate", policy="unmanage")
+        assert "recorded a failure" not in script(cluster, number, phase, policy="unmanage").stdout
+        assert failed(cluster, number) == before
+    assert "recorded a failure" not in script(cluster, number, "undopremigrate", move="m9").stdout, "one whose premigrate never came so far"
+    script(cluster, number, "premigrate", policy="unmanage")
+    cluster.run(number, "crm_resource", "--fail", "-r", "ip", "-N", f"node{number}")
+    wait_for(lambda: len(failed(cluster, number)) > len(before), 30, "a failure of the address", 0.3)
+    told = script(cluster, number, "postmigrate", policy="unmanage").stdout
+    assert "recorded a failure of ip" in told and "app" not in told
+    assert failed(cluster, number) == before
+    assert cluster.configuration() == configuration
+    cluster.run(number, "crm_resource", "--refresh", "-r", "app", "-N", f"node{number}")
+    settled(cluster)
+
+
 def test_one_member_at_a_time(cluster):
     number = home(cluster)
     other = number % 3 + 1
