@@ -243,6 +243,17 @@ def test_a_hanging_script_costs_its_limit(lab, scripts):
     runs_once(lab, lab.partitions["subject"], scripts.here)
 
 
+def test_a_script_that_could_not_put_back_is_told_again(lab, scripts):
+    """The record has what all of them said."""
+    scripts.install("a-web")
+    scripts.install("b-db", "[ $1 != postmigrate ] || [ -f /tmp/once ] || { touch /tmp/once; echo DR_ERROR=not yet; exit 10; }; exit 0")
+    status = lab.migrate("subject", scripts.there, verify=False)
+    assert status["state"] == "completed", status["error"]
+    wait_for(lambda: scripts.names()[-2:] == ["b-db postmigrate", "b-db postmigrate"], 60, "the second time", 0.3)
+    post = told(lab, status["migration"], "post")
+    assert post["result"] == "ok" and [(s["name"], s["answer"]) for s in post["scripts"]] == [("all/a-web", "yes"), ("all/b-db", "yes")]
+
+
 @pytest.mark.long
 def test_a_hanging_post_hinders_nobody(lab, scripts):
     scripts.install("hangs", "[ $1 != postmigrate ] || sleep 600", "-w", "5s")

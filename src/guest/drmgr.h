@@ -189,6 +189,7 @@ typedef enum { DR_PRE, DR_POST, DR_UNDO, DR_WAYS } DrWay;
 typedef struct {
     char name[DR_STEP_SIZE];
     bool begun[DR_WAYS], ended[DR_WAYS];
+    unsigned tries[DR_WAYS]; /* how often it has begun */
 } DrStep;
 
 typedef struct {

@@ -71,6 +71,7 @@ static void take_line(DrMove *move, char *line)
             move->finished_as = way;
         } else if (step) {
             step->begun[way] = true;
+            step->tries[way] += strcmp(verb, "begin") == 0;
             step->ended[way] |= strcmp(verb, "end") == 0;
         }
     }
@@ -170,6 +171,7 @@ bool dr_move_note_begin(DrMove *move, DrWay way, const char *name)
         return false;
     }
     step->begun[way] = true;
+    step->tries[way]++;
     return add(move, "begin %s %s\n", ways[way], name);
 }
 

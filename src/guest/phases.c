@@ -6,7 +6,7 @@
 #include <syslog.h>
 
 #define HOOKS "/etc/drmgr.d/pmig"
-enum { OPEN_MOVES = 16 };
+enum { OPEN_MOVES = 16, LEAVE_TRIES = 3 };
 
 static DrRegistry registry;
 static char hooks[DR_SCRIPTS][DR_NAME_SIZE];
@@ -169,24 +169,25 @@ static const DrScript *script_of(const char *name)
     return NULL;
 }
 
-static void leave_one(DrCalls *calls, DrWay way, const char *name)
+/* False: it has to be called again; only what a script answers counts. */
+static bool leave_one(DrCalls *calls, DrWay way, const char *name)
 {
     const char *action = way == DR_POST ? "postmigrate" : "undopremigrate";
     const DrScript *script = script_of(name);
     if (strncmp(name, "pmig/", 5) == 0) {
         dr_call_hook(calls, name + 5, "post", &result); /* always, says its convention */
     } else if (script) {
-        dr_call_script(calls, script, action, &result);
+        return dr_call_script(calls, script, action, &result);
     } else {
         dr_call_missing(name, action);
     }
+    return true;
 }
 
-static DrExit leave(DrCalls *calls, DrWay way)
+/* DR_EXIT_NO: all were called, and one of them could not do it and is to be called again. */
+static DrExit leave_all(DrCalls *calls, DrWay way)
 {
-    if (!move.on_disk) { /* undo: its pre may be on its way, and must come too late */
-        return dr_move_begin(&move) && dr_move_finish(&move, way) ? DR_EXIT_OK : DR_EXIT_FAILED;
-    }
+    DrExit code = DR_EXIT_OK;
     for (size_t i = 0; i < move.n && !dr_is_stopped(); i++) {
         const DrStep *step = &move.steps[way == DR_UNDO ? move.n - 1 - i : i];
         if (!step->begun[DR_PRE] || step->ended[way]) {
@@ -195,16 +196,27 @@ static DrExit leave(DrCalls *calls, DrWay way)
         if (!dr_move_note_begin(&move, way, step->name)) {
             return DR_EXIT_FAILED;
         }
-        leave_one(calls, way, step->name);
+        bool done = leave_one(calls, way, step->name);
         if (result.end == DR_END_STOPPED) {
             break; /* it is called again */
         }
-        if (!dr_move_note_end(&move, way, step->name, &result)) {
+        if (!done && step->tries[way] < LEAVE_TRIES) {
+            code = DR_EXIT_NO;
+        } else if (!dr_move_note_end(&move, way, step->name, &result)) {
             return DR_EXIT_FAILED;
         }
     }
-    if (dr_is_stopped()) {
-        return DR_EXIT_STOPPED;
+    return dr_is_stopped() ? DR_EXIT_STOPPED : code;
+}
+
+static DrExit leave(DrCalls *calls, DrWay way)
+{
+    if (!move.on_disk) { /* undo: its pre may be on its way, and must come too late */
+        return dr_move_begin(&move) && dr_move_finish(&move, way) ? DR_EXIT_OK : DR_EXIT_FAILED;
+    }
+    DrExit code = leave_all(calls, way);
+    if (code != DR_EXIT_OK) {
+        return code;
     }
     dr_call_events(calls, way == DR_POST ? "post" : "undo");
     return dr_move_finish(&move, way) ? DR_EXIT_OK : DR_EXIT_FAILED;
@@ -232,7 +244,10 @@ static DrExit settle_one(const char *id, const DrRequest *from)
     return code;
 }
 
-/* Moves before this one are over, whatever became of them: there is only one at a time. */
+/*
+ * Moves before this one are over, whatever became of them: there is only one at a time. A script
+ * that cannot put its own back has its say in this one's check and pre.
+ */
 static DrExit settle_others(const DrRequest *request)
 {
     static char ids[OPEN_MOVES][DR_NAME_SIZE];
@@ -241,6 +256,7 @@ static DrExit settle_others(const DrRequest *request)
     for (size_t i = 0; i < n && code == DR_EXIT_OK; i++) {
         if (strcmp(ids[i], request->id) != 0) {
             code = settle_one(ids[i], request);
+            code = code == DR_EXIT_NO ? DR_EXIT_OK : code;
         }
     }
     return code;

@@ -494,13 +494,34 @@ static void finish(Scripts *scripts, const char *how)
     tell(scripts);
 }
 
+/* A repetition leaves out those that have done it: what they said stays in the record. */
+static void add_earlier(const Scripts *scripts, json_t *result)
+{
+    const json_t *before =
+        scripts->tries > 0 ? phase_of(scripts, lpm_json_str(result, "phase", "")) : NULL;
+    json_t *list = json_object_get(result, "scripts"), *old = NULL, *now = NULL;
+    size_t i = 0, j = 0, kept = 0;
+    json_array_foreach (json_object_get(before, "scripts"), i, old) {
+        bool again = false;
+        json_array_foreach (list, j, now) {
+            again =
+                again || strcmp(lpm_json_str(now, "name", ""), lpm_json_str(old, "name", "")) == 0;
+        }
+        if (!again) {
+            json_array_insert_new(list, kept++, json_deep_copy(old));
+        }
+    }
+}
+
 static void on_told(json_t *result, void *data)
 {
-    static const char *const again[] = {"silent", "busy", "killed", "stopped", "failed", NULL};
+    static const char *const again[] = {"silent", "busy", "killed", "stopped",
+                                        "failed", "no",   NULL};
     static const char *const patient[] = {"silent", NULL};
     Scripts *scripts = data;
     const char *name = lpm_json_str(result, "result", "?");
     scripts->call = NULL;
+    add_earlier(scripts, result);
     keep_phase(scripts, result);
     if (is_result(result, again) && (is_result(result, patient) || scripts->tries < TRIES)) {
         unsigned ms = (unsigned)AGAIN_MS << MIN(scripts->tries, 8u);

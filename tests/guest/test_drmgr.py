@@ -389,6 +389,46 @@ def test_a_crash_in_post_is_finished_not_undone(guest):
     assert guest.calls()[-2:] == ["b postmigrate pmig", "b postmigrate pmig"]
 
 
+FAILS_AT_FIRST = "case $1 in postmigrate | undopremigrate) [ -e @ROOT@/cured ] || { echo DR_ERROR=not yet; exit 10; } ;; esac; exit 0"
+
+
+@pytest.mark.parametrize("way", ["post", "undo"])
+def test_what_a_script_could_not_put_back_it_is_told_again(guest, way):
+    """And nobody else is; the move is over when it could."""
+    word = {"post": "postmigrate", "undo": "undopremigrate"}[way]
+    guest.script("a")
+    guest.script("b", FAILS_AT_FIRST)
+    guest.phase("pre")
+    guest.calls()
+    code, result, rows = guest.phase(way)
+    assert (code, result) == (10, "no") and [row["words"] for row in rows if row["name"] == "all/b"] == ["not yet"]
+    assert sorted(guest.calls()) == [f"a {word} pmig", f"b {word} pmig"]
+    (guest.root / "cured").touch()
+    assert guest.phase(way)[:2] == (0, "ok")
+    assert guest.calls() == [f"b {word} pmig"]
+    assert guest.phase(way)[:2] == (0, "already") and guest.calls() == []
+
+
+def test_after_three_times_it_is_given_up(guest):
+    guest.script("b", FAILS_AT_FIRST)
+    guest.phase("pre")
+    assert [guest.phase("post")[1] for _ in range(4)] == ["no", "no", "ok", "already"]
+    assert guest.calls()[1:] == ["b postmigrate pmig"] * 3
+
+
+def test_it_is_settled_again_after_a_boot_and_before_the_next_move(guest):
+    guest.script("b", FAILS_AT_FIRST)
+    guest.phase("pre")
+    guest.boot("two")
+    assert guest.run("--settle").returncode == 10
+    assert guest.phase("pre", move="move-2")[:2] == (0, "ok"), "its own check and pre may say no, the move before does not"
+    assert guest.calls()[1:] == ["b undopremigrate pmig"] * 2 + ["b premigrate pmig"]
+    (guest.root / "cured").touch()
+    assert guest.phase("post", move="move-2")[:2] == (0, "ok")
+    assert guest.run("--settle").returncode == 0 and guest.run("--status").stdout == ""
+    assert guest.calls() == ["b postmigrate pmig", "b undopremigrate pmig"]
+
+
 def test_a_last_line_that_was_cut_announces_nothing(guest):
     guest.script("a")
     guest.phase("pre")
