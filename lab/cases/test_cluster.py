@@ -409,6 +409,11 @@ def test_only_the_move_that_is_in_force_is_let_go(cluster):
         done = take_over(cluster, peer, third, "m0", patience=5)
         assert done.returncode == 0 and "nothing is in force in this cluster for migration m0" in done.stdout, done.stdout
         assert "for migration m0" in cluster.run(peer, SCRIPT, "abandon", "m0").stdout
+        refused = cluster.run(peer, "env", "LPM_PACEMAKER_PATIENCE=1", SCRIPT, "recover", f"node{third}", check=False)
+        assert refused.returncode == 1 and f"member node{number} is being moved, not node{third}" in refused.stderr, refused.stderr
+        for words in ((f"node{number}",), (f"node{third}", "--force")):
+            there = cluster.run(peer, "env", "LPM_PACEMAKER_PATIENCE=1", SCRIPT, "recover", *words, check=False)
+            assert there.returncode == 1 and "is still in the membership" in there.stderr, there.stderr
         cluster.run(peer, "env", "LPM_MIGRATION_ID=m0", SCRIPT, "postmigrate", "pmig")
         assert all(token > 20000 for token in tokens(cluster)), "the move that goes on keeps its failure detection"
         assert cluster.configuration() == configuration
