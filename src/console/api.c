@@ -142,8 +142,10 @@ static const LpmHttpArg partition_takeover_args[] = {
     PARTITION_ARG,
     {"standbys", LPM_HTTP_BODY, 'a', false,
      "partitions that are the cluster's other members (default: what its script told)"},
-    {"member", LPM_HTTP_BODY, 's', false, "its name in the cluster (default: the same)"},
-    {"migration", LPM_HTTP_BODY, 's', false, "id (default: its last one as a member)"},
+    {"member", LPM_HTTP_BODY, 's', false,
+     "its name in the cluster (default: what its script told)"},
+    {"migration", LPM_HTTP_BODY, 's', false,
+     "one in which it was a member (default: the last one)"},
     {"force", LPM_HTTP_BODY, 'b', false, "also if it runs: it is switched off first"},
     {"wait_s", LPM_HTTP_BODY, 'i', false,
      "1 to 120, default 60: until it is certain that it is off"},
@@ -396,8 +398,9 @@ const LpmHttpRoute lpm_api_routes[] = {
      "The work of a cluster member that was lost while it was moved is taken over by the others. "
      "First it is made certain that no copy\nof it runs (one that does is refused, without "
      "`force`); then each of `standbys` is told, through its guest agent, to let go\nof what was "
-     "in force for the move. `finished` is false when that takes longer than 150 s: events tell of "
-     "the end.",
+     "in force for the move. `finished` is false when that is not done 170 s after the request: "
+     "events tell of\nthe end. It is refused when no move is known in which its script spoke for a "
+     "cluster, whatever is given here.",
      "{\"partition\": \"web1\", \"migration\": \"…\", \"member\": \"node1\", \"finished\": "
      "true,\n \"standbys\": [{\"partition\": \"web2\", \"result\": \"ok\", \"words\": \"…\"}]}"},
     {"POST", "/v1/partitions/{partition}/memory", 200, false, lpm_api_partition_memory,

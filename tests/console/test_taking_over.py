@@ -203,7 +203,8 @@ def test_nobody_to_tell(members, console):
     m = members("alert")
     m.end(m.move())
     for body, words in (({"standbys": ["web1"]}, "other partitions than"), ({"standbys": ["nobody"]}, "no standby has taken its work over: nobody: "),
-                        ({"migration": "f" * 32}, "no move of partition"), ({"wait_s": 0}, "must be from 1 to 120")):
+                        ({"migration": "f" * 32}, "no move of partition"),
+                        ({"migration": "f" * 32, "member": "node1", "standbys": ["web2"]}, "no move of partition"), ({"wait_s": 0}, "must be from 1 to 120")):
         with pytest.raises(Refused) as refused:
             console.rest("POST", "/v1/partitions/web1/takeover", body)
         assert words in str(refused.value), body
