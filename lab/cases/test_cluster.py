@@ -422,6 +422,24 @@ def test_only_the_move_that_is_in_force_is_let_go(cluster):
     assert tokens(cluster) == [USUAL_MS] * 3
 
 
+def test_what_could_not_be_put_back_is_no_success(cluster):
+    """So that lpm-drmgr calls it again."""
+    number = home(cluster)
+    clean = cluster.configuration()
+    script(cluster, number, "premigrate")
+    stuck = cluster.directory(number) / "stuck"
+    stuck.mkdir()
+    (stuck / "cibadmin").write_text("""#!/bin/sh
+case " $* " in *" -M "* | *" --delete-all "*) exit 124 ;; esac
+exec /usr/sbin/cibadmin "$@"
+""")
+    (stuck / "cibadmin").chmod(0o755)
+    done = script(cluster, number, "postmigrate", check=False, environment=[f"PATH={stuck}:/usr/sbin:/usr/bin:/sbin:/bin", "LPM_PACEMAKER_PATIENCE=2"])
+    assert done.returncode == VETO and "run 'lpm-pacemaker restore'" in done.stdout, done.stdout
+    assert script(cluster, number, "postmigrate").returncode == 0
+    assert cluster.configuration() == clean and tokens(cluster) == [USUAL_MS] * 3
+
+
 def test_a_cluster_that_does_not_answer_keeps_no_lock(cluster):
     """Putting back goes on where Pacemaker says nothing about its members any more: the next move need not wait for the lease."""
     number = home(cluster)
