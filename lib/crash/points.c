@@ -120,5 +120,7 @@ const LpmCrashPoint lpm_crash_points[] = {
     {115, "console-hear-started-before"},
     {116, "grow-plug-before"},
     {117, "grow-plug-after"},
+    {118, "src-hold-before"},
+    {119, "src-hold-after"},
     {0, ""},
 };

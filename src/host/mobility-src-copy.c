@@ -18,8 +18,7 @@ enum {
     RATE_SPAN_US = 500 * 1000, /* over which the wire's rate is measured */
 };
 #define BANDWIDTH_UNLIMITED (UINT64_C(1) << 40)
-#define POSTCOPY_LEAST      UINT64_C(100000) /* bytes/s */
-#define RATE_HOLD           INT64_C(40960)   /* less at a time than the least that can be pending */
+#define RATE_HOLD           INT64_C(40960) /* less at a time than the least that can be pending */
 #define US_PER_MS           1000
 
 static LpmLogFields fields_of(const SrcMove *move)
@@ -45,7 +44,7 @@ static void ignore(const GError *error, void *data)
     lpm_mig_unref(data);
 }
 
-static void set_parameter(SrcMove *move, const char *name, int64_t value)
+void lpm_src_set_parameter(SrcMove *move, const char *name, int64_t value)
 {
     const LpmQmpParameter wanted[] = {{name, value, false}, {NULL}};
     lpm_mig_ref(&move->base);
@@ -58,7 +57,7 @@ static void tell_limit(SrcMove *move)
     int64_t limit = hold ? DOWNTIME_HOLD_MS : move->base.convergence.limit_ms;
     if (limit != move->told_ms) {
         move->told_ms = limit;
-        set_parameter(move, "downtime-limit", limit);
+        lpm_src_set_parameter(move, "downtime-limit", limit);
     }
 }
 
@@ -81,7 +80,7 @@ void lpm_src_copy_link(SrcMove *move)
         return;
     }
     tell_limit(move);
-    set_parameter(move, "max-bandwidth", lost ? RATE_HOLD : (int64_t)move->qemu_rate);
+    lpm_src_set_parameter(move, "max-bandwidth", lost ? RATE_HOLD : (int64_t)move->qemu_rate);
 }
 
 /* Too long without an answer means that the commit would be slow, too: copy on meanwhile. */
@@ -97,41 +96,6 @@ static void arbiter_answered(LpmMigration *migration, const GError *error)
                     hold ? error->message : "the arbiter answers");
     move->holding = hold;
     tell_limit(move);
-}
-
-/* --- post-copy --- */
-
-/*
- * What waits in sockets and in the mover's window is ahead of the page that the partition waits
- * for. With some of the link left free, little does.
- */
-static uint64_t postcopy_rate(const SrcMove *move)
-{
-    uint64_t measured = move->rate;
-    return MAX(measured - measured / 4, POSTCOPY_LEAST);
-}
-
-static void started_postcopy(const GError *error, void *data)
-{
-    SrcMove *move = data;
-    if (error && !off_course(move)) {
-        lpm_mig_trouble(&move->base, error);
-    }
-    lpm_mig_unref(&move->base);
-}
-
-/* As soon as the arbiter answers; QEMU then stops in pre-switchover, as at the end of any copy. */
-static void go_postcopy(SrcMove *move)
-{
-    LpmLogFields fields = fields_of(move);
-    if (move->going_postcopy || move->holding) {
-        return;
-    }
-    move->going_postcopy = true;
-    lpm_log_info(&fields, "going on to post-copy");
-    set_parameter(move, "max-postcopy-bandwidth", (int64_t)postcopy_rate(move));
-    lpm_mig_ref(&move->base);
-    lpm_qmp_migrate_start_postcopy(qmp_of(move), started_postcopy, move);
 }
 
 /* --- convergence --- */
@@ -276,7 +240,7 @@ static void note_progress(SrcMove *move, const LpmQmpMigration *mig)
     adapt_rate(move);
     tell_verdict(move, before);
     if (lpm_convergence_go_postcopy(convergence, &rules)) {
-        go_postcopy(move);
+        lpm_src_go_postcopy(move);
     } else if (lpm_convergence_give_up(convergence, &rules)) {
         give_up(move);
     }

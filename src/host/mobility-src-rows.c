@@ -92,25 +92,6 @@ static bool awaits_word(const SrcMove *move)
            lpm_mig_record_view(&move->base) != LPM_MOB_REC_BACK;
 }
 
-static void note_serving(SrcMove *move, const LpmQmpMigration *mig)
-{
-    LpmMigration *migration = &move->base;
-    g_autoptr(GError) error = NULL;
-    migration->postcopy = true;
-    migration->remaining_bytes = mig->remaining;
-    if (mig->status == LPM_QMP_MIG_POSTCOPY_PAUSED) {
-        lpm_error_set(&error, LPM_ERROR_NETWORK, "QEMU at %s has lost its connection",
-                      lpm_host_name(migration->host));
-        lpm_mig_link_broke(migration, error);
-    } else {
-        lpm_mig_link_mended(migration);
-    }
-    if (lpm_mig_record_view(migration) == LPM_MOB_REC_TARGET &&
-        migration->phase != LPM_PHASE_FILL) {
-        lpm_mig_enter_phase(migration, LPM_PHASE_FILL);
-    }
-}
-
 static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, const GError *error,
                        void *data)
 {
@@ -120,10 +101,12 @@ static void state_seen(const LpmQmpStatus *status, const LpmQmpMigration *mig, c
         decide(move, no_answer(move));
     } else if (mig->status == LPM_QMP_MIG_CANCELLING) {
         lpm_mig_next(migration, LPM_NEXT_LATER); /* ends by itself within moments */
+    } else if (lpm_src_is_held(move, status->state, mig->status)) {
+        lpm_src_let_run(move);
     } else {
         move->state = status->state;
         if (lpm_qmp_mig_is_postcopy(mig->status)) {
-            note_serving(move, mig);
+            lpm_src_note_serving(move, mig);
         } else {
             move->given = mig->status == LPM_QMP_MIG_COMPLETED;
         }

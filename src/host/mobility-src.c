@@ -152,7 +152,7 @@ static gboolean hurry(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-/* Armed anew when the link is lost or back; all in all it is counted from pre-switchover. */
+/* Armed anew when the link is lost or back; all in all it is counted from where it stood still. */
 static void limit_switchover(SrcMove *move)
 {
     const LpmMigration *migration = &move->base;
@@ -253,17 +253,21 @@ static void ready_to_switch(LpmMigration *migration, const GError *error)
     }
 }
 
-static void on_pre_switchover(SrcMove *move)
+void lpm_src_stands_still(SrcMove *move)
 {
-    LpmMigration *migration = &move->base;
-    g_clear_handle_id(&move->poll_timer, g_source_remove);
-    int64_t now = lpm_clock_monotonic_us(migration->host->clock);
+    int64_t now = lpm_clock_monotonic_us(move->base.host->clock);
     move->switch_mono_us = now;
     if (move->stop_mono_us == 0) {
         move->stop_mono_us = now;
     }
-    lpm_mig_enter_phase_at(migration, LPM_PHASE_SWITCHOVER, move->stop_mono_us);
     limit_switchover(move);
+}
+
+static void on_pre_switchover(SrcMove *move)
+{
+    g_clear_handle_id(&move->poll_timer, g_source_remove);
+    lpm_src_stands_still(move);
+    lpm_mig_enter_phase_at(&move->base, LPM_PHASE_SWITCHOVER, move->stop_mono_us);
     ask_arbiter(move);
 }
 

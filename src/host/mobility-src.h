@@ -46,7 +46,8 @@ typedef struct SrcMove {
     } arrived[LPM_SRC_ARRIVED]; /* a ring: what the target had handed on, and when */
     unsigned n_arrived;
     uint64_t rate;       /* bytes/s of stream over that time */
-    bool going_postcopy; /* migrate-start-postcopy was sent */
+    bool going_postcopy; /* migrate-start-postcopy was sent, or will be */
+    bool held;           /* the partition was stopped before that, by us */
     bool relinking;      /* the mover is one that goes on with a paused post-copy */
     unsigned relink_tries;
     bool given;               /* post-copy: QEMU has given all memory */
@@ -75,6 +76,17 @@ void lpm_src_copy(SrcMove *move);
 void lpm_src_copy_link(SrcMove *move);
 /* A pass has ended: looks how far it is. */
 void lpm_src_copy_look(SrcMove *move);
+void lpm_src_set_parameter(SrcMove *move, const char *name, int64_t value);
+/* The partition stands still from now on at the latest, and only for so long. */
+void lpm_src_stands_still(SrcMove *move);
+/* Once the arbiter answers: stops the partition, then QEMU goes on to post-copy. */
+void lpm_src_go_postcopy(SrcMove *move);
+/* QEMU serves memory. */
+void lpm_src_note_serving(SrcMove *move, const LpmQmpMigration *mig);
+/* Nothing came of it: the partition that was stopped for post-copy was never offered. */
+bool lpm_src_is_held(const SrcMove *move, LpmQmpRunState run, LpmQmpMigStatus mig);
+/* Lets such a one run, and looks again. */
+void lpm_src_let_run(SrcMove *move);
 /* Calls @go_on once the scripts in the partition were told, at once where there are none. */
 void lpm_src_scripts_first(SrcMove *move, LpmSrcGoOn go_on);
 /* Offers the partition; from here on the rows decide. */

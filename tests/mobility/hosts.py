@@ -308,3 +308,25 @@ class Pair:
 
 sys.path.insert(0, str(ROOT / "tests" / "mover"))
 sys.path.append(str(ROOT / "tests" / "console"))
+
+
+class LockedRecord:
+    """Somebody else holds the lock of the record's file and does not let go."""
+
+    def __init__(self, pair):
+        path = pair.pool / ".lpm" / f"{pair.profile['uuid']}.record"
+        self.process = subprocess.Popen([sys.executable, "-c", (
+            "import fcntl, os, struct, sys, time\n"
+            "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+            "fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))\n"  # F_OFD_SETLK
+            "print('locked', flush=True)\ntime.sleep(60)\n"), str(path)], stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"locked\n"
+
+    def release(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def state_of(process):
+    return open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[0]

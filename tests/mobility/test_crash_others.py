@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from hosts import needs_crash_points, wait_for
+from hosts import needs_crash_points, state_of, wait_for
 from test_crash import check_end
 
 # point of a mover -> where the partition is in the end; None: either, as long as both agree
@@ -44,10 +44,6 @@ def test_mover_dies(pair, point):
 @pytest.mark.parametrize("point", [p for p in MOVERS if p not in QUICK])
 def test_mover_dies_elsewhere(pair, point):
     run(pair, point)
-
-
-def state_of(process):
-    return open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[0]
 
 
 @pytest.mark.parametrize("point", ["67", "src-offer-after"])

@@ -8,8 +8,7 @@ import subprocess
 import time
 
 import pytest
-from hosts import RpcError, needs_crash_points, wait_for
-from test_crash_others import state_of
+from hosts import RpcError, needs_crash_points, state_of, wait_for
 
 
 @contextlib.contextmanager

@@ -6,13 +6,11 @@ import fcntl
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from hosts import PATIENCE, RpcError, needs_crash_points, wait_for
+from hosts import PATIENCE, LockedRecord, RpcError, needs_crash_points, wait_for
 
 
 def test_there_and_back(pair):
@@ -325,24 +323,6 @@ def test_target_lost_for_good(pair, crash):
     pair.says_more(pair.a)
     assert pair.numbers(pair.a)[said:].lstrip(b"\0").split(b"\n")[0] == b"00000001", "it was not booted anew"
     pair.move(pair.a, pair.b)
-
-
-class LockedRecord:
-    """Somebody else holds the lock of the record's file and does not let go."""
-
-    def __init__(self, pair):
-        path = pair.pool / ".lpm" / f"{pair.profile['uuid']}.record"
-        self.process = subprocess.Popen([sys.executable, "-c", (
-            "import fcntl, os, struct, sys, time\n"
-            "fd = os.open(sys.argv[1], os.O_RDWR)\n"
-            "fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))\n"  # F_OFD_SETLK
-            "print('locked', flush=True)\ntime.sleep(60)\n"), str(path)], stdout=subprocess.PIPE)
-        assert self.process.stdout.readline() == b"locked\n"
-
-    def release(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 def start_behind(pair, where):

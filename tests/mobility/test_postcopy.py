@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-copy: the partition goes on at the target before its memory is there, and there is no way back."""
+import contextlib
+import json
 import os
 import secrets
 import signal
+import socket
 import time
 
 import pytest
 
-from hosts import NOISE, RpcError, wait_for
+from hosts import NOISE, LockedRecord, RpcError, needs_crash_points, state_of, wait_for
 
 NEVER = {"max_blackout_ms": 1, "max_rate": 400_000}  # without post-copy it does not converge
 SLOWLY = {**NEVER, "max_rate": 100_000}          # for what must come before the memory is there, on a busy machine, too
@@ -149,27 +152,97 @@ def test_source_is_gone_for_good(pair):
     assert pair.states() == [None, "running"]
 
 
+class Monitor:
+    """The source's QEMU, by its second monitor: the first is lpm-host's."""
+
+    def __init__(self, pair):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        self.socket.connect(str(pair.a.run / "partitions" / pair.profile["uuid"] / "qmp2.sock"))
+        self.lines, self.events = self.socket.makefile("r"), []
+        self.lines.readline()
+        self.ask("qmp_capabilities")
+
+    def ask(self, command):
+        self.socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
+        while "return" not in (line := json.loads(self.lines.readline())):
+            self.events.append(line["event"])
+        return line["return"]
+
+    def has_given_all(self):
+        """QEMU has written the last page, and waits for the target to say that it has come."""
+        before = self.ask("query-migrate")
+        time.sleep(0.2)
+        now = self.ask("query-migrate")
+        return now["status"] == "postcopy-active" and now["ram"]["transferred"] == before["ram"]["transferred"]
+
+    def events_to_its_end(self):
+        self.events += [event["event"] for event in map(json.loads, self.lines) if "event" in event]
+        return self.events
+
+
 def test_target_is_gone_for_good(pair):
-    """It owns the partition, and its memory at the source is of no use to anybody: somebody says so, and the source is rid of it."""
+    """It owns the partition, and its memory at the source is of no use to anybody: the source is rid of it, and never lets it run."""
     pair.create(program=NOISE)
     pair.begin(pair.a, pair.b, postcopy=True, **SLOWLY)
     phase(pair, pair.b, "fill")
+    def rid_of_it():
+        if pair.finished(pair.a):  # QEMU had given everything, and calls the move failed
+            return True
+        if pair.status(pair.a)["sees"] != {"record": "target", "qemu": "serving"}:
+            return False
+        with contextlib.suppress(RpcError):  # its mover has not noticed yet
+            pair.a.word(pair.migration, "target-off", "target sys-b is off")
+        return False
+    monitor = Monitor(pair)
+    wait_for(monitor.has_given_all, "all is given")
     for qemu in pair.b.qemu_pids():
         os.kill(qemu, signal.SIGSTOP)  # or it would say that it has ended
     pair.b.kill()
     for qemu in pair.b.qemu_pids():
         os.kill(qemu, signal.SIGKILL)
-    wait_for(lambda: pair.status(pair.a)["sees"] == {"record": "target", "qemu": "serving"}, "the source sees it")
-    def given():
-        try:
-            return pair.a.word(pair.migration, "target-off", "target sys-b is off")
-        except RpcError as refused:
-            assert refused.error_class == "state"  # its mover has not noticed yet
-            return None
-    wait_for(given, "the word to be taken")
+    wait_for(rid_of_it, "the source to be rid of it")
+    assert "RESUME" not in monitor.events_to_its_end()
     pair.ends(pair.a, "completed")
     assert pair.a.qemu_pids() == []
     pair.b.start()
     pair.ends(pair.b, "completed")
     pair.b.call("partition-start", partition="p1")
     assert pair.states() == [None, "running"]
+
+
+@pytest.mark.parametrize("point", ["src-hold-before", "src-hold-after"])
+def test_source_dies_while_it_holds_the_partition(pair, point):
+    """It was stopped for a post-copy that never began: it runs on once lpm-host is back, and moves."""
+    needs_crash_points()
+    pair.create(program=NOISE)
+    pair.a.start_with(point)
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    pair.a.dies()
+    pair.a.start()
+    pair.ends(pair.a, "aborted")
+    pair.ends(pair.b, "aborted")
+    assert pair.states() == ["running", None]
+    pair.move(pair.a, pair.b, max_blackout_ms=20000)
+
+
+def test_target_dies_while_the_partition_is_held(pair):
+    """Nothing was offered: it runs on at once, also while its record's keeper does not answer."""
+    needs_crash_points()
+    pair.create(program=NOISE)
+    pair.a.start_with("src-hold-after,stop")
+    pair.begin(pair.a, pair.b, postcopy=True, **NEVER)
+    wait_for(lambda: state_of(pair.a.process) == "T", "it stands still")
+    lock = LockedRecord(pair)
+    try:
+        pair.b.kill()
+        os.kill(pair.a.process.pid, signal.SIGCONT)
+        wait_for(lambda: pair.status(pair.a)["error"], "the loss")
+        wait_for(lambda: pair.a.call("partition-list")["partitions"][0]["state"] == "running", "it runs on")
+        assert not pair.finished(pair.a), "its record could not be written"
+    finally:
+        lock.release()
+    pair.b.start()
+    pair.ends(pair.a, "aborted")
+    pair.ends(pair.b, "aborted")
+    assert pair.states() == ["running", None]
