@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import signal
@@ -238,9 +239,10 @@ class Pair:
         self.tails[system.name] = open(path, "rb")
 
     def numbers(self, system):
+        """What it said there; what it said before it came stands before a mark."""
         tail = self.tails[system.name]
         tail.seek(0)
-        return tail.read()
+        return re.sub(rb"(?s)^.*\n\[openlpm: comes to [^\n]*\n", b"", tail.read())
 
     def says_more(self, system):
         """The partition runs there: its log grows."""
