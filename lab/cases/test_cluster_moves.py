@@ -20,7 +20,7 @@ from lablib import HERE, wait_for  # noqa: E402
 
 pytestmark = pytest.mark.long
 
-MOVES = int(os.environ.get("LPM_CLUSTER_MOVES", "10"))  # 50 for the note in docs/guide/clusters.md
+MOVES = int(os.environ.get("LPM_CLUSTER_MOVES", "10"))  # docs/guide/clusters.md tells of 50
 BLACKOUT_MS = int(os.environ.get("LPM_CLUSTER_BLACKOUT_MS", "8000"))  # of 5 s a member is declared lost, too, but may be back before it is fenced
 STRETCH = {"LPM_CRASH": "dst-cont-before,pause", "LPM_CRASH_PAUSE_MS": str(BLACKOUT_MS)}
 MOVER, PEER = 1, 2    # members: the partition, and the one in a namespace
