@@ -18,7 +18,8 @@ MACHINES = {
     "x86-64": "pc-q35-10.0,memory-backend=mem,usb=off,vmport=off,smbus=off,sata=off",
     "power": "pseries-10.0,memory-backend=mem,ic-mode=xics,usb=off,x-vof=on",
 }
-PROCESSORS = {"x86-64": ("Nehalem", 2), "power": ("power8", 1)}
+# One each: with two, emulated QEMU 10.0.2 now and then aborts at boot (installation.KNOWN_ABORT).
+PROCESSORS = {"x86-64": "Nehalem", "power": "power8"}
 MEMORY_MIB = {"x86-64": 256, "power": 512}
 USER = "lpm-qemu"
 TUNSETIFF = 0x400454CA
@@ -70,13 +71,12 @@ class BarePartition:
 
     def _arguments(self, number, processor, incoming, kernel_options, tap):
         power = self.family == "power"
-        model, count = PROCESSORS[self.family]
         memory, files, bus = MEMORY_MIB[self.family], image(self.family), "pci.0" if power else "pcie.0"
         options = (f"console={'hvc0' if power else 'ttyS0'} panic=-1 quiet mitigations=off lpm.ip={self.address}/24 "
                    f"lpm.hostname={self.name} {kernel_options}")
         argv = [EMULATORS[self.family], "-name", f"guest={self.name}", "-nodefaults", "-no-user-config", "-display", "none",
-                "-machine", MACHINES[self.family], "-accel", "tcg", "-cpu", processor or model,
-                "-smp", f"{count},sockets={count},cores=1,threads=1", "-m", f"size={memory}M",
+                "-machine", MACHINES[self.family], "-accel", "tcg", "-cpu", processor or PROCESSORS[self.family],
+                "-smp", "1,sockets=1,cores=1,threads=1", "-m", f"size={memory}M",
                 "-object", f"memory-backend-memfd,id=mem,size={memory}M,share=on", "-boot", "strict=on",
                 "-kernel", files / "kernel", "-initrd", files / "initramfs", "-append", options,
                 "-chardev", f"socket,id=mon,path={self.dir}/qmp,server=on,wait=off", "-mon", "chardev=mon,mode=control",

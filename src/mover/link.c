@@ -211,6 +211,16 @@ void link_lost(Link *link, LpmStreamError code, const char *reason)
     queue_wake(&mover->to_host);
 }
 
+void link_await_lost(Link *link)
+{
+    Mover *mover = link->mover;
+    uint64_t until_ns = clock_ns() + PAUSE_NS, now_ns;
+    pthread_mutex_lock(&mover->link_lock);
+    while (link->up && !is_over(mover) && (now_ns = clock_ns()) < until_ns)
+        wait_locked(mover, until_ns - now_ns);
+    pthread_mutex_unlock(&mover->link_lock);
+}
+
 void link_retire(Link *link)
 {
     Mover *mover = link->mover;

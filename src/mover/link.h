@@ -20,6 +20,8 @@ bool link_is_up(Link *link);
 /* The connection failed, as both its threads and the clock may notice. Ends the mover when nothing
  * can be resumed. */
 void link_lost(Link *link, LpmStreamError code, const char *reason);
+/* Lets the connection's other thread say first why it failed; waits at most a moment. */
+void link_await_lost(Link *link);
 
 /* Main thread. */
 /* A connected socket for @connection from lpm-host (taken). */

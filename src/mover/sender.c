@@ -11,6 +11,8 @@
 
 static void link_failed(Link *link)
 {
+    if (link->transport->ended_by_receiving)
+        link_await_lost(link);
     link_lost(link, link->transport->send_error.code, link->transport->send_error.reason);
 }
 

@@ -56,6 +56,7 @@ static bool mirror_receive(FaultTransport *f, bool good)
 static bool mirror_send(FaultTransport *f, bool good)
 {
     f->base.send_error = f->inner->send_error;
+    f->base.ended_by_receiving = f->inner->ended_by_receiving;
     atomic_store(&f->base.wire_out, atomic_load(&f->inner->wire_out));
     return good;
 }

@@ -224,6 +224,14 @@ static bool tls_handshake(Transport *transport)
     return false;
 }
 
+static bool send_failed(TlsTransport *t, ssize_t n)
+{
+    t->base.ended_by_receiving = n == GNUTLS_E_INVALID_SESSION;
+    transport_fail_send(&t->base, LPM_STREAM_ERR_LINK, "sending to the peer failed: %s",
+                        n == GNUTLS_E_PUSH_ERROR ? strerror(errno) : gnutls_strerror((int)n));
+    return false;
+}
+
 static bool tls_send(Transport *transport, const uint8_t *data, size_t size)
 {
     TlsTransport *t = tls(transport);
@@ -231,20 +239,12 @@ static bool tls_send(Transport *transport, const uint8_t *data, size_t size)
         ssize_t n = gnutls_record_send(t->session, data, size);
         if (n == GNUTLS_E_INTERRUPTED || n == GNUTLS_E_AGAIN)
             continue;
-        if (n <= 0) {
-            transport_fail_send(transport, LPM_STREAM_ERR_LINK, "sending to the peer failed: %s",
-                                n == GNUTLS_E_PUSH_ERROR ? strerror(errno)
-                                                         : gnutls_strerror((int)n));
-            return false;
-        }
+        if (n <= 0)
+            return send_failed(t, n);
         data += n;
         size -= (size_t)n;
     }
-    if (flush(t))
-        return true;
-    transport_fail_send(transport, LPM_STREAM_ERR_LINK, "sending to the peer failed: %s",
-                        strerror(errno));
-    return false;
+    return flush(t) || send_failed(t, GNUTLS_E_PUSH_ERROR);
 }
 
 static bool receive_failed(TlsTransport *t, ssize_t n)

@@ -41,6 +41,9 @@ struct Transport {
         LpmStreamError code;
         char reason[TRANSPORT_REASON_MAX];
     } send_error, receive_error;
+    /* Sending failed because receiving has ended the session: receive_error says why, or is about
+     * to. */
+    bool ended_by_receiving;
 };
 
 /* Certificate, key and authority in memory, loaded before the sandbox closes. */
