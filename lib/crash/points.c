@@ -122,5 +122,7 @@ const LpmCrashPoint lpm_crash_points[] = {
     {117, "grow-plug-after"},
     {118, "src-hold-before"},
     {119, "src-hold-after"},
+    {120, "delete-record-before"},
+    {121, "delete-record-after"},
     {0, ""},
 };

@@ -35,6 +35,8 @@ typedef void (*LpmHostReply)(json_t *result, const GError *error, void *data);
 #define LPM_KIND_PROFILE "profile" /* key UUID: the stored definition */
 #define LPM_KIND_RUNTIME                                                                           \
     "runtime" /* key UUID: what is needed to adopt its QEMU; written before QEMU is started */
+#define LPM_KIND_DELETION                                                                          \
+    "deletion" /* key UUID: its record is being removed; what is left of it is still ours */
 #define LPM_KIND_SYSTEM "system" /* "maintenance", caches of what was probed */
 
 /* --- what mobility does for the host --- */
@@ -198,6 +200,11 @@ bool lpm_partition_keep(LpmPartition *partition, GError **error) G_GNUC_WARN_UNU
 /* Removes profile and runtime from the database, the run directory, and the partition from the
  * table. No QEMU may be there. */
 bool lpm_partition_forget(LpmPartition *partition, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Written down before its record is removed, and whether that was. A death in between leaves a
+ * partition without a record, whose disks may be deleted all the same. */
+bool lpm_partition_begin_deletion(LpmPartition *partition,
+                                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool lpm_partition_deletion_begun(LpmPartition *partition);
 /* Changes state and reason (NULL: none), logs and emits "partition" when something changed. */
 void lpm_partition_set_state(LpmPartition *partition, LpmPartitionState state, const char *reason);
 

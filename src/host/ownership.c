@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/ownership.h"
 
+#include "crash/crash.h"
 #include "host/arbiter.h"
 #include "host/etcd.h"
 #include "host/lock-lun.h"
@@ -315,7 +316,34 @@ static void removed(LpmArbiterResult result, const LpmRecord *now, const GError 
             "the ownership record of partition %s has just changed (%s of %s); look again",
             name_of(call), lpm_record_state_name(now->state), now->owner);
     }
+    LPM_CRASH_POINT("delete", "record", "after");
     call_end(call, NULL, failure);
+}
+
+/* Whether a partition with this record may be deleted by us. */
+static bool may_delete(Call *call, const LpmRecord *now, bool ours, GError **error)
+{
+    if (now->revision == 0 && call->only_if_ours &&
+        !lpm_partition_deletion_begun(call->partition)) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "partition %s has no ownership record (%s), so nothing says that its "
+                             "disks are still its own: delete the profile without the disks, and "
+                             "then those files that nobody uses by hand",
+                             name_of(call), call->arbiter->where);
+    }
+    if (now->revision != 0 && !ours && call->only_if_ours) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "partition %s belongs to system %s, and so do its disks: delete the "
+                             "left-over profile here without the disks",
+                             name_of(call), now->owner);
+    }
+    if (ours && !lpm_record_settled(now->state)) {
+        return lpm_error_set(error, LPM_ERROR_STATE,
+                             "partition %s is on its way to system %s (%s); recover its migration "
+                             "first",
+                             name_of(call), now->peer, lpm_record_state_name(now->state));
+    }
+    return true;
 }
 
 static void read_for_delete(LpmArbiterResult result, const LpmRecord *now, const GError *error,
@@ -326,27 +354,13 @@ static void read_for_delete(LpmArbiterResult result, const LpmRecord *now, const
     if (no_answer(call, result, error)) {
         return;
     }
-    bool ours = strcmp(now->owner, lpm_host_name(call->partition->host)) == 0;
-    if (now->revision != 0 && !ours && call->only_if_ours) {
-        lpm_error_set(
-            &failure, LPM_ERROR_STATE,
-            "partition %s belongs to system %s, and so do its disks: delete the left-over "
-            "profile here without the disks",
-            name_of(call), now->owner);
+    bool ours = now->revision != 0 && strcmp(now->owner, lpm_host_name(call->partition->host)) == 0;
+    if (!may_delete(call, now, ours, &failure) || !ours ||
+        !lpm_partition_begin_deletion(call->partition, &failure)) {
         call_end(call, NULL, failure);
         return;
     }
-    if (now->revision == 0 || !ours) {
-        call_end(call, NULL, NULL);
-        return;
-    }
-    if (!lpm_record_settled(now->state)) {
-        lpm_error_set(&failure, LPM_ERROR_STATE,
-                      "partition %s is on its way to system %s (%s); recover its migration first",
-                      name_of(call), now->peer, lpm_record_state_name(now->state));
-        call_end(call, NULL, failure);
-        return;
-    }
+    LPM_CRASH_POINT("delete", "record", "before");
     lpm_arbiter_remove(call->arbiter, now->revision, LPM_ARBITER_DEADLINE_MS, removed, call);
 }
 

@@ -203,6 +203,22 @@ static void remove_run_dir(const LpmPartition *partition)
     (void)g_unlink(log);
 }
 
+bool lpm_partition_begin_deletion(LpmPartition *partition, GError **error)
+{
+    g_autoptr(json_t) document = json_object();
+
+    return lpm_store_put(partition->host->store, LPM_KIND_DELETION, partition->profile->uuid,
+                         document, NULL, error);
+}
+
+bool lpm_partition_deletion_begun(LpmPartition *partition)
+{
+    g_autoptr(json_t) document = lpm_store_get(partition->host->store, LPM_KIND_DELETION,
+                                               partition->profile->uuid, NULL, NULL);
+
+    return document != NULL;
+}
+
 bool lpm_partition_forget(LpmPartition *partition, GError **error)
 {
     LpmHost *host = partition->host;
@@ -216,7 +232,8 @@ bool lpm_partition_forget(LpmPartition *partition, GError **error)
         return false;
     }
     if (!lpm_store_delete(host->store, LPM_KIND_PROFILE, uuid, error) ||
-        !lpm_store_delete(host->store, LPM_KIND_RUNTIME, uuid, error)) {
+        !lpm_store_delete(host->store, LPM_KIND_RUNTIME, uuid, error) ||
+        !lpm_store_delete(host->store, LPM_KIND_DELETION, uuid, error)) {
         lpm_store_rollback(host->store);
         return false;
     }

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import pytest
-import xxhash
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LPM_BUILD", ROOT / "build"))
@@ -176,24 +175,6 @@ def test_life_of_a_partition(host):
 
     host.call("partition-delete", partition="p1", disks=True)
     assert not (host.base / "disks" / "p1.qcow2").exists()
-    assert host.call("partition-list") == {"partitions": []}
-
-
-def test_disks_of_another_systems_partition_are_not_deleted(host):
-    """A left-over profile on a former source: its disks belong to whoever the record names."""
-    host.create()
-    path = next((host.base / "disks" / ".lpm").glob("*.record"))
-    slot = bytearray(path.read_bytes()[:512])
-    name = slot.index(b"system-t")
-    slot[name:name + 9] = b"elsewhere"
-    slot[504:] = xxhash.xxh3_64_intdigest(bytes(slot[:504])).to_bytes(8, "little")
-    path.write_bytes(bytes(slot) + bytes(512))
-
-    with pytest.raises(Refused, match="p1.*belongs to system elsewhere.*without the disks"):
-        host.call("partition-delete", partition="p1", disks=True)
-    assert (host.base / "disks" / "p1.qcow2").exists() and path.exists()
-    host.call("partition-delete", partition="p1")
-    assert (host.base / "disks" / "p1.qcow2").exists() and path.exists()
     assert host.call("partition-list") == {"partitions": []}
 
 
