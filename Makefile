@@ -42,7 +42,7 @@ check: build
 	@scripts/run-checks $(BUILD) unit style programs lab
 
 check-long: build
-	@scripts/run-checks $(BUILD) long
+	@scripts/run-checks $(BUILD) long-programs long-lab
 
 cases: build
 	@scripts/run-checks $(BUILD) lab -k "$(K)"
