@@ -11,7 +11,7 @@ import time
 import pytest
 
 import lablib
-from installation import Installation
+from installation import Installation, Refused
 from lablib import wait_for
 from tidy import nothing_left
 from witness import Witness, runs_once
@@ -129,6 +129,15 @@ def move_with_listeners(lab, partition, addresses, target):
                 lab.stop_client(client, f"client-{name}")
 
 
+def addresses_stay_taken(lab, partition, networks):
+    """A profile changed for the next start takes nothing from the partition that runs."""
+    lab.rest("PATCH", f"/v1/partitions/{partition.name}", {"changes": {"networks": networks[:1]}})
+    row = next(row for row in lab.rest("GET", "/v1/partitions")["partitions"] if row["name"] == partition.name)
+    assert row["macs"] == [network["mac"] for network in networks]
+    with pytest.raises(Refused, match=f"{networks[1]['mac']} belongs to partition {partition.name}"):
+        lab.create("system-a", "taker", partition.profile["family"], 29, networks=networks[1:2], start=False)
+
+
 def several_adapters(lab, family, number, kinds):
     networks, words, addresses = adapters(number, kinds)
     partition = lab.create("system-a", f"three-{family}", family, number, networks=networks, kernel_options=words)
@@ -140,6 +149,7 @@ def several_adapters(lab, family, number, kinds):
         nothing_left(lab, partition, "system-a")
         assert [network["mac"] for network in lab.rest("GET", f"/v1/partitions/{partition.name}")["profile"]["networks"]] == \
             [network["mac"] for network in networks]
+        addresses_stay_taken(lab, partition, networks)
     finally:
         witness.end()
         lab.delete(partition)

@@ -5,6 +5,7 @@
 #include "host/facts.h"
 #include "host/network.h"
 #include "host/pagestore.h"
+#include "host/partition.h"
 #include "host/storage.h"
 #include "qemuargs/qemuargs.h"
 
@@ -52,6 +53,8 @@ static void set_conflicts(const Job *job)
     json_t *macs = json_array();
     GHashTableIter iter;
     gpointer value;
+    json_t *one;
+    size_t j;
 
     g_hash_table_iter_init(&iter, job->host->partitions);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -64,8 +67,10 @@ static void set_conflicts(const Job *job)
         if (!same && strcmp(other->name, job->later->name) == 0) {
             name_used = other->uuid;
         }
-        for (size_t j = 0; !same && j < other->n_networks; j++) {
-            const char *mac = other->networks[j].mac;
+        g_autoptr(json_t) its = same ? NULL : lpm_partition_macs(value);
+
+        json_array_foreach (its, j, one) {
+            const char *mac = json_string_value(one);
 
             if (has_mac(job->profile, mac) || has_mac(job->later, mac)) {
                 json_array_append_new(

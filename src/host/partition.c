@@ -55,13 +55,49 @@ void lpm_partition_unref(LpmPartition *partition)
     g_free(partition);
 }
 
-static const char *shared_mac(const LpmProfile *one, const LpmProfile *other)
+static bool has_mac(const json_t *macs, const char *mac)
 {
-    for (size_t i = 0; i < one->n_networks; i++) {
-        for (size_t j = 0; j < other->n_networks; j++) {
-            if (g_ascii_strcasecmp(one->networks[i].mac, other->networks[j].mac) == 0) {
-                return one->networks[i].mac;
-            }
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach (macs, i, one) {
+        if (g_ascii_strcasecmp(json_string_value(one), mac) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+json_t *lpm_partition_macs(const LpmPartition *partition)
+{
+    const LpmProfile *profile = partition->profile;
+    const json_t *built = NULL, *network;
+    json_t *macs = json_array();
+    size_t i;
+
+    for (i = 0; i < profile->n_networks; i++) {
+        json_array_append_new(macs, json_string(profile->networks[i].mac));
+    }
+    if (partition->pid && partition->runtime) {
+        built = lpm_json_at(partition->runtime, "profile.networks");
+    }
+    json_array_foreach (built, i, network) {
+        const char *mac = lpm_json_str(network, "mac", "");
+
+        if (*mac && !has_mac(macs, mac)) {
+            json_array_append_new(macs, json_string(mac));
+        }
+    }
+    return macs;
+}
+
+static const char *shared_mac(const LpmProfile *profile, const LpmPartition *other)
+{
+    g_autoptr(json_t) macs = lpm_partition_macs(other);
+
+    for (size_t i = 0; i < profile->n_networks; i++) {
+        if (has_mac(macs, profile->networks[i].mac)) {
+            return profile->networks[i].mac;
         }
     }
     return NULL;
@@ -77,7 +113,7 @@ static bool is_free(LpmHost *host, const LpmProfile *profile, const LpmPartition
     g_hash_table_iter_init(&iter, host->partitions);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const LpmProfile *other = ((LpmPartition *)value)->profile;
-        const char *mac = macs ? shared_mac(profile, other) : NULL;
+        const char *mac = macs ? shared_mac(profile, value) : NULL;
 
         if (value == except) {
             continue;

@@ -101,6 +101,9 @@ void lpm_partition_restart(LpmPartition *partition, const char *profile, bool ha
 /* One that this system had before: whatever else has its name or MAC addresses is warned of only,
  * since it may run. As lpm_partition_add() else. */
 LpmPartition *lpm_partition_load(LpmHost *host, LpmProfile *profile, GError **error);
+/* MAC addresses that it has, each once: of its profile, and while it runs also of what its QEMU was
+ * built with. Strings; new. */
+json_t *lpm_partition_macs(const LpmPartition *partition);
 /* Whether the name, and with @macs the MAC addresses, of its profile @changed belong to no other
  * partition here; EXISTS. */
 bool lpm_partition_is_free(const LpmPartition *partition, const LpmProfile *changed, bool macs,

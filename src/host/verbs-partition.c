@@ -61,16 +61,6 @@ static void on_state_answer(const GError *error, void *data)
 
 /* --- list --- */
 
-static json_t *macs_of(const LpmProfile *profile)
-{
-    json_t *macs = json_array();
-
-    for (size_t i = 0; i < profile->n_networks; i++) {
-        json_array_append_new(macs, json_string(profile->networks[i].mac));
-    }
-    return macs;
-}
-
 /* What is about to be started by itself is not "not activated": "off" may be said for that. */
 static LpmPartitionState state_of(const LpmPartition *partition)
 {
@@ -91,7 +81,7 @@ static json_t *row_of(const LpmPartition *partition)
         partition->pid != 0, "processors", processors, "memory_mib", (json_int_t)memory_mib,
         "profile", lpm_profile_current(profile), "preferred_mode", profile->preferred_mode,
         "current_mode", partition->current_mode, "migration",
-        partition->link ? partition->link->id : NULL, "macs", macs_of(profile));
+        partition->link ? partition->link->id : NULL, "macs", lpm_partition_macs(partition));
 }
 
 static int compare_names(const void *one, const void *other)
