@@ -61,6 +61,13 @@ static const LpmCheckGuide guide[] = {
      "answer counts, and half its round trip is how wrong it can be.",
      "The difference and both errors together are more than 5 s (`clock_limit_ms` of the options).",
      "Set both clocks by one time service."},
+    {"server.certificate",
+     "How long the certificates that both systems and the console show are good, by the clock of "
+     "each.",
+     "One ends within 30 days.",
+     "For a system `lpm system add SYSTEM`, and there `lpm-host join` with the new token; for the "
+     "console `lpm-console renew` and its restart. "
+     "Partitions and moves go on meanwhile."},
     {"server.power",
      "The power-supply class (`/sys/class/power_supply`) of both systems: batteries and UPSs of "
      "the server, and its mains.",

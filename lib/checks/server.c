@@ -4,7 +4,8 @@
 
 #include "checks/affinity.h"
 
-#define CLOCK_LIMIT_MS 5000
+#define CLOCK_LIMIT_MS   5000
+#define CERTIFICATE_DAYS 30
 
 static void check_operating(LpmCheckRun *run)
 {
@@ -56,6 +57,33 @@ static void check_power(LpmCheckRun *run)
                 run, TEXT("system %s", lpm_check_system(run, lpm_check_sides[i])),
                 TEXT("on mains power"), TEXT("on %s%s%s", state, *reason ? ": " : "", reason),
                 TEXT("restore its power, or override when the move is to get away from it"));
+        }
+    }
+}
+
+/* By the clock of whoever shows it; what a neighbouring release does not tell is not judged. */
+static void check_certificate(LpmCheckRun *run)
+{
+    static const struct {
+        const char *part, *what, *remedy;
+    } owners[] = {
+        {"source", "system", "`lpm system add` with its name, and there `lpm-host join`"},
+        {"target", "system", "`lpm system add` with its name, and there `lpm-host join`"},
+        {"console", "console", "on its machine `lpm-console renew`, and restart lpm-console"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(owners); i++) {
+        const json_t *owner = json_object_get(run->facts, owners[i].part);
+        int64_t ends_us = lpm_json_int(owner, "certificate_ends_us", 0);
+        int64_t left_us = ends_us - lpm_json_int(owner, "clock_us", 0);
+
+        if (ends_us != 0 && left_us < CERTIFICATE_DAYS * G_TIME_SPAN_DAY) {
+            lpm_check_fail(
+                run, TEXT("certificate of %s %s", owners[i].what, lpm_json_str(owner, "name", "?")),
+                TEXT("good for %d days or more", CERTIFICATE_DAYS),
+                TEXT("it ends in %.1f days, and then nothing reaches it any more",
+                     (double)left_us / (double)G_TIME_SPAN_DAY),
+                TEXT("%s; partitions and moves go on meanwhile", owners[i].remedy));
         }
     }
 }
@@ -399,6 +427,11 @@ static const LpmCheckRow rows[] = {
      "logs. The difference is "
      "measured over the connections to both systems, and its uncertainty counts against it.",
      check_clock},
+    {"server.certificate", LPM_WHEN_ALWAYS, LPM_SEVERITY_WARNING, false, NULL,
+     "The certificates of both systems and of the console are good for another month",
+     "Without one nobody is listened to: no console reaches the system, and no move begins or ends "
+     "there.",
+     check_certificate},
     {"server.power", LPM_WHEN_ALWAYS, LPM_SEVERITY_ERROR, true, NULL,
      "Both servers are on mains power",
      "A server that runs on battery may go down in the middle of the move.", check_power},

@@ -198,15 +198,32 @@ bool lpm_tls_authority_ensure(const char *directory, const char *name, GError **
            write_secret(ca_path, ca_pem, 0644, error);
 }
 
-bool lpm_tls_request_new(const char *name, char **ret_key_pem, char **ret_csr_pem, GError **error)
+static bool key_from_pem(char *pem, gnutls_x509_privkey_t *ret_key, GError **error)
+{
+    gnutls_datum_t datum = {(unsigned char *)pem, (unsigned)strlen(pem)};
+    g_auto(gnutls_x509_privkey_t) key = NULL;
+    int code = gnutls_x509_privkey_init(&key);
+
+    if (code >= 0) {
+        code = gnutls_x509_privkey_import(key, &datum, GNUTLS_X509_FMT_PEM);
+    }
+    if (code < 0) {
+        return lpm_error_set(error, LPM_ERROR_USAGE, "this is no private key in PEM form: %s",
+                             gnutls_strerror(code));
+    }
+    *ret_key = g_steal_pointer(&key);
+    return true;
+}
+
+bool lpm_tls_request_new(const char *name, char **key_pem, char **ret_csr_pem, GError **error)
 {
     g_auto(gnutls_x509_privkey_t) key = NULL;
     g_auto(gnutls_x509_crq_t) request = NULL;
-    g_autofree char *key_pem = NULL;
+    g_autofree char *new_pem = NULL;
     gnutls_datum_t pem;
     int code;
 
-    if (!new_key(&key, &key_pem, error)) {
+    if (*key_pem ? !key_from_pem(*key_pem, &key, error) : !new_key(&key, &new_pem, error)) {
         return false;
     }
     code = gnutls_x509_crq_init(&request);
@@ -230,7 +247,9 @@ bool lpm_tls_request_new(const char *name, char **ret_key_pem, char **ret_csr_pe
         return tls_failed(code, "make a certificate request", error);
     }
     *ret_csr_pem = take_text(&pem);
-    *ret_key_pem = g_steal_pointer(&key_pem);
+    if (new_pem) {
+        *key_pem = g_steal_pointer(&new_pem);
+    }
     return true;
 }
 
@@ -419,4 +438,16 @@ char *lpm_tls_fingerprint(const char *cert_pem, GError **error)
         g_string_append_printf(text, "%02x", digest[i]);
     }
     return g_string_free(text, FALSE);
+}
+
+int64_t lpm_tls_certificate_ends(const char *cert_path)
+{
+    g_auto(gnutls_x509_crt_t) certificate = NULL;
+    g_autofree char *pem = NULL;
+
+    if (g_file_get_contents(cert_path, &pem, NULL, NULL)) {
+        certificate = tls_certificate_from_pem(pem, cert_path, NULL);
+    }
+    return certificate ? (int64_t)gnutls_x509_crt_get_expiration_time(certificate) * G_USEC_PER_SEC
+                       : 0;
 }

@@ -60,8 +60,9 @@ bool lpm_tls_stream_failed(GIOStream *stream, const GError *cause, GError **erro
 /* Creates ca.pem and ca-key.pem in @directory (0700) if they are not there. */
 bool lpm_tls_authority_ensure(const char *directory, const char *name,
                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* New EC key and a certificate request for @name: PEM texts, g_free(). */
-bool lpm_tls_request_new(const char *name, char **ret_key_pem, char **ret_csr_pem,
+/* A certificate request for @name, PEM, g_free(), with the key in @key_pem; where that is NULL an
+ * EC key is made, PEM, g_free(). USAGE error when the key given is none. */
+bool lpm_tls_request_new(const char *name, char **key_pem, char **ret_csr_pem,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /*
  * Signs a request for exactly @name and @role ("system", "console"); @addresses (NULL-terminated,
@@ -70,5 +71,7 @@ bool lpm_tls_request_new(const char *name, char **ret_key_pem, char **ret_csr_pe
 char *lpm_tls_authority_sign(const char *directory, const char *csr_pem, const char *name,
                              const char *role, const char *const *addresses, unsigned days,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* When a certificate ends, microseconds since 1970 UTC; 0 when it cannot be read. */
+int64_t lpm_tls_certificate_ends(const char *cert_path);
 /* SHA-256 of a PEM certificate's DER form, 64 hexadecimal digits, g_free(). */
 char *lpm_tls_fingerprint(const char *cert_pem, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -57,6 +57,10 @@ void lpm_console_close(LpmConsole *console);
 bool lpm_console_init(const LpmConsoleConfig *config, bool write_config,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* init.c: a new certificate for the console in config->state_dir, with the same key and name; in
+ * use from its next start. */
+bool lpm_console_renew(const LpmConsoleConfig *config, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* events.c: a line in the log and in GET /v1/events. @kind: one of kinds.c. @user may be NULL. */
 void lpm_event_add(LpmConsole *console, const char *kind, const char *object, const char *user,
                    const char *format, ...) G_GNUC_PRINTF(5, 6);

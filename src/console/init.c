@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `lpm-console init`: authority, the console's own certificate, an API token and the file that
- * `lpm` reads. */
+ * `lpm` reads. `lpm-console renew`: the certificate again. */
 #include "console.h"
 
 #include <errno.h>
@@ -20,7 +20,8 @@ static bool write_file(const char *directory, const char *name, const char *text
     g_autofree char *path = g_build_filename(directory, name, NULL);
     g_autoptr(GError) cause = NULL;
 
-    if (!g_file_set_contents_full(path, text, (gssize)strlen(text), G_FILE_SET_CONTENTS_CONSISTENT,
+    if (!g_file_set_contents_full(path, text, (gssize)strlen(text),
+                                  G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
                                   mode, &cause)) {
         return lpm_error_set(error, LPM_ERROR_STORAGE, "%s: %s", path, cause->message);
     }
@@ -61,20 +62,20 @@ static char **certificate_addresses(const LpmConsoleConfig *config)
     return (char **)g_ptr_array_free(list, FALSE);
 }
 
-static bool make_identity(const LpmConsoleConfig *config, GError **error)
+/* A certificate for the key @key_pem (NULL: a new one), followed by the authority's: a system that
+ * joins knows that by its fingerprint only. Both g_free(). */
+static bool certify(const LpmConsoleConfig *config, char **key_pem, char **ret_chain,
+                    GError **error)
 {
     const char *directory = config->state_dir;
     g_auto(GStrv) addresses = certificate_addresses(config);
-    g_autofree char *key = NULL;
     g_autofree char *csr = NULL;
     g_autofree char *cert = NULL;
     g_autofree char *ca_path = g_build_filename(directory, "ca.pem", NULL);
     g_autofree char *ca = NULL;
-    g_autofree char *chain = NULL;
     g_autoptr(GError) cause = NULL;
 
-    if (!lpm_tls_authority_ensure(directory, "openlpm-authority", error) ||
-        !lpm_tls_request_new(config->name, &key, &csr, error)) {
+    if (!lpm_tls_request_new(config->name, key_pem, &csr, error)) {
         return false;
     }
     cert = lpm_tls_authority_sign(directory, csr, config->name, "console",
@@ -82,9 +83,19 @@ static bool make_identity(const LpmConsoleConfig *config, GError **error)
     if (!cert || !g_file_get_contents(ca_path, &ca, NULL, &cause)) {
         return cert && lpm_error_set(error, LPM_ERROR_STORAGE, "%s", cause->message);
     }
-    /* The authority goes along: a system that joins knows it by its fingerprint only. */
-    chain = g_strconcat(cert, ca, NULL);
-    return write_file(directory, "key.pem", key, 0600, error) &&
+    *ret_chain = g_strconcat(cert, ca, NULL);
+    return true;
+}
+
+static bool make_identity(const LpmConsoleConfig *config, GError **error)
+{
+    const char *directory = config->state_dir;
+    g_autofree char *key = NULL;
+    g_autofree char *chain = NULL;
+
+    return lpm_tls_authority_ensure(directory, "openlpm-authority", error) &&
+           certify(config, &key, &chain, error) &&
+           write_file(directory, "key.pem", key, 0600, error) &&
            write_file(directory, "cert.pem", chain, 0644, error);
 }
 
@@ -143,4 +154,22 @@ bool lpm_console_init(const LpmConsoleConfig *config, bool write_config, GError 
     return make_directory(config->state_dir, error) && make_identity(config, error) &&
            (!write_config || write_file(config->state_dir, "console.conf", text, 0600, error)) &&
            make_client_file(config, error) && hand_over(config->state_dir, error);
+}
+
+/* The key stays, so that key and certificate belong together at each moment. */
+bool lpm_console_renew(const LpmConsoleConfig *config, GError **error)
+{
+    g_autofree char *path = g_build_filename(config->state_dir, "key.pem", NULL);
+    g_autofree char *key = NULL;
+    g_autofree char *chain = NULL;
+    g_autoptr(GError) cause = NULL;
+
+    if (!g_file_get_contents(path, &key, NULL, &cause)) {
+        return lpm_error_set(error, LPM_ERROR_STORAGE,
+                             "%s: there is no console here whose certificate could be renewed",
+                             cause->message);
+    }
+    return certify(config, &key, &chain, error) &&
+           write_file(config->state_dir, "cert.pem", chain, 0644, error) &&
+           hand_over(config->state_dir, error);
 }

@@ -44,12 +44,14 @@ static bool read_options(int *argc, char ***argv, Options *options, GError **err
         {"version", 0, 0, G_OPTION_ARG_NONE, &options->version, "print the version", NULL},
         {NULL, 0, 0, G_OPTION_ARG_NONE, NULL, NULL, NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("[init] - OpenLPM's managed console");
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("[init|renew] - OpenLPM's managed console");
     g_autoptr(GError) cause = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
     g_option_context_set_summary(
         context, "  lpm-console init --state DIR --address ADDR[,ADDR]   makes a console\n"
+                 "  lpm-console renew [--state DIR | --config FILE]      renews its certificate\n"
                  "  lpm-console --state DIR | --config FILE              serves");
     return g_option_context_parse(context, argc, argv, &cause) ||
            lpm_error_set(error, LPM_ERROR_USAGE, "%s", cause->message);
@@ -112,7 +114,37 @@ static bool init(const Options *options, GError **error)
     return true;
 }
 
-/* --- serve --- */
+/* --- of one that is there --- */
+
+static LpmConsoleConfig *present_config(const Options *options, GError **error)
+{
+    g_autofree char *file = options->config ? g_strdup(options->config)
+                            : options->state
+                                ? g_build_filename(options->state, "console.conf", NULL)
+                                : g_strdup("/var/lib/openlpm/console/console.conf");
+
+    return lpm_console_config_load(file, error);
+}
+
+static bool renew(const Options *options, GError **error)
+{
+    g_autoptr(LpmConsoleConfig) config = present_config(options, error);
+    g_autofree char *path = NULL;
+    g_autofree char *day = NULL;
+    g_autoptr(GDateTime) ends = NULL;
+
+    if (!config || !lpm_console_renew(config, error)) {
+        return false;
+    }
+    path = g_build_filename(config->state_dir, "cert.pem", NULL);
+    ends = g_date_time_new_from_unix_utc(lpm_tls_certificate_ends(path) / G_USEC_PER_SEC);
+    day = g_date_time_format(ends, "%Y-%m-%d");
+    g_print(
+        "The certificate of console %s is good until %s. Restart lpm-console to use it; moves go "
+        "on meanwhile.\n",
+        config->name, day);
+    return true;
+}
 
 static gboolean on_signal(gpointer loop)
 {
@@ -122,11 +154,7 @@ static gboolean on_signal(gpointer loop)
 
 static bool serve(const Options *options, GError **error)
 {
-    g_autofree char *file = options->config ? g_strdup(options->config)
-                            : options->state
-                                ? g_build_filename(options->state, "console.conf", NULL)
-                                : g_strdup("/var/lib/openlpm/console/console.conf");
-    LpmConsoleConfig *config = lpm_console_config_load(file, error);
+    LpmConsoleConfig *config = present_config(options, error);
     LpmConsole *console = config ? lpm_console_open(config, error) : NULL;
     g_autoptr(GMainLoop) loop = NULL;
 
@@ -159,9 +187,12 @@ static bool run(int argc, char **argv, Options *options, GError **error)
     if (argc == 2 && strcmp(argv[1], "init") == 0) {
         return init(options, error);
     }
+    if (argc == 2 && strcmp(argv[1], "renew") == 0) {
+        return renew(options, error);
+    }
     if (argc > 1) {
-        return lpm_error_set(error, LPM_ERROR_USAGE, "unknown command \"%s\"; there is init",
-                             argv[1]);
+        return lpm_error_set(error, LPM_ERROR_USAGE,
+                             "unknown command \"%s\"; there are init and renew", argv[1]);
     }
     return serve(options, error);
 }

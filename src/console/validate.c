@@ -214,6 +214,15 @@ static void fit_cluster(json_t *facts)
     }
 }
 
+static json_t *console_facts(const LpmConsole *console)
+{
+    const char *cert = lpm_tls_credentials_cert_path(console->credentials);
+
+    return lpm_json_pack("{s:s, s:I, s:I}", "name", console->config->name, "certificate_ends_us",
+                         (json_int_t)lpm_tls_certificate_ends(cert), "clock_us",
+                         (json_int_t)lpm_clock_realtime_us(console->clock));
+}
+
 static json_t *all_facts(const LpmValidation *validation, const Target *target)
 {
     json_t *facts = lpm_json_pack(
@@ -230,6 +239,7 @@ static json_t *all_facts(const LpmValidation *validation, const Target *target)
                         lpm_moves_history(validation->console, validation->partition,
                                           validation->source->name, target->system->name));
     json_object_set_new(facts, "fleet", fleet_facts(validation, target));
+    json_object_set_new(facts, "console", console_facts(validation->console));
     set_known(facts, "guest", validation->guest);
     fit_cluster(facts);
     return facts;

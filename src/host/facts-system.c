@@ -239,6 +239,18 @@ static json_int_t size_of(const char *path)
     return g_stat(path, &status) == 0 && S_ISREG(status.st_mode) ? status.st_size : 0;
 }
 
+static void set_certificate(const LpmHost *host, json_t *facts)
+{
+    int64_t ends_us = 0;
+
+    if (host->credentials) {
+        ends_us = lpm_tls_certificate_ends(lpm_tls_credentials_cert_path(host->credentials));
+    }
+    if (ends_us) {
+        json_object_set_new(facts, "certificate_ends_us", json_integer(ends_us));
+    }
+}
+
 json_t *lpm_facts_system(LpmHost *host)
 {
     json_t *switches = json_array(), *pools = json_array();
@@ -263,6 +275,7 @@ json_t *lpm_facts_system(LpmHost *host)
     set_slots(host, facts);
     json_object_set_new(facts, "uefi_code_bytes", json_integer(size_of(host->config->uefi_code)));
     json_object_set_new(facts, "postcopy", lpm_facts_postcopy(host));
+    set_certificate(host, facts);
     if (host->hooks && host->hooks->system_facts) {
         host->hooks->system_facts(host, facts);
     }

@@ -237,6 +237,17 @@ static bool write_text(const char *directory, const char *name, const char *text
     return true;
 }
 
+/* The key that it has already stays: whoever joins again, to renew the certificate, has at each
+ * moment a key and a certificate that belong together. */
+static char *present_key(const LpmHostConfig *config)
+{
+    g_autofree char *directory = lpm_server_tls_dir(config);
+    g_autofree char *path = g_build_filename(directory, "key.pem", NULL);
+    char *pem = NULL;
+
+    return g_file_get_contents(path, &pem, NULL, NULL) ? pem : NULL;
+}
+
 /* The certificate comes last: without it the old identity, or none, is in use. console.json is for
  * ownership records that the console keeps. */
 static bool store(const LpmHostConfig *config, const char *key, const json_t *answer,
@@ -297,7 +308,14 @@ static bool join_console(const LpmHostConfig *config, const char *console, const
                              "give port in group [rpc] of the configuration another value than 0");
     }
     if (!parse_console(console, &join, error) || !parse_token(token, join.token, error) ||
-        !fetch_authority(&join, error) || !lpm_tls_request_new(name, &key, &csr, error)) {
+        !fetch_authority(&join, error)) {
+        return false;
+    }
+    key = present_key(config);
+    if (!lpm_tls_request_new(name, &key, &csr, error)) {
+        g_autofree char *directory = lpm_server_tls_dir(config);
+
+        g_prefix_error(error, "%s/key.pem: ", directory);
         return false;
     }
     answer = ask(&join, config, name, token, csr, error);

@@ -215,7 +215,9 @@ class FakeHost:
         return {}
 
     def do_system_info(self, _):
-        return {**copy.deepcopy(FACTS["source"]), "name": self.name, "clock_us": time.time_ns() // 1000, "rpc_versions": [1, 2]}
+        now = time.time_ns() // 1000
+        return {**copy.deepcopy(FACTS["source"]), "name": self.name, "clock_us": now, "certificate_ends_us": now + 800 * 86400 * 10**6,
+                "rpc_versions": [1, 2]}
 
     def do_system_set(self, _):
         return {}

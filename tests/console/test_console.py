@@ -32,6 +32,20 @@ def test_init_does_not_overwrite(console):
     assert (console.state.stat().st_mode & 0o777, (console.state / "key.pem").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
+def test_a_renewed_certificate_is_used_from_the_next_start(console):
+    def serial():
+        return subprocess.run(["openssl", "x509", "-in", console.state / "cert.pem", "-noout", "-serial"], check=True,
+                              capture_output=True, text=True).stdout
+    before, key = serial(), (console.state / "key.pem").read_bytes()
+    assert "good until 20" in run_program("renew", "--state", console.state).stdout
+    assert serial() != before and (console.state / "key.pem").read_bytes() == key
+    console.stop()
+    console.start()
+    assert console.rest("GET", "/v1/systems") == {"systems": []}
+    nowhere = run_program("renew", "--state", console.state / "nowhere", check=False)
+    assert nowhere.returncode != 0 and "nowhere" in nowhere.stderr
+
+
 def test_what_init_makes_belongs_to_the_user_of_the_service(tmp_path):
     """Made by root, used by lpm-console, with the directory beside lpm-host's: the user is in a user list of this test's own."""
     users = tmp_path / "passwd"

@@ -146,6 +146,12 @@ static const Case cases[] = {
      "[{\"free_mib\":200,\"processors\":4,\"distances\":[10,20]},"
      "{\"free_mib\":200,\"processors\":4,\"distances\":[20,10]}]",
      "partition web1", NULL, true},
+    {"server.certificate", X86, "source.certificate_ends_us", "1700864000000000",
+     "certificate of system system-a", NULL, true},
+    {"server.certificate", X86, "target.certificate_ends_us", "1700864000000000",
+     "certificate of system system-b", NULL, true},
+    {"server.certificate", X86, "console.certificate_ends_us", "1700864000000000",
+     "certificate of console console", NULL, true},
     {"server.power", X86, "source.power.state", "\"battery\"", "system system-a"},
     {"server.power", X86, "target.power.state", "\"battery\"", "system system-b"},
     {"server.memory", X86, "target.memory.free_mib", "255", "system system-b"},
@@ -520,16 +526,27 @@ static void test_nothing_known(void)
     g_autoptr(json_t) list = lpm_checks_list();
     /* These have nothing to ask once the family or the wish is not known, or their fact has a
      * default. */
-    static const char *const silent[] = {"partition.no-agent",    "processor.features",
-                                         "processor.interrupts",  "prediction.converges",
-                                         "prediction.unsure",     "mover.postcopy",
-                                         "mover.postcopy-risk",   "mover.postcopy-pages",
-                                         "server.affinity",       "partition.activated-once",
-                                         "server.affinity-score", "guest.scripts",
-                                         "guest.asked",           "guest.framework",
-                                         "guest.skipped",         "guest.said",
-                                         "guest.cluster",         "guest.cluster-margin",
-                                         "guest.cluster-limit",   NULL};
+    static const char *const silent[] = {"partition.no-agent",
+                                         "processor.features",
+                                         "processor.interrupts",
+                                         "prediction.converges",
+                                         "prediction.unsure",
+                                         "mover.postcopy",
+                                         "mover.postcopy-risk",
+                                         "mover.postcopy-pages",
+                                         "server.affinity",
+                                         "partition.activated-once",
+                                         "server.affinity-score",
+                                         "guest.scripts",
+                                         "guest.asked",
+                                         "guest.framework",
+                                         "guest.skipped",
+                                         "guest.said",
+                                         "guest.cluster",
+                                         "guest.cluster-margin",
+                                         "guest.cluster-limit",
+                                         "server.certificate",
+                                         NULL};
     json_t *row;
     size_t i;
 

@@ -71,6 +71,8 @@ BROKEN = [
     Broken("maintenance", "server.operating", ("maintenance",), made=(broken.maintenance(TARGET),)),
     Broken("clock-ahead", "server.clock", ("5.000 s", "apart"), clock={TARGET: 7}),
     Broken("clock-behind", "server.clock", ("apart",), clock={SOURCE: 3, TARGET: -3}, long=True),
+    Broken("certificate-ends-soon", "server.certificate", ("system-b", "days"), clock={TARGET: 810 * 86400}, severity="warning",
+           besides=("server.clock",)),
     Broken("clock-limit", "server.clock", ("1.000 s",), clock={TARGET: 2}, options={"clock_limit_ms": 1000}, long=True),
     Broken("battery-at-the-target", "server.power", ("system-b", "battery"), made=(power(TARGET, BAT0=BATTERY),)),
     Broken("ups-at-the-source", "server.power", ("system-a", "battery"), partition=SLEEPER,
