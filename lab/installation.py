@@ -202,11 +202,14 @@ class Installation(Lab):
         text = self.client_file.read_text()
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
+    def rest_address(self):
+        return self.address("console")
+
     def rest(self, method, path, body=None, timeout=40):
         """A call of the console's REST interface; Refused when it answers with an error."""
         settings = {key.strip(): value.strip() for key, value in self.client_settings().items()}
         context = ssl.create_default_context(cafile=settings["ca"])
-        connection = http.client.HTTPSConnection(self.address("console"), REST_PORT, timeout=timeout, context=context)
+        connection = http.client.HTTPSConnection(self.rest_address(), REST_PORT, timeout=timeout, context=context)
         try:
             with self.at("console"):
                 connection.connect()
@@ -220,11 +223,15 @@ class Installation(Lab):
             raise Refused(answer.get("error", {}), response.status)
         return answer
 
+    def socket_path(self, place):
+        """lpm-host's local socket, as it is reached from here."""
+        return self.dir / place / "run" / "host.sock"
+
     def host_rpc(self, place, verb, timeout=40, **arguments):
         """A call on a system's local socket."""
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
             connection.settimeout(timeout)
-            connection.connect(str(self.dir / place / "run" / "host.sock"))
+            connection.connect(str(self.socket_path(place)))
             connection.sendall(json.dumps({"execute": verb, "arguments": arguments, "id": 1}).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 for line in stream:

@@ -73,12 +73,11 @@ static void append_field(GString *line, gboolean *any, const char *name, const c
     }
 }
 
-static void to_stderr(int priority, const LpmLogFields *fields, const char *message)
+/* The message, and what it is about: the journal shows its readers no other fields unless asked. */
+static void append_message(GString *line, const LpmLogFields *fields, const char *message)
 {
-    g_autoptr(GString) line = g_string_new(log_state.program ? log_state.program : "openlpm");
     gboolean any = FALSE;
 
-    g_string_append_printf(line, ": %s: ", level_name(priority));
     append_one_line(line, message);
     if (fields) {
         append_field(line, &any, "migration", fields->migration);
@@ -88,6 +87,14 @@ static void to_stderr(int priority, const LpmLogFields *fields, const char *mess
     if (any) {
         g_string_append_c(line, ']');
     }
+}
+
+static void to_stderr(int priority, const LpmLogFields *fields, const char *message)
+{
+    g_autoptr(GString) line = g_string_new(log_state.program ? log_state.program : "openlpm");
+
+    g_string_append_printf(line, ": %s: ", level_name(priority));
+    append_message(line, fields, message);
     g_string_append_c(line, '\n');
     /* One write, so that lines of several processes on one terminal or file do not mix. */
     if (write(STDERR_FILENO, line->str, line->len) < 0) {
@@ -105,10 +112,12 @@ static void add_journal_field(GPtrArray *texts, const char *name, const char *va
 static gboolean to_journal(int priority, const LpmLogFields *fields, const char *message)
 {
     g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GString) line = g_string_new(NULL);
     char digit[] = {(char)('0' + priority), '\0'};
     struct iovec iov[6];
 
-    add_journal_field(texts, "MESSAGE", message);
+    append_message(line, fields, message);
+    add_journal_field(texts, "MESSAGE", line->str);
     add_journal_field(texts, "PRIORITY", digit);
     add_journal_field(texts, "SYSLOG_IDENTIFIER", log_state.program);
     if (fields) {

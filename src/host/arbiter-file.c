@@ -5,6 +5,7 @@
  */
 #include "host/arbiter.h"
 
+#include "base/directory.h"
 #include "bytes/bytes.h"
 
 #include <errno.h>
@@ -164,7 +165,7 @@ static LpmArbiterResult create(const LpmArbiterFile *file, const LpmRecord *next
                                LpmRecord *ret_now, GError **error)
 {
     g_autofree char *directory = g_path_get_dirname(file->path);
-    if (g_mkdir_with_parents(directory, 0755) != 0) {
+    if (lpm_directory_make(directory, 0755) != 0) {
         return unknown(error, directory, "make the directory of");
     }
     g_autofree char *temporary = g_strdup_printf("%s.new.XXXXXX", file->path);

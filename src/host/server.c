@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/server.h"
 
+#include "base/directory.h"
 #include "base/log.h"
 #include "base/service.h"
 #include "host/emulator.h"
@@ -32,7 +33,7 @@ char *lpm_server_tls_dir(const LpmHostConfig *config)
 
 static bool make_dir(const char *path, mode_t mode, GError **error)
 {
-    if (g_mkdir_with_parents(path, mode) != 0) {
+    if (lpm_directory_make(path, mode) != 0) {
         return lpm_error_set(error, LPM_ERROR_STORAGE, "directory %s cannot be made: %s", path,
                              g_strerror(errno));
     }
@@ -45,9 +46,17 @@ static bool make_dirs(const LpmHostConfig *config, GError **error)
     g_autofree char *partitions = g_build_filename(config->run_dir, "partitions", NULL);
     g_autofree char *tls = lpm_server_tls_dir(config);
 
-    /* Who made a directory before us, systemd say, chose its mode; the database has its own. */
-    return make_dir(config->state_dir, 0700, error) && make_dir(tls, 0700, error) &&
-           make_dir(config->run_dir, 0711, error) && make_dir(partitions, 0711, error);
+    /* Who made a directory before us, systemd say, chose its mode; the database has its own. But
+     * "partitions" is nobody else's, and earlier releases made it too narrow under systemd. */
+    if (!make_dir(config->state_dir, 0700, error) || !make_dir(tls, 0700, error) ||
+        !make_dir(config->run_dir, 0711, error) || !make_dir(partitions, 0711, error)) {
+        return false;
+    }
+    if (chmod(partitions, 0711) != 0) {
+        return lpm_error_set(error, LPM_ERROR_STORAGE, "directory %s cannot be opened to QEMU: %s",
+                             partitions, g_strerror(errno));
+    }
+    return true;
 }
 
 enum { LOCK_TRIES = 20 };

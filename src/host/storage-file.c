@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disks that are regular files in a directory, local or shared by a file system. */
+#include "base/directory.h"
 #include "host/background.h"
 #include "host/holders.h"
 #include "host/identity.h"
@@ -113,7 +114,8 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
             create->path,           size,     NULL};
 
         directory = g_path_get_dirname(create->path);
-        (void)g_mkdir_with_parents(directory, 0755);
+        /* When it cannot be made, qemu-img says so. */
+        (void)!lpm_directory_make(directory, 0755);
         lpm_subprocess_run(argv, 0, QEMU_IMG_TIMEOUT_MS, on_created, create);
         return;
     }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
+#include "base/directory.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/service.h"
 
+#include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -261,6 +264,41 @@ static void test_service(void)
     g_rmdir(directory);
 }
 
+static void expect_mode(const char *path, mode_t mode)
+{
+    struct stat info;
+
+    g_assert_cmpint(stat(path, &info), ==, 0);
+    g_assert_cmpint(info.st_mode & 07777, ==, mode);
+}
+
+/* A unit's umask makes a directory of QEMU's no narrower than it has to be. */
+static void test_directory(void)
+{
+    g_autofree char *base = g_dir_make_tmp("lpm-directory-XXXXXX", NULL);
+    g_autofree char *outer = g_build_filename(base, "outer", NULL);
+    g_autofree char *inner = g_build_filename(outer, "inner", NULL);
+    g_autofree char *file = g_build_filename(base, "file", NULL);
+    g_autofree char *below = g_build_filename(file, "below", NULL);
+    mode_t mask = umask(0077);
+
+    g_assert_cmpint(lpm_directory_make(inner, 0711), ==, 0);
+    expect_mode(base, 0700);
+    expect_mode(outer, 0711);
+    expect_mode(inner, 0711);
+    g_assert_cmpint(lpm_directory_make(inner, 0755), ==, 0);
+    expect_mode(inner, 0711);
+    g_assert_true(g_file_set_contents(file, "", 0, NULL));
+    g_assert_cmpint(lpm_directory_make(file, 0755), ==, -1);
+    g_assert_cmpint(errno, ==, EEXIST);
+    g_assert_cmpint(lpm_directory_make(below, 0755), ==, -1);
+    umask(mask);
+    g_unlink(file);
+    g_rmdir(inner);
+    g_rmdir(outer);
+    g_rmdir(base);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -268,6 +306,7 @@ int main(int argc, char **argv)
     g_test_add_func("/base/error/guide", test_error_guide);
     g_test_add_func("/base/error/set", test_error_set);
     g_test_add_func("/base/clock", test_clock);
+    g_test_add_func("/base/directory", test_directory);
     g_test_add_func("/base/json/parse", test_json_parse);
     g_test_add_func("/base/json/shown", test_json_shown);
     g_test_add_func("/base/json/paths", test_json_paths);
