@@ -223,15 +223,11 @@ class Installation(Lab):
             raise Refused(answer.get("error", {}), response.status)
         return answer
 
-    def socket_path(self, place):
-        """lpm-host's local socket, as it is reached from here."""
-        return self.dir / place / "run" / "host.sock"
-
     def host_rpc(self, place, verb, timeout=40, **arguments):
         """A call on a system's local socket."""
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
             connection.settimeout(timeout)
-            connection.connect(str(self.socket_path(place)))
+            connection.connect(str(self.dir / place / "run" / "host.sock"))
             connection.sendall(json.dumps({"execute": verb, "arguments": arguments, "id": 1}).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 for line in stream:

@@ -5,16 +5,25 @@ A machine is a place of the lab with process, mount, cgroup, IPC and host name n
 what it writes is in memory and is gone with it."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
 
-from installation import Installation, Partition, build_dir, ini
-from lablib import HERE, PARTITION_BRIDGE, ROOT, LabError, command, process_start, wait_for
+from installation import Installation, Refused, build_dir, ini
+from lablib import HERE, PARTITION_BRIDGE, ROOT, LabError, command, wait_for
 
 RPC_PORT = 7601  # of the console: it is on a server, whose lpm-host has 7600
 SECOND_POOL = "/mnt/pool1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Asks lpm-host's local socket, on its machine.
+ASK = """import json, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.settimeout(40)
+connection.connect("/run/openlpm/host.sock")
+connection.sendall(json.dumps({"execute": sys.argv[1], "arguments": json.loads(sys.argv[2]), "id": 1}).encode() + b"\\n")
+print(next(line for line in connection.makefile() if json.loads(line).get("id") == 1))"""
 
 
 def unified_groups():
@@ -50,6 +59,7 @@ class Machines(Installation):
             self.start_machine(place)
         for place in self.systems:
             wait_for(lambda place=place: self.is_running(place), 90, f"systemd on {place}", 0.2)
+            self.start(place, f"journal-{place}", *self.entering(place), "journalctl", "--follow", "--unit=lpm-host", "--unit=lpm-console")
             for words in (["groupadd", "-r", "-g", "640", "lpm-qemu"],
                           ["useradd", "-r", "-u", "640", "-g", "640", "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "lpm-qemu"]):
                 self.on(place, *words)
@@ -92,8 +102,12 @@ class Machines(Installation):
     def on(self, place, *words, **options):
         """Runs a command on a machine, as root."""
         options.setdefault("timeout", 120)
-        return command("nsenter", "--target", self.first[place], "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/",
-                       "env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", *words, **options)
+        return command(*self.entering(place), *words, **options)
+
+    def entering(self, place):
+        """Words before a command that is to run on a machine."""
+        return ["nsenter", "--target", self.first[place], "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wdns=/",
+                "env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8"]
 
     def inside(self, place, path):
         """A path of a machine, as it is to be opened from here."""
@@ -119,6 +133,13 @@ class Machines(Installation):
 
     def journal(self, place, *words):
         return self.on(place, "journalctl", "--no-pager", "--output=cat", *words).stdout
+
+    def drop_in(self, place, unit, name, *lines):
+        """Changes a unit's group [Service], from its next start on."""
+        path = self.inside(place, f"/etc/systemd/system/{unit}.service.d/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(["[Service]", *lines, ""]))
+        self.on(place, "systemctl", "daemon-reload")
 
     # What docs/guide/start.md has its readers do
 
@@ -162,8 +183,12 @@ class Machines(Installation):
     def client_file(self):
         return self.inside(self.console_place, "/root/.config/openlpm/admin.conf")
 
-    def socket_path(self, place):
-        return self.inside(place, "/run/openlpm/host.sock")
+    def host_rpc(self, place, verb, timeout=40, **arguments):
+        """lpm-host wants to know who asks, and cannot when that is a process outside its machine."""
+        answer = json.loads(self.on(place, "/usr/bin/python3", "-c", ASK, verb, json.dumps(arguments), timeout=timeout).stdout)
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer["return"]
 
     def lpm(self, *argv, check=True, **options):
         return self.on(self.console_place, "lpm", *argv, check=check, **options)

@@ -72,6 +72,36 @@ static void on_created(const char *output G_GNUC_UNUSED, const GError *error, vo
     create_end(create, failure);
 }
 
+/* What on_nothing_to_create() will say. Takes @why. */
+static void create_refuse(Create *create, char *why)
+{
+    g_free(create->disk);
+    create->disk = why;
+    g_clear_pointer(&create->path, g_free);
+}
+
+/* What the errno @number means here. */
+static const char *storage_why(int number)
+{
+    return number == EROFS ? "the file system is read-only, or the unit of lpm-host does not open "
+                             "this directory to it: see pools.conf.example"
+                           : g_strerror(number);
+}
+
+/* The directory that a new disk will be in, for QEMU's user to pass through. */
+static bool make_place(Create *create, LpmHost *host)
+{
+    g_autofree char *directory = g_path_get_dirname(create->path);
+
+    if (lpm_directory_make(directory, 0755) == 0 && access(directory, W_OK | X_OK) == 0) {
+        return true;
+    }
+    create_refuse(create, g_strdup_printf("disk %s: %s cannot be made in %s on %s: %s",
+                                          create->disk, create->path, directory,
+                                          lpm_host_name(host), storage_why(errno)));
+    return false;
+}
+
 static gboolean on_nothing_to_create(gpointer data)
 {
     Create *create = data;
@@ -88,7 +118,6 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
 {
     Create *create = g_new0(Create, 1);
     g_autofree char *size = g_strdup_printf("%" G_GINT64_FORMAT "M", disk->size_mib);
-    g_autofree char *directory = NULL;
     g_autoptr(GError) error = NULL;
 
     create->done = done;
@@ -96,8 +125,7 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
     create->disk = g_strdup(disk->name);
     create->path = path_in_pool(host, &disk->at, &error);
     if (!create->path) {
-        g_free(create->disk);
-        create->disk = g_strdup_printf("disk %s: %s", disk->name, error->message);
+        create_refuse(create, g_strdup_printf("disk %s: %s", disk->name, error->message));
     }
     if (create->path && disk->purpose == LPM_PURPOSE_FIRMWARE && disk->size_mib == 0 &&
         !g_file_test(create->path, G_FILE_TEST_EXISTS)) {
@@ -108,24 +136,19 @@ static void file_create(LpmHost *host, const LpmDisk *disk, LpmHostDone done, vo
         lpm_subprocess_run(argv, 0, QEMU_IMG_TIMEOUT_MS, on_created, create);
         return;
     }
-    if (create->path && !g_file_test(create->path, G_FILE_TEST_EXISTS) && disk->size_mib > 0) {
+    if (create->path && !g_file_test(create->path, G_FILE_TEST_EXISTS) && disk->size_mib > 0 &&
+        make_place(create, host)) {
         const char *argv[] = {
             host->config->qemu_img, "create", "-q", "-f", lpm_disk_format_name(disk->format),
             create->path,           size,     NULL};
 
-        directory = g_path_get_dirname(create->path);
-        /* When it cannot be made, qemu-img says so. */
-        (void)!lpm_directory_make(directory, 0755);
         lpm_subprocess_run(argv, 0, QEMU_IMG_TIMEOUT_MS, on_created, create);
         return;
     }
     if (create->path && !g_file_test(create->path, G_FILE_TEST_EXISTS)) {
-        g_free(create->disk);
-        create->disk =
-            g_strdup_printf("disk %s: %s does not exist on %s; give size_mib to have it made, "
-                            "or put it there",
-                            disk->name, create->path, lpm_host_name(host));
-        g_clear_pointer(&create->path, g_free);
+        create_refuse(create, g_strdup_printf("disk %s: %s does not exist on %s; give size_mib to "
+                                              "have it made, or put it there",
+                                              disk->name, create->path, lpm_host_name(host)));
     }
     g_idle_add(on_nothing_to_create, create);
 }
@@ -142,7 +165,7 @@ static int open_regular(const char *path, bool read_only, struct stat *info, GEr
         lpm_error_set(error, LPM_ERROR_STORAGE,
                       "%s cannot be opened: %s; check that it exists, that it "
                       "is no link, and its permissions",
-                      path, g_strerror(errno));
+                      path, storage_why(errno));
         return -1;
     }
     if (fstat(fd, info) != 0 || !S_ISREG(info->st_mode)) {
