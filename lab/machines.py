@@ -88,11 +88,13 @@ class Machines(Installation):
         return self.on(place, "systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded")
 
     def down(self):
-        groups = [self.group(place) for place in (self.systems if self.is_up else [])]
         for pid in self.first.values():
             with contextlib.suppress(ProcessLookupError):  # all else on the machine ends with it
                 os.kill(pid, signal.SIGKILL)
         super().down()
+        groups = []
+        with contextlib.suppress(LabError):
+            groups = unified_groups().glob(f"openlpm-{self.name}-*")
         for group in groups:
             for path in [*sorted(group.glob("**/"), key=lambda p: -len(p.parts))]:
                 with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import signal
+import time
 
 import pytest
 
@@ -222,6 +223,42 @@ def answers(lab):
         return lab.rest("GET", "/v1/health")
 
 
+def test_the_console_has_its_certificate_renewed(lab):
+    """Root does it, and lpm-console's user reads what came of it."""
+    place = lab.console_place
+    before = lab.inside(place, "/var/lib/openlpm/console/cert.pem").read_text()
+    lab.on(place, "lpm-console", "renew")
+    lab.on(place, "systemctl", "restart", "lpm-console")
+    for system in lab.systems:
+        lab.wait_for_system(system)
+    assert lab.inside(place, "/var/lib/openlpm/console/cert.pem").read_text() != before
+    assert {line.split()[1] for line in lab.lpm("system", "list").stdout.splitlines()[1:]} == {"connected"}
+
+
+SCRIPT = """#!/bin/sh
+case $1 in scriptinfo) printf 'DR_VERSION=1\\nDR_DATE=01012026\\nDR_SCRIPTINFO=noter\\nDR_VENDOR=lab\\n' ;; register) echo DR_RESOURCE=pmig ;;
+*) echo "$1" >>/var/tmp/calls ;; esac
+"""
+
+
+def test_scripts_that_a_crash_has_cut_are_settled_at_boot(lab):
+    """lpm-drmgr-settle.service: a partition's unit, on a machine that plays one."""
+    place, ran = "system-b", "ConditionResult"
+    lab.inside(place, "/root/noter").write_text(SCRIPT)
+    lab.on(place, "chmod", "755", "/root/noter")
+    lab.on(place, "lpm-drmgr", "-i", "/root/noter")
+    lab.on(place, "systemctl", "enable", "--now", "lpm-drmgr-settle")
+    assert lab.show(place, "lpm-drmgr-settle", ran) == {ran: "no"}, "there is nothing to settle"
+    lab.on(place, "lpm-drmgr", "--phase", "pre", "--id", "cut", "LPM_PARTITION=web")
+    move = lab.inside(place, "/var/lib/lpm-drmgr/moves/cut")
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert boot in move.read_text()
+    move.write_text(move.read_text().replace(boot, "an-earlier-one"))
+    lab.on(place, "systemctl", "start", "lpm-drmgr-settle")
+    assert lab.show(place, "lpm-drmgr-settle", ran, "Result") == {ran: "yes", "Result": "success"}
+    assert lab.inside(place, "/var/tmp/calls").read_text().split() == ["premigrate", "undopremigrate"]
+
+
 def test_nothing_was_refused_to_anybody(lab, partition):
     """Last: what the journals have of all of the above. What a case had refused on purpose is not lpm-host's own doing."""
     ends = []
@@ -233,3 +270,25 @@ def test_nothing_was_refused_to_anybody(lab, partition):
         assert moved and all(f"partition={partition.name}]" in line for line in moved), "the journal says what its lines are about"
         ends += [line for line in lines if "Main process exited" in line]
     assert len(ends) == 1 and "status=9/KILL" in ends[0], ends
+
+
+def test_a_daemon_that_hangs_is_ended_and_started_again(lab, partition):
+    """With a shorter watchdog than the units': one that works is left alone, one that does not move is not."""
+    units = [(lab.console_place, "lpm-console"), *((place, "lpm-host") for place in lab.systems)]
+    for place, unit in units:
+        lab.drop_in(place, unit, "watchdog.conf", "WatchdogSec=6", "TimeoutAbortSec=1")
+        lab.on(place, "systemctl", "restart", unit)
+    began, qemu = time.monotonic(), lab.emulators(partition.name)
+    pids = {unit: lab.main(*unit) for unit in units}
+    wait_for(lambda: time.monotonic() > began + 13, 20, "two periods of the watchdog")
+    assert {unit: lab.main(*unit) for unit in units} == pids
+    for pid in pids.values():
+        os.kill(pid, signal.SIGSTOP)
+    for unit, pid in pids.items():
+        wait_for(lambda unit=unit, pid=pid: lab.main(*unit) not in (0, pid), 60, f"{unit}, again", 0.2)
+    wait_for(lambda: answers(lab), 30, "the console")
+    for place in lab.systems:
+        lab.wait_for_system(place)
+        assert "Watchdog timeout" in lab.journal(place, "--unit=lpm-host")
+    assert lab.emulators(partition.name) == qemu
+    lab.wait_for_partition(partition.address)
