@@ -10,7 +10,7 @@ import os
 import pathlib
 import signal
 
-from installation import Installation, Refused, build_dir, ini
+from installation import QEMU_USER, Installation, Refused, build_dir, ini
 from lablib import HERE, PARTITION_BRIDGE, ROOT, LabError, command, wait_for
 
 RPC_PORT = 7601  # of the console: it is on a server, whose lpm-host has 7600
@@ -41,6 +41,7 @@ class Machines(Installation):
     def __init__(self, name=None):
         super().__init__(name)
         self.first = {}  # place -> process number of its systemd, as seen from here
+        self.groups = {}  # place -> its configuration
         self.environment = {}
 
     @property
@@ -157,12 +158,31 @@ class Machines(Installation):
                   "storage:san": {"path": "/srv/openlpm", "shared": "true"}, "storage:own": {"path": SECOND_POOL},
                   "network:lan": {"bridge": PARTITION_BRIDGE}}
         self.on(place, "install", "-d", "/etc/openlpm")
+        self.groups[place] = groups
         self.inside(place, "/etc/openlpm/host.conf").write_text(ini(groups))
         said = self.lpm("system", "add", place).stdout
         join = next(line.split() for line in said.splitlines() if "lpm-host join" in line)
         self.on(place, *join)
         self.on(place, "systemctl", "enable", "--now", "lpm-host")
         self.wait_for_system(place)
+
+    def start_host_again(self, place, changes, under=()):
+        """With more groups in its configuration. Files of the lab that they name are copied to the machine; a directory is for QEMU."""
+        for group, keys in changes.items():
+            self.groups[place][group] = {key: self.carry(place, value) for key, value in keys.items()}
+        self.inside(place, "/etc/openlpm/host.conf").write_text(ini(self.groups[place]))
+        self.on(place, "systemctl", "restart", "lpm-host")
+        self.wait_for_system(place)
+
+    def carry(self, place, value):
+        if not isinstance(value, pathlib.Path):
+            return value
+        there = pathlib.Path("/etc/openlpm", value.relative_to(self.dir))
+        self.inside(place, there.parent).mkdir(parents=True, exist_ok=True)
+        command("cp", "-a", "-T", value, self.inside(place, there))
+        if value.is_dir():
+            self.on(place, "chown", "-R", QEMU_USER, there)
+        return there
 
     def open_pool(self, place):
         """The drop-in of the guide."""

@@ -11,9 +11,11 @@ import signal
 import time
 
 import pytest
+import san as storage
 
 from lablib import ROOT, LabError, command, wait_for
 from machines import SECOND_POOL, Machines
+from test_storage_kinds import moves_with_a_database
 from tidy import movers, nothing_left, runs_once
 from witness import Witness
 
@@ -223,6 +225,18 @@ def answers(lab):
         return lab.rest("GET", "/v1/health")
 
 
+@pytest.fixture(scope="module")
+def san(lab):
+    made = storage.San(lab)
+    made.configure()
+    return made
+
+
+@pytest.mark.parametrize("kind, adapter", [("iscsi-chap", "scsi"), ("nbd-tls", "virtio")])
+def test_network_disks_with_secrets(lab, san, kind, adapter):
+    moves_with_a_database(lab, san, kind, "x86-64", adapter, 2, 182)
+
+
 def test_the_console_has_its_certificate_renewed(lab):
     """Root does it, and lpm-console's user reads what came of it."""
     place = lab.console_place
@@ -259,7 +273,7 @@ def test_scripts_that_a_crash_has_cut_are_settled_at_boot(lab):
     assert lab.inside(place, "/var/tmp/calls").read_text().split() == ["premigrate", "undopremigrate"]
 
 
-def test_nothing_was_refused_to_anybody(lab, partition):
+def test_nothing_was_refused_to_anybody(lab):
     """Last: what the journals have of all of the above. What a case had refused on purpose is not lpm-host's own doing."""
     ends = []
     for place in lab.systems:
@@ -267,7 +281,7 @@ def test_nothing_was_refused_to_anybody(lab, partition):
         said = [line for line in lines if REFUSED.search(line) and "elsewhere" not in line]
         assert said == []
         moved = [line for line in lines if "move completed" in line]
-        assert moved and all(f"partition={partition.name}]" in line for line in moved), "the journal says what its lines are about"
+        assert moved and all(re.search(r"\[migration=\w+, partition=(web|db-.*)\]$", line) for line in moved), "the journal says what its lines are about"
         ends += [line for line in lines if "Main process exited" in line]
     assert len(ends) == 1 and "status=9/KILL" in ends[0], ends
 
