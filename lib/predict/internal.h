@@ -8,7 +8,8 @@
 typedef struct {
     double stream;      /* bytes of the first pass */
     double empty;       /* bytes of memory that QEMU only looks at */
-    double first_rate;  /* of the first pass, as QEMU counts bytes */
+    double coding_rate; /* what the processors can do */
+    double first_rate;  /* of the first pass, as QEMU counts bytes, by processors and link */
     double later_rate;  /* of those after it */
     double first_ratio; /* bytes on the wire for one of the stream */
     double later_ratio;

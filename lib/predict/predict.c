@@ -62,7 +62,7 @@ static Writing writing_of(const LpmPredictInput *input)
         return (Writing){d2 / t2, input->used};
     }
     if (d2 <= d1 * 1.01) {
-        return (Writing){fmax(d1 / t1, d2 / t2), fmax(d1, d2)};
+        return (Writing){fmax(d1 / t1, d2 / t2), fmin(fmax(d1, d2), input->used)};
     }
     for (unsigned i = 0; i < 50; i++) {
         double x = (low + high) / 2;
@@ -167,6 +167,7 @@ static LpmPredictCase case_of(const LpmPredictInput *input, CaseName name, Speed
     double ratio = first_ratio_in(input, name, &writing);
     LpmPredictCase c = {
         .stream = input->used * written_part.of[name],
+        .coding_rate = speeds.coding,
         .first_ratio = ratio * more.seen,
         .later_ratio = later_ratio_in(input, name),
         .dirty_rate = writing.rate,

@@ -16,7 +16,6 @@ enum {
 };
 #define COMPARE_RATE 1e9 /* bytes a second, both sides at once */
 #define EMPTY_RATE   4e9 /* bytes a second of memory that is found to be zeros */
-#define STALLS       0.95 /* a pass that leaves more than so much of the one before gets no smaller */
 #define OVERHEAD     5e4 /* bytes of a move besides memory: greetings, device state */
 
 double lpm_predict_dirtied(double rate, double hot, double ms)
@@ -44,7 +43,9 @@ static void finish(const LpmPredictCase *c, LpmPredictRun *run, double copy_ms, 
 LpmPredictRun lpm_predict_run(const LpmPredictCase *c)
 {
     LpmPredictRun run = {.rounds = 1};
-    double copy_ms = time_ms(c->stream, c->first_rate) + time_ms(c->empty, EMPTY_RATE);
+    /* What is found to be empty keeps the processors busy, and nobody waits for the link then. */
+    double copy_ms = fmax(time_ms(c->stream, c->first_rate),
+                          time_ms(c->stream, c->coding_rate) + time_ms(c->empty, EMPTY_RATE));
     double bytes = c->stream * c->first_ratio;
     double limit = fmin(FIRST_LIMIT_MS, c->max_blackout_ms), took = copy_ms;
 
@@ -55,13 +56,9 @@ LpmPredictRun lpm_predict_run(const LpmPredictCase *c)
             run.ends = true;
             break;
         }
-        double next = lpm_predict_dirtied(c->dirty_rate, c->hot, took);
-        if (next >= run.left * STALLS && limit >= c->max_blackout_ms) {
-            break;
-        }
         copy_ms += took;
         bytes += run.left * c->later_ratio;
-        run.left = next;
+        run.left = lpm_predict_dirtied(c->dirty_rate, c->hot, took);
         if (run.rounds >= PASSES_BEFORE_STEP) {
             limit = fmin(limit * 1.5, c->max_blackout_ms);
         }
