@@ -439,15 +439,3 @@ char *lpm_tls_fingerprint(const char *cert_pem, GError **error)
     }
     return g_string_free(text, FALSE);
 }
-
-int64_t lpm_tls_certificate_ends(const char *cert_path)
-{
-    g_auto(gnutls_x509_crt_t) certificate = NULL;
-    g_autofree char *pem = NULL;
-
-    if (g_file_get_contents(cert_path, &pem, NULL, NULL)) {
-        certificate = tls_certificate_from_pem(pem, cert_path, NULL);
-    }
-    return certificate ? (int64_t)gnutls_x509_crt_get_expiration_time(certificate) * G_USEC_PER_SEC
-                       : 0;
-}

@@ -17,6 +17,7 @@ typedef struct {
     char *pem[FILE_N];
     TlsTrust *trust;
     TlsIdentity identity;
+    int64_t ends_us;
     GTlsCertificate *certificate;
 } Loaded;
 
@@ -69,10 +70,11 @@ static bool read_pem(const char *path, bool secret, char **ret_text, GError **er
                              path, g_strerror(saved));
     }
     if (fstat(fd, &st) == 0 && secret && (st.st_mode & 077)) {
-        good = lpm_error_set(error, LPM_ERROR_DENIED,
-                             "%s can be read by others (mode %04o): set its mode to 0600, and join "
-                             "again if it was exposed",
-                             path, (unsigned)st.st_mode & 07777);
+        good =
+            lpm_error_set(error, LPM_ERROR_DENIED,
+                          "%s can be read by others (mode %04o): set its mode to 0600; if it was "
+                          "exposed, remove it and join again",
+                          path, (unsigned)st.st_mode & 07777);
     } else {
         good = read_all(fd, path, ret_text, error);
     }
@@ -90,6 +92,7 @@ static bool check_own(Loaded *loaded, const char *directory, GError **error)
         g_prefix_error(error, "%s: ", directory);
         return false;
     }
+    loaded->ends_us = (int64_t)gnutls_x509_crt_get_expiration_time(own) * G_USEC_PER_SEC;
     return true;
 }
 
@@ -144,6 +147,7 @@ static void adopt(LpmTlsCredentials *credentials, Loaded *loaded)
     credentials->trust = g_steal_pointer(&loaded->trust);
     credentials->identity.name = g_steal_pointer(&loaded->identity.name);
     credentials->identity.role = g_steal_pointer(&loaded->identity.role);
+    credentials->ends_us = loaded->ends_us;
     credentials->certificate = g_steal_pointer(&loaded->certificate);
 }
 
@@ -208,6 +212,11 @@ void lpm_tls_credentials_free(LpmTlsCredentials *credentials)
     }
     g_free(credentials->directory);
     g_free(credentials);
+}
+
+int64_t lpm_tls_credentials_ends(const LpmTlsCredentials *credentials)
+{
+    return credentials->ends_us;
 }
 
 const char *lpm_tls_credentials_name(const LpmTlsCredentials *credentials)

@@ -10,5 +10,6 @@ struct LpmTlsCredentials {
     char *paths[3];  /* ca.pem, cert.pem, key.pem; NULL when anonymous */
     TlsTrust *trust;
     TlsIdentity identity;         /* empty when anonymous */
+    int64_t ends_us;              /* 0 when anonymous */
     GTlsCertificate *certificate; /* with its key; NULL when anonymous */
 };

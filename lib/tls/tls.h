@@ -29,6 +29,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LpmTlsCredentials, lpm_tls_credentials_free)
 
 const char *lpm_tls_credentials_name(
     const LpmTlsCredentials *credentials); /* own CN; "" when anonymous */
+/* When the own certificate ends, as it was loaded last: microseconds since 1970 UTC; 0 when
+ * anonymous. */
+int64_t lpm_tls_credentials_ends(const LpmTlsCredentials *credentials);
 /* Paths of the files; NULL when anonymous. */
 const char *lpm_tls_credentials_ca_path(const LpmTlsCredentials *credentials);
 const char *lpm_tls_credentials_cert_path(const LpmTlsCredentials *credentials);
@@ -71,7 +74,5 @@ bool lpm_tls_request_new(const char *name, char **key_pem, char **ret_csr_pem,
 char *lpm_tls_authority_sign(const char *directory, const char *csr_pem, const char *name,
                              const char *role, const char *const *addresses, unsigned days,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* When a certificate ends, microseconds since 1970 UTC; 0 when it cannot be read. */
-int64_t lpm_tls_certificate_ends(const char *cert_path);
 /* SHA-256 of a PEM certificate's DER form, 64 hexadecimal digits, g_free(). */
 char *lpm_tls_fingerprint(const char *cert_pem, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -129,15 +129,17 @@ static LpmConsoleConfig *present_config(const Options *options, GError **error)
 static bool renew(const Options *options, GError **error)
 {
     g_autoptr(LpmConsoleConfig) config = present_config(options, error);
-    g_autofree char *path = NULL;
+    g_autoptr(LpmTlsCredentials) renewed = NULL;
     g_autofree char *day = NULL;
     g_autoptr(GDateTime) ends = NULL;
 
-    if (!config || !lpm_console_renew(config, error)) {
+    if (config && lpm_console_renew(config, error)) {
+        renewed = lpm_tls_credentials_load(config->state_dir, error);
+    }
+    if (!renewed) {
         return false;
     }
-    path = g_build_filename(config->state_dir, "cert.pem", NULL);
-    ends = g_date_time_new_from_unix_utc(lpm_tls_certificate_ends(path) / G_USEC_PER_SEC);
+    ends = g_date_time_new_from_unix_utc(lpm_tls_credentials_ends(renewed) / G_USEC_PER_SEC);
     day = g_date_time_format(ends, "%Y-%m-%d");
     g_print(
         "The certificate of console %s is good until %s. Restart lpm-console to use it; moves go "

@@ -216,10 +216,8 @@ static void fit_cluster(json_t *facts)
 
 static json_t *console_facts(const LpmConsole *console)
 {
-    const char *cert = lpm_tls_credentials_cert_path(console->credentials);
-
     return lpm_json_pack("{s:s, s:I, s:I}", "name", console->config->name, "certificate_ends_us",
-                         (json_int_t)lpm_tls_certificate_ends(cert), "clock_us",
+                         (json_int_t)lpm_tls_credentials_ends(console->credentials), "clock_us",
                          (json_int_t)lpm_clock_realtime_us(console->clock));
 }
 

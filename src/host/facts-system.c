@@ -241,13 +241,9 @@ static json_int_t size_of(const char *path)
 
 static void set_certificate(const LpmHost *host, json_t *facts)
 {
-    int64_t ends_us = 0;
-
     if (host->credentials) {
-        ends_us = lpm_tls_certificate_ends(lpm_tls_credentials_cert_path(host->credentials));
-    }
-    if (ends_us) {
-        json_object_set_new(facts, "certificate_ends_us", json_integer(ends_us));
+        json_object_set_new(facts, "certificate_ends_us",
+                            json_integer(lpm_tls_credentials_ends(host->credentials)));
     }
 }
 

@@ -315,7 +315,7 @@ static bool join_console(const LpmHostConfig *config, const char *console, const
     if (!lpm_tls_request_new(name, &key, &csr, error)) {
         g_autofree char *directory = lpm_server_tls_dir(config);
 
-        g_prefix_error(error, "%s/key.pem: ", directory);
+        g_prefix_error(error, "%s/key.pem (remove it to have one made): ", directory);
         return false;
     }
     answer = ask(&join, config, name, token, csr, error);
